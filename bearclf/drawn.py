@@ -924,7 +924,7 @@ def draw_bears(
 
 # %% ../nbs/01_drawn.ipynb #0e433910
 def drawn_path(
-    n:int=600, # Photos in all
+    n:int=1200, # Photos in all
     size:int=128, # The side of a photo in pixels, 16 to 2048
     seed=42, # Anything with a text
 ) -> Path: # A folder with one folder for each class

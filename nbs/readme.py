@@ -1,0 +1,44 @@
+"""README.md, made from index.ipynb as it is saved: no cell is run, and Quarto is not needed.
+
+python nbs/readme.py           write README.md and its pictures in nbs/images
+python nbs/readme.py --check   say whether they are up to date; exit status 1 if not
+"""
+import re, sys
+from pathlib import Path
+
+from nbconvert import MarkdownExporter
+from nbconvert.preprocessors import Preprocessor
+
+top, images = Path(__file__).resolve().parent.parent, 'nbs/images'
+directive = re.compile(r'^#\|\s*(\w+):?.*\n?', re.M)
+
+
+class Directives(Preprocessor):
+    "Do what nbdev's directives say: leave out what is hidden, and the directives themselves"
+    def preprocess(self, nb, resources):
+        nb.cells = [o for o in nb.cells if not {'hide', 'default_exp'} & set(directive.findall(o.source))]
+        for o in nb.cells: o.source = re.sub(r'\]\(([\w.]+\.ipynb)\)', r'](nbs/\1)', directive.sub('', o.source))
+        return nb, resources
+
+
+def readme():
+    "The text of README.md, and its pictures by file name"
+    exporter = MarkdownExporter(preprocessors=[Directives])
+    text, resources = exporter.from_filename(top/'nbs/index.ipynb', {'output_files_dir': images, 'unique_key': 'readme'})
+    note = '<!-- Made from nbs/index.ipynb by nbs/readme.py: edit the notebook. -->\n'
+    return note + text.strip() + '\n', resources['outputs']
+
+
+def main():
+    text, pictures = readme()
+    files = {top/'README.md': text.encode()} | {top/name: data for name, data in pictures.items()}
+    if '--check' in sys.argv:
+        stale = [o for o, data in files.items() if not o.is_file() or o.read_bytes() != data]
+        stale += [o for o in (top/images).glob('readme*') if o not in files]
+        for o in stale: print(f'{o.relative_to(top)} is not what index.ipynb says; run python nbs/readme.py and commit.')
+        return bool(stale)
+    for o in (top/images).glob('readme*'): o.unlink()
+    for o, data in files.items(): o.parent.mkdir(exist_ok=True); o.write_bytes(data)
+
+
+if __name__ == '__main__': sys.exit(main())

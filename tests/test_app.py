@@ -1,0 +1,290 @@
+"""The page in a real browser, served as `bearclf app` serves it. `demo_model` and `fresh_bears` are in conftest.py."""
+import base64, io, json, os, shutil, signal, socket, subprocess, sys
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from urllib.parse import urlsplit
+
+import pytest
+from PIL import Image
+
+from bearclf.app import app_notebook, serve, voila_config, voila_command
+
+LONG = 120_000  # ms; nothing here is timed, so a slow machine may take its time
+FLAGS = '--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync --no-first-run'.split()
+SERVE = 'import sys; from bearclf.app import serve; sys.exit(serve(sys.argv[1] or None, port=int(sys.argv[2])))'
+
+
+def free_port():
+    with socket.socket() as s: s.bind(('127.0.0.1', 0)); return s.getsockname()[1]
+
+@contextmanager
+def served(model, cwd):
+    "The address of a page with `model`, in a process of its own"
+    port, env = free_port(), {k: v for k, v in os.environ.items() if k != 'BEARCLF_MODEL'}
+    env['PYTHONPATH'] = os.pathsep.join(filter(None, (str(Path(__file__).resolve().parents[1]), env.get('PYTHONPATH'))))
+    proc = subprocess.Popen([sys.executable, '-c', SERVE, str(model or ''), str(port)], cwd=cwd, env=env, stdout=subprocess.PIPE, text=True)
+    try:
+        line = proc.stdout.readline()  # said when the page answers; empty if it never will
+        assert f'http://localhost:{port}/' in line, f'the page did not start, it said: {line!r}'
+        yield f'http://localhost:{port}/'
+    finally:
+        proc.send_signal(signal.SIGTERM)
+        proc.wait(60)
+
+
+PLACES = ['/Applications/Google Chrome.app/Contents/MacOS/Google Chrome', 'C:/Program Files/Google/Chrome/Application/chrome.exe']
+
+def browser_path():
+    "Where a browser is, if there is one: on the PATH, or where macOS and Windows put Chrome"
+    found = [shutil.which(o) for o in ('chromium', 'chromium-browser', 'google-chrome', 'chrome')]
+    return next((o for o in found + PLACES if o and Path(o).is_file()), None)
+
+@pytest.fixture(scope='module')
+def browser():
+    path = browser_path()
+    if not path:
+        why = 'NO BROWSER: the page was NOT tested. Install chromium (or google-chrome) and run again.'
+        if os.environ.get('CI'): pytest.fail(why)
+        pytest.skip(why)
+    from playwright.sync_api import sync_playwright
+    with sync_playwright() as p:
+        b = p.chromium.launch(executable_path=path, args=FLAGS)
+        yield b
+        b.close()
+
+@pytest.fixture(scope='module')
+def address(demo_model, tmp_path_factory):
+    with served(demo_model, tmp_path_factory.mktemp('cwd')) as url: yield url
+
+@contextmanager
+def visit(browser, url, width=1280, height=800):
+    "The page as a visitor sees it, once its heading is there; `asked` has every address that the browser asked for"
+    page, asked = browser.new_page(viewport=dict(width=width, height=height)), []
+    page.set_default_timeout(LONG)
+    page.on('request', lambda r: asked.append(r.url))
+    page.on('websocket', lambda w: asked.append(w.url))
+    page.goto(url, timeout=LONG)
+    page.wait_for_selector('.bearclf-page h1')
+    try: yield SimpleNamespace(page=page, asked=asked)
+    finally: page.close()
+
+@pytest.fixture(scope='module')
+def visitor(browser, address):
+    "One visitor for many tests: that the page stays alive from one to the next is part of what is tested"
+    with visit(browser, address) as v: yield v
+
+
+def choose(page, file): page.set_input_files('.bearclf-upload input[type=file]', file)
+
+def as_file(name, data): return dict(name=name, mimeType='image/jpeg', buffer=data)
+
+def answer(page, name):
+    "Click *Classify* and read the answer for the photo `name`: the label, and (class, width of its bar) from top to bottom"
+    page.get_by_role('button', name='Classify').click()
+    page.wait_for_selector(f'.bearclf-of:text-is("{name}")')
+    rows = [(o.query_selector('.name').inner_text(), o.query_selector('.track i').bounding_box()['width'], o.query_selector('.share').inner_text())
+            for o in page.query_selector_all('.bearclf-bars li')]
+    return page.inner_text('.bearclf-page h2 b'), rows
+
+def check_good_bear(page, fresh_bears, label, i=0):
+    "A good photo of a bear is answered, with every class as a bar, in order"
+    path = fresh_bears[label][i % len(fresh_bears[label])]
+    choose(page, path)
+    said, rows = answer(page, path.name)
+    names, widths, shares = zip(*rows)
+    assert said == names[0] == label
+    assert sorted(names) == sorted(fresh_bears)
+    assert list(widths) == sorted(widths, reverse=True) and widths[0] > widths[-1]
+    assert all(o.endswith('%') for o in shares)
+    assert page.inner_text('.bearclf-upload .note') == ''
+
+def check_sentence(page, *words):
+    "The page shows a sentence with `words`, has no answer, and still says something after a click on *Classify*"
+    page.wait_for_function('() => document.querySelector(".bearclf-upload .note").textContent')
+    page.wait_for_selector('.bearclf-bars', state='detached')  # an old answer goes away
+    page.wait_for_selector('.bearclf-go:enabled').click()
+    page.wait_for_timeout(500)  # time to do something wrong
+    said = page.inner_text('.bearclf-upload .note')
+    assert all(o in said for o in words), said
+    assert page.query_selector('.bearclf-bars') is None
+
+
+def test_each_class_without_reloading(visitor, fresh_bears):
+    before = visitor.page.evaluate('window.sameVisit = true')
+    for label in fresh_bears: check_good_bear(visitor.page, fresh_bears, label)
+    assert before and visitor.page.evaluate('window.sameVisit')
+
+def test_photo_and_bars_are_seen(visitor, fresh_bears):
+    label = next(iter(fresh_bears))
+    check_good_bear(visitor.page, fresh_bears, label, 1)
+    assert visitor.page.is_visible('.bearclf-upload img')
+    assert visitor.page.evaluate('document.querySelector(".bearclf-upload img").naturalWidth') > 0
+    assert visitor.page.get_attribute('.bearclf-live:has(.bearclf-bars)', 'role') == 'status'
+
+def test_classify_without_a_photo(browser, address):
+    with visit(browser, address) as v:
+        v.page.get_by_role('button', name='Classify').click()
+        check_sentence(v.page, 'Choose a photo')
+
+def bad_files(good):
+    return {'text': ('notes.jpg', 'Masha and the three bears.'.encode()*40, ('not an image', 'text')),
+            'web page': ('bear.jpg', b'<!DOCTYPE html><title>Please log in</title>', ('not an image', 'web page')),
+            'empty': ('nothing.jpg', b'', ('is empty',)),
+            'cut short': ('half.jpg', good[:len(good)//2], ('cut short',)),
+            'markup in its name': ('<img src=x onerror=alert(1)>.jpg', b'no image', ('<img src=x', 'not an image'))}
+
+@pytest.mark.parametrize('kind', bad_files(b''))
+def test_what_is_no_photo_gets_a_sentence(visitor, fresh_bears, kind):
+    label = list(fresh_bears)[-1]
+    name, data, words = bad_files(fresh_bears[label][0].read_bytes())[kind]
+    choose(visitor.page, as_file(name, data))
+    check_sentence(visitor.page, name, *words)
+    check_good_bear(visitor.page, fresh_bears, label)
+
+
+def big_photo(path, dest):
+    "A photo as a new phone makes them: 14 megapixels, about 19 MB, lying on its side with a note how to turn it"
+    im = Image.open(path).convert('RGB').rotate(90, expand=True).resize((4400, 3300))
+    noise = Image.frombytes('RGB', im.size, os.urandom(im.width*im.height*3))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    im = Image.blend(im, noise, 0.35)
+    for quality in range(95, 101):
+        im.save(dest, quality=quality, exif=exif)
+        if dest.stat().st_size > 18.5e6: break
+    return dest
+
+def test_19_mb_photo(visitor, fresh_bears, tmp_path):
+    label = list(fresh_bears)[0]
+    photo = big_photo(fresh_bears[label][0], tmp_path/'phone.jpg')
+    assert 18e6 < photo.stat().st_size < 30e6
+    choose(visitor.page, photo)
+    said, rows = answer(visitor.page, 'phone.jpg')
+    assert sorted(o[0] for o in rows) == sorted(fresh_bears) and said == rows[0][0]
+    width, height = visitor.page.evaluate('(() => { const o = document.querySelector(".bearclf-upload img"); return [o.naturalWidth, o.naturalHeight] })()')
+    assert width < height <= 1024  # upright, and scaled down
+    check_good_bear(visitor.page, fresh_bears, label)
+
+def test_19_mb_photo_cut_short(visitor, fresh_bears, tmp_path):
+    label = list(fresh_bears)[0]
+    photo = big_photo(fresh_bears[label][0], tmp_path/'half.jpg')
+    photo.write_bytes(photo.read_bytes()[:15_000_000])
+    choose(visitor.page, photo)
+    check_sentence(visitor.page, 'half.jpg', 'cannot be opened')
+    check_good_bear(visitor.page, fresh_bears, label)
+
+def test_over_the_limit(visitor, fresh_bears, tmp_path):
+    label, huge = list(fresh_bears)[0], tmp_path/'huge.jpg'
+    huge.write_bytes(fresh_bears[label][0].read_bytes())
+    os.truncate(huge, 31_000_000)
+    assert '30 MB' in visitor.page.inner_text('.bearclf-foot')  # the limit is stated before anybody meets it
+    choose(visitor.page, huge)
+    check_sentence(visitor.page, 'huge.jpg', '31 MB', '30 MB')
+    check_good_bear(visitor.page, fresh_bears, label)
+
+def test_what_the_browser_cannot_open(visitor, fresh_bears):
+    "A TIFF: Chromium cannot show it, Pillow can, so Python sends a picture back"
+    label, b = list(fresh_bears)[0], io.BytesIO()
+    Image.open(fresh_bears[label][0]).save(b, 'TIFF')
+    choose(visitor.page, as_file('scan.tif', b.getvalue()))
+    visitor.page.wait_for_selector('.bearclf-upload img:visible')
+    said, _ = answer(visitor.page, 'scan.tif')
+    assert said == label
+
+@pytest.mark.parametrize('target', ('.bearclf-upload .zone', 'body'))
+def test_drop(visitor, fresh_bears, target):
+    "Dropped on the zone, or beside it"
+    label = list(fresh_bears)[-1]
+    data = base64.b64encode(fresh_bears[label][0].read_bytes()).decode()
+    dropped = visitor.page.evaluate_handle('''data => {
+        const transfer = new DataTransfer(), bytes = Uint8Array.from(atob(data), o => o.charCodeAt(0));
+        transfer.items.add(new File([bytes], 'dropped.jpg', {type: 'image/jpeg'}));
+        return transfer }''', data)
+    choose(visitor.page, as_file('before.jpg', b'no image'))
+    check_sentence(visitor.page, 'before.jpg')
+    visitor.page.dispatch_event(target, 'drop', dict(dataTransfer=dropped))
+    visitor.page.wait_for_selector('.bearclf-upload img:visible')
+    said, _ = answer(visitor.page, 'dropped.jpg')
+    assert said == label
+
+def test_keyboard(visitor, fresh_bears):
+    "The file input is reached with Tab, and Enter on the button classifies"
+    path = next(iter(fresh_bears.values()))[-1]
+    choose(visitor.page, path)
+    visitor.page.wait_for_selector('.bearclf-go:enabled')
+    visitor.page.focus('.bearclf-upload input')
+    visitor.page.keyboard.press('Tab')
+    assert 'bearclf-go' in visitor.page.evaluate('document.activeElement.className')
+    visitor.page.keyboard.press('Enter')
+    visitor.page.wait_for_selector(f'.bearclf-of:text-is("{path.name}")')
+
+def test_phone(browser, address, fresh_bears):
+    "Nothing is wider than a phone, neither before the answer nor after, nor with a long name"
+    wider = '''() => [document.documentElement, ...document.querySelectorAll('body *')].filter(o => o.scrollWidth > 390 || o.getBoundingClientRect().right > 391)
+        .map(o => o.tagName + '.' + o.className)'''
+    with visit(browser, address, 390, 844) as v:
+        assert v.page.evaluate(wider) == []
+        check_good_bear(v.page, fresh_bears, next(iter(fresh_bears)))
+        assert v.page.evaluate(wider) == []
+        choose(v.page, as_file('a_photo_with_a_name_that_does_not_end'*4+'.jpg', b'no image'))
+        check_sentence(v.page, 'not an image')
+        assert v.page.evaluate(wider) == []
+
+def test_nobody_else_is_asked(browser, address, fresh_bears):
+    "Every request, from the first to the answer, goes to the machine that serves the page"
+    with visit(browser, address) as v:
+        check_good_bear(v.page, fresh_bears, next(iter(fresh_bears)))
+        hosts = [urlsplit(o) for o in v.asked if not o.startswith(('data:', 'blob:'))]
+        assert any(o.scheme == 'ws' for o in hosts) and sum(o.scheme == 'http' for o in hosts) > 5
+        assert [o.geturl() for o in hosts if o.hostname not in ('127.0.0.1', 'localhost')] == []
+
+def test_browser_is_told_to_ask_nobody_else(visitor):
+    "And if some script tried to, the browser would refuse"
+    tried = visitor.page.evaluate('''() => new Promise(done => {
+        document.addEventListener('securitypolicyviolation', e => done(e.blockedURI), {once: true});
+        fetch('http://127.0.0.2:9/').catch(() => {}) })''')
+    assert '127.0.0.2' in tried
+
+
+def test_kernel_ends_with_the_visit(browser, address):
+    "A kernel with a model takes most of a gigabyte; it is not kept for somebody who has left"
+    alive = 'async kernel => (await fetch("/api/kernels/" + kernel)).ok'
+    with visit(browser, address) as v, visit(browser, address) as other:
+        kernel = v.page.evaluate('JSON.parse(document.getElementById("jupyter-config-data").textContent).kernelId')
+        assert other.page.evaluate(alive, kernel)
+        v.page.goto('about:blank')
+        for _ in range(120):
+            if not other.page.evaluate(alive, kernel): break
+            other.page.wait_for_timeout(250)
+        assert not other.page.evaluate(alive, kernel)
+
+
+def test_no_model_yet(browser, tmp_path):
+    with served(None, tmp_path) as url, visit(browser, url) as v:
+        said = v.page.inner_text('.bearclf-page')
+        assert all(o in said for o in ('no model', 'make app', 'bearclf train FOLDER', 'bearclf app --model')), said
+        assert v.page.query_selector('.bearclf-go') is None
+
+def test_port_taken(demo_model, tmp_path):
+    with socket.socket() as taken:
+        taken.bind(('127.0.0.1', 0))
+        taken.listen()
+        with pytest.raises(ValueError, match=f'{taken.getsockname()[1]} is taken'): serve(demo_model, port=taken.getsockname()[1])
+
+def test_page_needs_no_fastai():
+    "The widgets show at once because nothing heavy is imported before them"
+    code = 'import sys, bearclf.app; print([o for o in ("torch", "fastai", "bearclf.predict") if o in sys.modules])'
+    env = os.environ | {'PYTHONPATH': os.pathsep.join((str(Path(__file__).resolve().parents[1]), os.environ.get('PYTHONPATH', '')))}
+    assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env=env).stdout.strip() == '[]'
+
+def test_plain_voila_has_the_same_policy(monkeypatch, tmp_path):
+    "`voila.json`, for a plain `voila nbs/bear_classifier.ipynb`, says what `voila_config` says"
+    from traitlets.config import Config
+    monkeypatch.setenv('BEARCLF_CACHE', str(tmp_path))
+    monkeypatch.setenv('JUPYTER_PATH', os.environ.get('JUPYTER_PATH', ''))
+    c = Config()
+    voila_config(c)
+    plain = json.loads((Path(__file__).resolve().parents[1]/'voila.json').read_text())
+    assert plain['Voila']['tornado_settings'] == c.Voila.tornado_settings
+    assert str(app_notebook()) in voila_command()

@@ -1,0 +1,113 @@
+"The command, as a person types it"
+import json, subprocess, sys, sysconfig
+from pathlib import Path
+
+import pytest
+
+from bearclf.drawn import draw_bears
+
+bearclf = Path(sysconfig.get_path('scripts'))/'bearclf'
+
+
+def run(*args, **kw): return subprocess.run([bearclf, *map(str, args)], capture_output=True, text=True, encoding='utf-8', **kw)
+
+
+def sentence(res, status=1):
+    "The one sentence with which a command failed"
+    assert res.returncode == status, res.stdout + res.stderr
+    assert 'Traceback' not in res.stderr
+    return res.stderr.strip().splitlines()[-1]
+
+
+@pytest.fixture(scope='module')
+def cyrillic(tmp_path_factory):
+    "Class folders as students name them, with a model that was trained on them by the command"
+    path = tmp_path_factory.mktemp('звери')/'мои звери'
+    draw_bears(path, n=45, size=64, truncated=1, not_images=1)
+    for old, new in dict(black='кот', grizzly='заяц', teddy='корова').items(): (path/old).rename(path/new)
+    res = run('train', path, '--no-pretrained', '--epochs', 1, '--size', 32, '--out', path.parent/'модель')
+    assert res.returncode == 0, res.stderr
+    return path, path.parent/'модель', res
+
+
+def test_help_names_every_command():
+    text = run('--help').stdout
+    assert all(o in text for o in ('draw', 'train', 'evaluate', 'predict', 'app'))
+    assert '--no-pretrained' in run('train', '--help').stdout
+
+
+def test_draw(tmp_path):
+    res = run('draw', tmp_path/'bears', '--n', 12, '--size', 64, '--mislabelled', 2)
+    assert res.returncode == 0 and len(list(tmp_path.glob('bears/*/*.jpg'))) == 12
+    assert len((tmp_path/'bears/planted.csv').read_text().splitlines()) == 3
+    assert 'nothing of yours is overwritten' in sentence(run('draw', tmp_path/'bears'))
+
+
+def test_train_reports_and_writes(cyrillic):
+    path, model, res = cyrillic
+    assert 'заяц' in res.stdout and 'a web page' in res.stdout or 'a text' in res.stdout
+    assert 'damaged or cut short' in res.stdout
+    facts = json.loads((model/'export.json').read_text(encoding='utf-8'))
+    assert facts['classes'] == ['заяц', 'корова', 'кот'] and facts['n_photos'] == 44 and facts['size'] == [32, 32]
+    assert facts['arch'] == 'resnet18' and 0 <= facts['error_rate'] <= 1 and facts['versions']['torch']
+
+
+def test_predict_any_alphabet(cyrillic):
+    path, model, _ = cyrillic
+    photos = sorted(path.glob('кот/*.jpg'))[:2]
+    res = run('predict', model, *photos, '--json')
+    rows = [json.loads(o) for o in res.stdout.splitlines()]
+    assert res.returncode == 0 and [o['file'] for o in rows] == list(map(str, photos))
+    for o in rows:
+        assert set(o['probabilities']) == {'кот', 'заяц', 'корова'} and abs(sum(o['probabilities'].values()) - 1) < 1e-4
+        assert o['probability'] == o['probabilities'][o['label']] == max(o['probabilities'].values())
+
+
+def test_predict_goes_on_after_a_bad_file(demo_model, fresh_bears, tmp_path):
+    (tmp_path/'page.jpg').write_text('<html>403</html>')
+    res = run('predict', demo_model/'export.pkl', tmp_path/'page.jpg', fresh_bears['teddy'][0], '--json')
+    bad, good = map(json.loads, res.stdout.splitlines())
+    assert res.returncode == 1 and 'web page' in bad['error'] and good['label'] == 'teddy'
+
+
+def test_the_recipe_for_drawn_bears(demo_model, fresh_folder):
+    "The model that `make app` and the notebooks use, on 300 bears of another seed"
+    res = run('evaluate', demo_model, fresh_folder, '--json')
+    found = json.loads(res.stdout)
+    assert found['n'] == 300 == sum(n for row in found['confusion'].values() for n in row.values())
+    assert found['n_wrong'] == sum(n for a, row in found['confusion'].items() for p, n in row.items() if a != p)
+    assert found['error_rate'] < 0.05
+
+
+def test_evaluate_names_classes_it_does_not_know(cyrillic, fresh_folder):
+    assert "does not know 'black'" in sentence(run('evaluate', cyrillic[1], fresh_folder))
+
+
+@pytest.mark.parametrize('args, words', [
+    (['train', 'no_such_folder'], 'There is no folder'),
+    (['train', '.', '--arch', 'resent18'], 'no photos'),
+    (['evaluate', 'no_such_model', '.'], 'There is no model'),
+    (['predict', 'no_such_model', 'x.jpg'], 'There is no model'),
+    (['app', '--model', 'no_such_model'], 'There is no model'),
+])
+def test_mistakes_get_a_sentence(args, words, tmp_path):
+    assert words in sentence(run(*args, cwd=tmp_path))
+
+
+def test_no_weights_and_no_network(tmp_path):
+    draw_bears(tmp_path/'bears', n=12, size=64)
+    import os
+    # an address on this machine where nobody answers, in place of the network
+    env = os.environ | {'TORCH_HOME': str(tmp_path/'torch'), 'https_proxy': 'http://127.0.0.1:9', 'HTTPS_PROXY': 'http://127.0.0.1:9'}
+    text = sentence(run('train', tmp_path/'bears', env=env))
+    assert 'resnet18-f37072fd.pth' in text and 'TORCH_HOME' in text and '--no-pretrained' in text
+
+
+def test_an_arch_that_does_not_exist(tmp_path):
+    draw_bears(tmp_path/'bears', n=12, size=64)
+    assert 'Did you mean resnet18' in sentence(run('train', tmp_path/'bears', '--arch', 'resent18'))
+
+
+def test_unknown_command():
+    res = run('trian', 'x')
+    assert res.returncode == 2 and 'Did you mean train?' in res.stderr

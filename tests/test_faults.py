@@ -1,0 +1,101 @@
+"What goes wrong between the steps: kills, races, spawned workers, files of other machines"
+import json, os, pickletools, subprocess, sys, time, zipfile
+from pathlib import Path
+
+import pytest
+
+from bearclf.core import atomic_path, made_once
+from bearclf.drawn import draw_bears
+
+
+def start(code, **env): return subprocess.Popen([sys.executable, '-W', 'ignore', '-c', code], env=os.environ | env, stdout=subprocess.PIPE, text=True)
+
+
+def test_killed_while_drawing_leaves_no_half_folder(tmp_path):
+    dest = tmp_path/'bears'
+    proc = start(f'print(1, flush=True); from bearclf.drawn import draw_bears; draw_bears({str(dest)!r}, n=3000)')
+    proc.stdout.readline()
+    while not [o for o in tmp_path.rglob('*.jpg')]: time.sleep(.05); assert proc.poll() is None
+    proc.kill(); proc.wait()
+    assert not dest.exists()
+    draw_bears(dest, n=6, size=32)
+    assert len(list(dest.rglob('*.jpg'))) == 6
+
+
+def test_several_processes_draw_once(tmp_path):
+    code = 'from bearclf.drawn import drawn_path; p = drawn_path(n=60, size=64); print(p, p.stat().st_ino, len(list(p.rglob("*.jpg"))))'
+    procs = [start(code, BEARCLF_CACHE=str(tmp_path)) for _ in range(3)]
+    said = {o.communicate()[0].strip() for o in procs}
+    assert len(said) == 1 and said.pop().endswith(' 60')
+    assert not [o for o in tmp_path.rglob('.*') if o.suffix != '.lock'], 'something half made was left'
+
+
+def test_a_failed_making_can_be_made_again(tmp_path):
+    def fail(p): p.write_text('half'); raise OSError(28, 'No space left on device')
+    with pytest.raises(OSError): made_once(tmp_path/'x', fail)
+    assert made_once(tmp_path/'x', lambda p: p.write_text('whole')).read_text() == 'whole'
+
+
+def test_atomic_path_replaces_a_file_only_when_all_is_written(tmp_path):
+    (tmp_path/'x').write_text('old')
+    with pytest.raises(RuntimeError):
+        with atomic_path(tmp_path/'x') as p: p.write_text('new'); raise RuntimeError
+    assert (tmp_path/'x').read_text() == 'old' and [o.name for o in tmp_path.iterdir()] == ['x']
+
+
+def test_workers_that_are_spawned(tmp_path):
+    "As on Windows and macOS, where a worker starts as a new Python and gets everything pickled"
+    draw_bears(tmp_path/'bears', n=24, size=64)
+    script = tmp_path/'spawn.py'
+    script.write_text(f'''
+import multiprocessing, warnings
+warnings.simplefilter('ignore')
+from bearclf.data import *
+if __name__ == '__main__':
+    multiprocessing.set_start_method('spawn', force=True)
+    dls = photo_dls({str(tmp_path/"bears")!r}, size=32, bs=8, num_workers=1)
+    assert dls.train.fake_l.num_workers == 1
+    x, y = next(iter(dls.train))
+    print(tuple(x.shape), multiprocessing.get_start_method())
+''')
+    res = subprocess.run([sys.executable, '-W', 'ignore', script], capture_output=True, text=True)
+    assert res.stdout.splitlines()[-1] == '(8, 3, 32, 32) spawn', res.stderr
+
+
+def test_names_that_windows_can_write(tmp_path):
+    draw_bears(tmp_path/'bears', n=30, size=32, near_duplicated=3, wrong_extension=2, not_images=2)
+    assert not [o for o in tmp_path.rglob('*') if set(o.name) & set('<>:"|?*\\')]
+
+
+def test_export_loads_anywhere(demo_model):
+    "Nothing of `__main__`, no kind of path that only this machine has, and only modules that `import bearclf` and fastai bring"
+    with zipfile.ZipFile(demo_model/'export.pkl') as z: data = z.read(next(o for o in z.namelist() if o.endswith('data.pkl')))
+    words = [arg for _, arg, _ in pickletools.genops(data) if isinstance(arg, str)]
+    assert 'bearclf.data PILPhoto' in words or 'PILPhoto' in words
+    assert not [o for o in words if '__main__' in o or 'PosixPath' in o or 'WindowsPath' in o or o.startswith(os.sep)]
+
+
+def test_a_function_of_the_notebook_is_exported_and_said(tmp_path):
+    draw_bears(tmp_path/'bears', n=24, size=64)
+    script = tmp_path/'own.py'
+    script.write_text(f'''
+import warnings; warnings.simplefilter('ignore')
+from bearclf.all import *
+def my_label(o): return o.parent.name.upper()
+dls = photo_dls({str(tmp_path/"bears")!r}, size=32, get_y=my_label, blocks=(ImageBlock(PILPhoto), CategoryBlock))
+export_classifier(photo_learner(dls, pretrained=False), {str(tmp_path/"model")!r})
+''')
+    res = subprocess.run([sys.executable, '-W', 'ignore', script], capture_output=True, text=True)
+    assert 'my_label of this notebook went into the file' in res.stdout, res.stderr
+    proc = start(f'from bearclf.predict import load_classifier; print(load_classifier({str(tmp_path/"model")!r}).classes)')
+    assert proc.communicate()[0].strip() == "['BLACK', 'GRIZZLY', 'TEDDY']"
+
+
+def test_a_model_that_needs_a_module_that_is_gone(tmp_path):
+    import torch, types
+    gone = types.ModuleType('my_own_labels'); gone.Thing = type('Thing', (), {'__module__': 'my_own_labels'})
+    sys.modules['my_own_labels'] = gone
+    torch.save(gone.Thing(), tmp_path/'export.pkl')
+    del sys.modules['my_own_labels']
+    from bearclf.predict import load_classifier
+    with pytest.raises(ValueError, match="needs the module 'my_own_labels'"): load_classifier(tmp_path)
