@@ -292,7 +292,7 @@ def _knows_html(clf, most=8):
 def _made_of_html(info):
     "What the classifier was made of, as far as it knows"
     parts = [info.get('arch'), f"{info['n_photos']:,} photos" if info.get('n_photos') else None,
-             f"error rate {info['error_rate']:.1%}" if info.get('error_rate') is not None else None, info.get('date')]
+             f"error rate {info['error_rate']:.1%}" if info.get('error_rate') is not None else None, info.get('date', '')[:10]]
     return escape(' · '.join(str(o) for o in parts if o))
 
 # %% ../nbs/10_app.ipynb #6cb7ea1f

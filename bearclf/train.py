@@ -86,12 +86,12 @@ def photo_learner(
     return learn.to_fp16() if dls.device.type == 'cuda' else learn
 
 # %% ../nbs/05_train.ipynb #249224d6
-def _epochs_from_nothing(n_train): return max(7, round(8000/n_train))
+def _epochs_from_nothing(n_train): return max(7, round(10000/n_train))
 
 # %% ../nbs/05_train.ipynb #bfc8e9d7
 def fit_photos(
     learn:Learner, # From `photo_learner` or `vision_learner`
-    epochs:int=None, # Times to go through the photos; default 4, or without pretrained weights enough for 8,000 looks
+    epochs:int=None, # Times to go through the photos; default 4, or without pretrained weights enough for 10,000 looks
     lr:float=None, # Learning rate; default 2e-3 as in `fine_tune`, or 5e-3 without pretrained weights
     **kwargs # Any keyword of `fine_tune`, or of `fit_one_cycle` without pretrained weights
 ) -> Learner: # The same

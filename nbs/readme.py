@@ -17,7 +17,8 @@ class Directives(Preprocessor):
     "Do what nbdev's directives say: leave out what is hidden, and the directives themselves"
     def preprocess(self, nb, resources):
         nb.cells = [o for o in nb.cells if not {'hide', 'default_exp'} & set(directive.findall(o.source))]
-        for o in nb.cells: o.source = re.sub(r'\]\(([\w.]+\.ipynb)\)', r'](nbs/\1)', directive.sub('', o.source))
+        for o in nb.cells: o.source = re.sub(r'\]\(((?:images/)?[\w.]+\.(?:ipynb|png))\)', r'](nbs/\1)', directive.sub('', o.source))
+        nb.metadata['language_info'] = {'name': 'python'}
         return nb, resources
 
 
