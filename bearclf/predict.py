@@ -6,11 +6,12 @@
 __all__ = ['Prediction', 'model_file', 'model_facts', 'demo_model', 'Classifier', 'load_classifier', 'Evaluation', 'evaluate']
 
 # %% ../nbs/09_predict.ipynb #139f56cf
-import json, warnings
+import json, pickle, warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 from . import __version__
 from .core import *
@@ -60,28 +61,30 @@ def demo_model() -> Path: # A folder with `export.pkl` and `export.json`
     return made_once(cache_dir()/'demo_model'/f'{drawn_path().parent.name}-{__version__}', make)
 
 # %% ../nbs/09_predict.ipynb #e08789fa
-def _causes(e):
-    while e: yield e; e = e.__cause__ or e.__context__
+class _Unpickler(pickle.Unpickler):
+    "Python's own, with a sentence for a module or a name that is missing"
+    def find_class(self, module, name):
+        try: return super().find_class(module, name)
+        except ImportError as e: raise BearclfError(f'The model needs the module {e.name or module!r}. Install it, or put the .py '
+                                                    'file beside your notebook.') from e
+        except AttributeError as e: raise BearclfError(f'The model needs {name!r} of {module!r}, which is not there. Define it, '
+                                                       'or install the version that the model was made with.') from e
 
 # %% ../nbs/09_predict.ipynb #93ae421a
+_unpickling = SimpleNamespace(Unpickler=_Unpickler, load=lambda f, **kw: _Unpickler(f, **kw).load(), __name__='bearclf')
+
+# %% ../nbs/09_predict.ipynb #10de4c7f
 def _load_learner(file):
     "The `Learner` in `file`; a `BearclfError` if it does not load"
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # the pickle warning, said above, and torch's about its own deprecations
         try: from fastai.vision.all import load_learner
         except ImportError as e: raise BearclfError('An export.pkl needs fastai to be opened: pip install fastai.') from e
-        try: learn = load_learner(file)
-        except Exception as e: raise BearclfError(f'{file} cannot be opened: {_why_unloadable(e)}') from e
+        try: learn = load_learner(file, pickle_module=_unpickling)
+        except BearclfError: raise
+        except Exception as e: raise BearclfError(f'{file} is not a model that can be opened, or it is damaged. Export it again.') from e
     if hasattr(learn, 'dls') and hasattr(learn.dls, 'vocab'): return learn
     raise BearclfError(f'{file} is not a classifier that fastai exported; `learn.export()` makes one.')
-
-# %% ../nbs/09_predict.ipynb #10de4c7f
-def _why_unloadable(e):
-    missing = next((o for o in _causes(e) if isinstance(o, ImportError)), None)
-    unknown = next((o for o in _causes(e) if isinstance(o, AttributeError)), None)
-    if missing is not None: return f'it needs the module {missing.name!r}; install it, or put the .py file beside your notebook.'
-    if unknown is not None: return f'it uses something that is not defined here ({unknown}). Define it before you load the model.'
-    return 'it is no model, or it is damaged. Export the model again.'
 
 # %% ../nbs/09_predict.ipynb #ac9f382b
 class Classifier:
