@@ -263,8 +263,9 @@ def find_model(
 ) -> Path|None: # The export.pkl, or None if there is none
     "The model that the page should use"
     model = model or os.environ.get('BEARCLF_MODEL')
+    asked_in = os.environ.get('BEARCLF_CWD')  # `serve` says where the person is; Voilà's kernel is beside the notebook
     if model: here = [Path(model)/'export.pkl', Path(model)]
-    else: here = [o for d in (Path.cwd(), Path.cwd().parent) for o in
+    else: here = [o for d in ([Path(asked_in)] if asked_in else [Path.cwd(), Path.cwd().parent]) for o in
                   (d/'export.pkl', *sorted(d.glob('models/*/export.pkl'), key=os.path.getmtime, reverse=True))]
     return next((o.resolve() for o in here if o.is_file()), None)
 
@@ -522,7 +523,7 @@ def serve(
     found = find_model(model)
     if model and not found: raise BearclfError(f'There is no model in {model}; give an export.pkl or the folder that holds it.')
     if not _port_free(port, ip): raise BearclfError(f'Port {port} is taken, perhaps by a page that is still open in another terminal. Stop that one, or use another port, such as {port+1}.')
-    env = os.environ | ({'BEARCLF_MODEL': str(found)} if found else {})
+    env = os.environ | ({'BEARCLF_MODEL': str(found)} if found else {'BEARCLF_CWD': os.getcwd()})
     url = f'http://{socket.gethostname() if ip == "0.0.0.0" else ip}:{port}/'
     if threading.current_thread() is threading.main_thread(): signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     log = TemporaryFile('w+', encoding='utf-8', errors='replace')
