@@ -54,9 +54,11 @@ def train(
 ):
     "Train a classifier on a folder of photos, and write it to a file."
     existing_folder(path)
+    from fastprogress import fastprogress
     from bearclf.train import train_photos
     from bearclf.export import export_classifier
     from bearclf.predict import model_facts
+    if not sys.stdout.isatty(): fastprogress.NO_BAR = True  # in a file, a bar that moves is a hundred lines
     learn = train_photos(path, arch, epochs, size, pretrained, lr, seed, bs=bs, num_workers=num_workers)
     out = out or _model_dir(path)
     pkl = export_classifier(learn, out)

@@ -18,13 +18,20 @@ def links(current, names):
     return nbformat.v4.new_markdown_cell(row)
 
 
+def standard(cell):
+    "`cell` without what nbdev notes in it, and without the source that it does not want shown"
+    if '#| echo: false' in cell.source: cell.source = ''
+    kept = {k: v for k, v in cell.items() if k in ('cell_type', 'id', 'source', 'outputs', 'execution_count')}
+    return nbformat.NotebookNode(kept, metadata={})
+
+
 def main():
     subprocess.run([scripts/'nbdev-proc-nbs', '--n-workers', '1', '--force'], cwd=top, check=True)
     files = [o for o in sorted((top/'_proc').glob('*.ipynb')) if o.stem != 'bear_classifier']
     out.mkdir(exist_ok=True)
     for file in files:
         nb = nbformat.read(file, as_version=4)
-        nb.cells = [links(file.stem, [o.stem for o in files]), *nb.cells]
+        nb.cells = [links(file.stem, [o.stem for o in files]), *map(standard, nb.cells)]
         page, _ = HTMLExporter(preprocessors=[Directives], embed_images=True).from_notebook_node(nb)
         (out/f'{file.stem}.html').write_text(page, encoding='utf-8')
     print(f'{len(files)} pages are in {out}; begin with {out/"index.html"}.')
