@@ -2,11 +2,12 @@
 
 python nbs/docs.py   writes one HTML page for each notebook into _docs
 """
-import subprocess, sys, sysconfig
+import re, subprocess, sys, sysconfig
 from pathlib import Path
 
 import nbformat
 from nbconvert import HTMLExporter
+from nbconvert.preprocessors import Preprocessor
 from readme import Directives, top
 
 scripts, out = Path(sysconfig.get_path('scripts')), top/'_docs'
@@ -19,20 +20,31 @@ def links(current, names):
 
 
 def standard(cell):
-    "`cell` without what nbdev notes in it, and without the source that it does not want shown"
-    if '#| echo: false' in cell.source: cell.source = ''
+    "`cell` without what nbdev notes in it; what its `show_doc` says stands as text"
+    said = [o.data['text/markdown'] for o in cell.get('outputs', []) if 'text/markdown' in o.get('data', {})]
+    if 'show_doc(' in cell.source and said: return nbformat.v4.new_markdown_cell(said[0])
     kept = {k: v for k, v in cell.items() if k in ('cell_type', 'id', 'source', 'outputs', 'execution_count')}
     return nbformat.NotebookNode(kept, metadata={})
 
 
+class ToPages(Preprocessor):
+    "Links that lead from page to page"
+    def preprocess_cell(self, cell, resources, index):
+        cell.source = re.sub(r'\]\((\w+)\.ipynb\)', r'](\1.html)', cell.source)
+        return cell, resources
+
+
 def main():
+    exporter = HTMLExporter(preprocessors=[Directives, ToPages], embed_images=True,
+                            exclude_input_prompt=True, exclude_output_prompt=True)
     subprocess.run([scripts/'nbdev-proc-nbs', '--n-workers', '1', '--force'], cwd=top, check=True)
     files = [o for o in sorted((top/'_proc').glob('*.ipynb')) if o.stem != 'bear_classifier']
     out.mkdir(exist_ok=True)
     for file in files:
         nb = nbformat.read(file, as_version=4)
         nb.cells = [links(file.stem, [o.stem for o in files]), *map(standard, nb.cells)]
-        page, _ = HTMLExporter(preprocessors=[Directives], embed_images=True).from_notebook_node(nb)
+        about = {'name': f'bearclf: {file.stem}', 'path': str(top/'nbs')}
+        page, _ = exporter.from_notebook_node(nb, {'metadata': about})
         (out/f'{file.stem}.html').write_text(page, encoding='utf-8')
     print(f'{len(files)} pages are in {out}; begin with {out/"index.html"}.')
 

@@ -17,14 +17,21 @@ class Directives(Preprocessor):
     "Do what nbdev's directives say: leave out what is hidden, and the directives themselves"
     def preprocess(self, nb, resources):
         nb.cells = [o for o in nb.cells if not {'hide', 'default_exp'} & set(directive.findall(o.source))]
-        for o in nb.cells: o.source = re.sub(r'\]\(((?:images/)?[\w.]+\.(?:ipynb|png))\)', r'](nbs/\1)', directive.sub('', o.source))
+        for o in nb.cells: o.source = directive.sub('', o.source)
         nb.metadata['language_info'] = {'name': 'python'}
         return nb, resources
 
 
+class FromTheTop(Preprocessor):
+    "Links that lead to nbs/ from the folder above it"
+    def preprocess_cell(self, cell, resources, index):
+        cell.source = re.sub(r'\]\(((?:images/)?[\w.]+\.(?:ipynb|png))\)', r'](nbs/\1)', cell.source)
+        return cell, resources
+
+
 def readme():
     "The text of README.md, and its pictures by file name"
-    exporter = MarkdownExporter(preprocessors=[Directives])
+    exporter = MarkdownExporter(preprocessors=[Directives, FromTheTop])
     text, resources = exporter.from_filename(top/'nbs/index.ipynb', {'output_files_dir': images, 'unique_key': 'readme'})
     note = '<!-- Made from nbs/index.ipynb by nbs/readme.py: edit the notebook. -->\n'
     return note + text.strip() + '\n', resources['outputs']

@@ -88,3 +88,12 @@ def test_the_wheel_holds_the_page(tmp_path):
     names = zipfile.ZipFile(next(tmp_path.glob('*.whl'))).namelist()
     assert 'bearclf/nbs/bear_classifier.ipynb' in names and 'bearclf/app.py' in names
     assert not [o for o in names if o.startswith(('tests/', 'nbs/'))]
+
+
+def test_api_pages_without_quarto(tmp_path):
+    src = tmp_path/'src'
+    shutil.copytree(top, src, ignore=shutil.ignore_patterns('.venv', '.git', 'models', '__pycache__', '_docs', '_proc'))
+    subprocess.run([sys.executable, '-W', 'ignore', src/'nbs/docs.py'], check=True, capture_output=True)
+    page = (src/'_docs/04_data.html').read_text(encoding='utf-8')
+    assert 'id="photo_dls"' in page and 'The four things a' in page
+    assert {o.stem for o in (src/'_docs').glob('*.html')} == {o.stem for o in notebooks} - {'bear_classifier'}
