@@ -54,13 +54,16 @@ def train(
 ):
     "Train a classifier on a folder of photos, and write it to a file."
     existing_folder(path)
+    for name, value, least in ('epochs', epochs, 1), ('size', size, 32), ('bs', bs, 2):
+        if value is not None and value < least: raise BearclfError(f'--{name} {value} is too small; it has to be {least} or more.')
+    out = out or _model_dir(path)
+    out.mkdir(parents=True, exist_ok=True)  # before the training, so that a folder that cannot be written stops it at once
     from fastprogress import fastprogress
     from bearclf.train import train_photos
     from bearclf.export import export_classifier
     from bearclf.predict import model_facts
     if not sys.stdout.isatty(): fastprogress.NO_BAR = True  # in a file, a bar that moves is a hundred lines
     learn = train_photos(path, arch, epochs, size, pretrained, lr, seed, bs=bs, num_workers=num_workers)
-    out = out or _model_dir(path)
     pkl = export_classifier(learn, out)
     print(f'{model_facts(pkl)["error_rate"]:.1%} of the photos that were kept aside are wrong. The model is in {pkl}.')
 
@@ -142,6 +145,7 @@ def _run(f, args):
     kwargs = vars(parser.parse_args(args))
     for o in ('pdb', 'xtra'): kwargs.pop(o, None)
     pos = [kwargs.pop('model'), *kwargs.pop('images')] if 'images' in kwargs else []
+    if f in (train, evaluate, predict) and sys.stderr.isatty(): print('Loading PyTorch and fastai takes some seconds ...', file=sys.stderr)
     return f(*pos, **kwargs)
 
 # %% ../nbs/11_cli.ipynb #84126e49
@@ -158,5 +162,6 @@ def main(
         return 2
     try: return _run(_commands[name], args) or 0
     except BearclfError as e: print(f'bearclf: {e}', file=sys.stderr)
+    except OSError as e: print(f'bearclf: {e.filename or "A file"} cannot be read or written: {e.strerror or e}.', file=sys.stderr)
     except KeyboardInterrupt: print('Stopped.', file=sys.stderr)
     return 1

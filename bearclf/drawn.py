@@ -917,7 +917,7 @@ def draw_bears(
     rows = _plan(n, list(classes), faults, random.Random(f'faults {seed}'))
     with atomic_path(dest) as tmp:
         for o in classes: (tmp/o).mkdir(parents=True)
-        for r in rows: (tmp/_name(r)).write_bytes(_file_bytes(r, size, seed, random.Random(f'file {seed} {r["i"]}')))
+        for r in progress(rows, 'Drawing bears'): (tmp/_name(r)).write_bytes(_file_bytes(r, size, seed, random.Random(f'file {seed} {r["i"]}')))
         planted = _planted(rows, tmp/'planted.csv')
         if dest.is_dir(): dest.rmdir()  # it is empty; on Windows a rename needs a free name
     return planted

@@ -89,6 +89,8 @@ def test_evaluate_names_classes_it_does_not_know(cyrillic, fresh_folder):
     (['evaluate', 'no_such_model', '.'], 'There is no model'),
     (['predict', 'no_such_model', 'x.jpg'], 'There is no model'),
     (['app', '--model', 'no_such_model'], 'There is no model'),
+    (['train', '.', '--epochs', '0'], '--epochs 0 is too small'),
+    (['train', '.', '--out', '/dev/null/x'], 'cannot be read or written'),
 ])
 def test_mistakes_get_a_sentence(args, words, tmp_path):
     assert words in sentence(run(*args, cwd=tmp_path))
