@@ -20,7 +20,7 @@ docs: .venv/dev
 .venv/%: settings.ini setup.py
 	@echo "Setting up Python packages in .venv. This takes a few minutes, once."
 	@test -x $(BIN)/python || $(PY) -m venv .venv
-	@$(BIN)/python -m pip install -q --progress-bar on -e ".$(if $(filter dev,$*),[train$(,)dev])"
+	@$(BIN)/python -m pip install -e ".$(if $(filter dev,$*),[train$(,)dev])"
 	@touch $@
 
 , := ,

@@ -7,12 +7,13 @@ __all__ = ['BearclfError', 'PhotoError', 'error_text', 'atomic_path', 'cache_dir
            'progress', 'class_of']
 
 # %% ../nbs/00_core.ipynb #d156f065
-import io, os, struct, unicodedata
+import io, os, struct, sys, unicodedata
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from uuid import uuid4
 
+from fastcore.imports import IN_NOTEBOOK
 from filelock import FileLock
 from PIL import Image, ImageOps, UnidentifiedImageError
 from platformdirs import user_cache_path
@@ -157,8 +158,8 @@ def progress(
     desc:str, # What is being done, for the person who waits
     total:int=None, # How many there are, if `it` does not know
 ): # An iterator over the same things
-    "Go through `it`, with a progress bar once it has taken two seconds"
-    return tqdm(it, desc=desc, total=total, delay=2, leave=False)
+    "Go through `it`, with a progress bar once it has taken two seconds; none where output goes to a file"
+    return tqdm(it, desc=desc, total=total, delay=2, leave=False, disable=not (IN_NOTEBOOK or sys.stderr.isatty()))
 
 # %% ../nbs/00_core.ipynb #e8392d47
 os.environ.setdefault('GOMP_SPINCOUNT', '2000')
