@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['uploaded', 'percent', 'bars_html', 'answer_html', 'PhotoUpload', 'LiveHTML', 'find_model', 'load_in_background',
-           'connect', 'classifier_page', 'app_notebook', 'voila_config', 'voila_command', 'serve']
+           'connect', 'classifier_page', 'app_notebook', 'own_template', 'voila_config', 'voila_command', 'serve']
 
 # %% ../nbs/10_app.ipynb #78fc777b
 import io, os, re, signal, socket, subprocess, sys, threading, time, webbrowser
@@ -451,18 +451,22 @@ def app_notebook() -> Path: # `bear_classifier.ipynb`
     raise BearclfError(f'bear_classifier.ipynb is missing beside {here}; install bearclf again.')
 
 # %% ../nbs/10_app.ipynb #9d24b6e8
-def _own_template(home):
-    "Put a copy of Voilà's template that fetches nothing from another host under `home`, as `bearclf`"
+_csp = ("default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
+        "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; form-action 'self'")
+
+# %% ../nbs/10_app.ipynb #83ae87df
+def own_template(
+    home:Path, # A folder in which Jupyter looks for data, such as `sys.prefix/share/jupyter`
+):
+    "Put a copy of Voilà's template that fetches nothing from another host under `home`, as template `bearclf`"
     from voila.paths import collect_template_paths
     lab = next(o for o in (Path(d)/'index.html.j2' for d in collect_template_paths(['voila'], 'lab', prune=True)) if o.is_file())
     text = re.sub(r'<(link|script)\b[^>]*https?://[^>]*>(\s*</script>)?', '', lab.read_text(encoding='utf-8'))
+    promise = f'<meta http-equiv="Content-Security-Policy" content="{_csp}">'
+    text = re.sub(r'({%-?\s*block html_head_js\s*-?%})', rf'\1\n{promise}\n', text, count=1)
     ours = home/'voila/templates/bearclf'
     with atomic_path(ours/'index.html.j2') as p: p.write_text(text, encoding='utf-8')
     with atomic_path(ours/'conf.json') as p: p.write_text('{"base_template": "lab"}')
-
-# %% ../nbs/10_app.ipynb #2a7a7739
-_csp = ("default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
-        "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; form-action 'self'; frame-ancestors 'self'")
 
 # %% ../nbs/10_app.ipynb #875f947d
 def voila_config(
@@ -470,9 +474,9 @@ def voila_config(
 ):
     "Set Voilà up for our page; a `voila.py` of two lines calls it"
     home = cache_dir()/'voila'
-    _own_template(home)
+    own_template(home)
     os.environ['JUPYTER_PATH'] = os.pathsep.join(filter(None, (str(home), os.environ.get('JUPYTER_PATH'))))
-    c.Voila.tornado_settings = {'headers': {'Content-Security-Policy': _csp}, 'disable_check_xsrf': True}
+    c.Voila.tornado_settings = {'headers': {'Content-Security-Policy': f"{_csp}; frame-ancestors 'self'"}, 'disable_check_xsrf': True}
     c.VoilaConfiguration.template = 'bearclf'
     c.VoilaConfiguration.preheat_kernel = find_model() is not None
     c.VoilaConfiguration.default_pool_size = 1
