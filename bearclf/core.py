@@ -162,7 +162,7 @@ def progress(
     return tqdm(it, desc=desc, total=total, delay=2, leave=False, disable=not (IN_NOTEBOOK or sys.stderr.isatty()))
 
 # %% ../nbs/00_core.ipynb #e8392d47
-os.environ.setdefault('GOMP_SPINCOUNT', '2000')
+os.environ.setdefault('GOMP_SPINCOUNT', '10000')
 
 # %% ../nbs/00_core.ipynb #1d832f54
 def class_of(

@@ -27,7 +27,8 @@ def _why_unusable(path, size, mtime):
 
 # %% ../nbs/04_data.ipynb #fb6cc302
 def _verdict(path):
-    st = path.stat()
+    try: st = path.stat()
+    except OSError: return 'a link that leads nowhere'
     return _why_unusable(path, st.st_size, st.st_mtime_ns)
 
 # %% ../nbs/04_data.ipynb #63d4f15a

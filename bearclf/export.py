@@ -38,8 +38,9 @@ def model_info(
 ) -> dict: # Can be written as JSON; `error_rate` is between 0 and 1, of the validation photos
     "What a person wants to know about a model before using it"
     size, method = _resize(learn.dls)
-    arch = learn.arch if isinstance(learn.arch, str) else learn.arch.__name__
-    return dict(classes=list(learn.dls.vocab), arch=arch, pretrained=learn.pretrained, size=size, resize=method,
+    arch = getattr(learn, 'arch', type(learn.model))  # a plain `Learner` knows only its model
+    return dict(classes=list(learn.dls.vocab), arch=arch if isinstance(arch, str) else arch.__name__,
+                pretrained=getattr(learn, 'pretrained', None), size=size, resize=method,
                 n_photos=len(learn.dls.train_ds) + len(learn.dls.valid_ds), error_rate=round(_valid_error(learn), 4),
                 date=datetime.now(timezone.utc).isoformat(timespec='seconds'),
                 versions={'python': platform.python_version()} | {o: version(o) for o in ('bearclf', 'fastai', 'torch', 'torchvision')})

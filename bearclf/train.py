@@ -96,7 +96,7 @@ def fit_photos(
     **kwargs # Any keyword of `fine_tune`, or of `fit_one_cycle` without pretrained weights
 ) -> Learner: # The same
     "`learn.fine_tune` if its weights are pretrained, otherwise `learn.fit_one_cycle` with everything unfrozen"
-    if learn.pretrained: learn.fine_tune(epochs or 4, lr or 2e-3, **kwargs)
+    if getattr(learn, 'pretrained', False): learn.fine_tune(epochs or 4, lr or 2e-3, **kwargs)
     else: learn.fit_one_cycle(epochs or _epochs_from_nothing(len(learn.dls.train_ds)), lr or 5e-3, **kwargs)
     return learn
 
