@@ -110,7 +110,7 @@ def _model_of(data, arch):
         train(data, arch=arch, out=out)
     from bearclf.predict import model_facts
     facts = model_facts(out)
-    print(f'The model in {out} knows {", ".join(facts["classes"])}: {facts["n_photos"]} photos, {facts["error_rate"]:.1%} wrong, '
+    if facts: print(f'The model in {out} knows {", ".join(facts["classes"])}: {facts["n_photos"]} photos, {facts["error_rate"]:.1%} wrong, '
           f'{facts["date"][:10]}. To train it again: bearclf train "{data}"', flush=True)
     return out
 

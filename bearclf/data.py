@@ -152,7 +152,7 @@ def photo_dls(
     set_seed(seed, reproducible=True)
     names = signature(DataBlock.__init__).parameters.keys() | {'get_items', 'splitter', 'get_y', 'get_x'}
     block = {k: kwargs.pop(k) for k in list(kwargs) if k in names}
-    vocab = CategoryBlock(vocab=list(report.counts))
+    vocab = CategoryBlock if 'get_y' in block else CategoryBlock(vocab=list(report.counts))  # the folders' names, or your labels
     block = photo_block(size, valid_pct, seed, **({'blocks': (PhotoBlock, vocab)} | block))
-    n_train = len(report.photos) - int(valid_pct*len(report.photos))
+    n_train = len(block.datasets(report.path).train)
     return block.dataloaders(report.path, path=report.path, bs=_fitting_bs(bs, n_train), **kwargs)

@@ -62,11 +62,13 @@ class _Pickler(cloudpickle.Pickler):
 # %% ../nbs/08_export.ipynb #63f18bec
 @contextmanager
 def _nowhere(learn):
-    "`learn` without the paths of this machine"
-    paths = learn.path, learn.dls.path
-    learn.path = learn.dls.path = Path()
+    "`learn` without the paths of this machine; afterwards it is as it was, also if the export fails half-way"
+    dls, opt, paths = learn.dls, learn.opt, (learn.path, learn.dls.path)
+    learn.path = dls.path = Path()
     try: yield
-    finally: learn.path, learn.dls.path = paths
+    finally:
+        learn.dls, learn.opt = dls, opt
+        learn.path, dls.path = paths
 
 # %% ../nbs/08_export.ipynb #a2baf0e5
 def export_classifier(

@@ -82,7 +82,7 @@ def test_a_function_of_the_notebook_is_exported_and_said(tmp_path):
 import warnings; warnings.simplefilter('ignore')
 from bearclf.all import *
 def my_label(o): return o.parent.name.upper()
-dls = photo_dls({str(tmp_path/"bears")!r}, size=32, get_y=my_label, blocks=(PhotoBlock, CategoryBlock))
+dls = photo_dls({str(tmp_path/"bears")!r}, size=32, get_y=my_label)
 export_classifier(photo_learner(dls, pretrained=False), {str(tmp_path/"model")!r})
 ''')
     res = subprocess.run([sys.executable, '-W', 'ignore', script], capture_output=True, text=True)
