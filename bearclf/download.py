@@ -68,7 +68,7 @@ class Fetcher:
     def __init__(self, allow_hosts=(), # Hosts in your own network that may be asked, directly
                  proxy=None, # Address of a proxy for all others
                  verify=True, # File of certificates to trust besides the usual ones, in PEM format
-                 timeout=5, # Seconds without a byte after which a site counts as silent
+                 timeout=4, # Seconds without a byte after which a site counts as silent
                  patience=30, # Seconds for one photo
                  max_mb=30, # Size limit in megabytes
                  per_host=4): # Photos from one site at a time
@@ -369,9 +369,9 @@ _ClassFolder.decide = _decide
 SPARE = 8
 
 class _Run:
-    "One call of `collect`: its fetcher, its cache, its threads, and a count of what is done"
+    "One call of `collect`: its fetcher, its cache, its threads"
     def __init__(self, fetcher, dest, manifest):
-        self.fetcher, self.dest, self.pantry, self.done, self.fetching = fetcher, dest, _Pantry(dest), 0, {}
+        self.fetcher, self.dest, self.pantry, self.fetching = fetcher, dest, _Pantry(dest), {}
         self.ex, self.searches = ThreadPoolExecutor(os.cpu_count()), ThreadPoolExecutor(32)
         self.known = {o['address']: o for o in manifest.rows}
 
@@ -399,21 +399,19 @@ class _Run:
 # %% ../nbs/03_download.ipynb #508f79be
 async def _fill(self, folder, term, results, n):
     "Decide `results`, a generator, one after the other, until the folder has `n` photos or there are no more"
-    loop, waiting, rank, more = asyncio.get_running_loop(), deque(), 0, True
-    take = lambda k: list(islice(results, k))
+    work, waiting, rank, more, search = asyncio.get_running_loop().run_in_executor, deque(), 0, True, None
     while folder.n < n and (more or waiting):
-        if more and (k := n - folder.n + SPARE - len(waiting)) > 0:
-            new = await loop.run_in_executor(self.searches, take, k)
-            more = len(new) == k
-            for o in new:
-                rank += 1
-                if o.address not in folder.decided: waiting.append((rank, o, self.start(o)))
-        if not waiting: continue
-        rank_, result, task = waiting.popleft()
-        photo = await asyncio.shield(task)
-        if hasattr(result, 'checked'): photo = result.checked(photo)  # a bundle's row knows which photo it means
-        await loop.run_in_executor(self.ex, folder.decide, rank_, term, result, photo, self.pantry.file(result.address, '.photo'))
-        self.done += 1
+        if more and not search and len(waiting) < n - folder.n + SPARE: search = asyncio.ensure_future(work(self.searches, next, results, None))
+        await asyncio.wait([o for o in (search, waiting and waiting[0][2]) if o], return_when='FIRST_COMPLETED')
+        if search and search.done():
+            result, search = search.result(), None
+            more, rank = result is not None, rank+1
+            if more and result.address not in folder.decided: waiting.append((rank, result, self.start(result)))
+        if waiting and waiting[0][2].done():
+            rank_, result, task = waiting.popleft()
+            photo = task.result()
+            if hasattr(result, 'checked'): photo = result.checked(photo)  # a bundle's row knows which photo it means
+            await work(self.ex, folder.decide, rank_, term, result, photo, self.pantry.file(result.address, '.photo'))
 _Run.fill = _fill
 
 # %% ../nbs/03_download.ipynb #f818ab53

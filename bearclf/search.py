@@ -189,7 +189,7 @@ def _serpapi(term, page, safe, web):
         raise EngineError(f'refused with status {status}' if status else f'not reached ({type(e).__name__})', again=status != 401) from None
 
 # %% ../nbs/02_search.ipynb #d50bc268
-_PAUSE = dict(openverse=.5, duckduckgo=.5, bing=.5, commons=.25)  # between two requests to one engine, in units of `wait`
+_PAUSE = dict(openverse=.5, duckduckgo=.375, bing=.375, commons=.25)  # between two requests to one engine, in units of `wait`
 _next, _lock = {}, threading.Lock()
 
 def _turn(name, wait):
