@@ -336,7 +336,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'bearclf.practice.from_a_phone': ('practice.html#from_a_phone', 'bearclf/practice.py'),
                                   'bearclf.practice.good': ('practice.html#good', 'bearclf/practice.py'),
                                   'bearclf.practice.gzip_bomb': ('practice.html#gzip_bomb', 'bearclf/practice.py'),
-                                  'bearclf.practice.gzip_zeros': ('practice.html#gzip_zeros', 'bearclf/practice.py'),
                                   'bearclf.practice.in_form': ('practice.html#in_form', 'bearclf/practice.py'),
                                   'bearclf.practice.iptc': ('practice.html#iptc', 'bearclf/practice.py'),
                                   'bearclf.practice.json_page': ('practice.html#json_page', 'bearclf/practice.py'),

@@ -6,7 +6,7 @@
 __all__ = ['PracticeWeb', 'practice_web']
 
 # %% ../nbs/01b_practice.ipynb #6fb11057
-import asyncio, gzip, html, io, json, random, re, struct, sys, time, unicodedata, zlib
+import asyncio, html, io, json, random, re, signal, struct, sys, time, unicodedata, zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -84,12 +84,10 @@ def bomb_png(side=50_000):
 
 def gzip_bomb(start, megabytes=300):
     "A gzip file that unpacks to `start` and then so many million zeros"
-    return gzip.compress(start) + gzip_zeros(megabytes)
-
-def gzip_zeros(megabytes):
-    crc, block = 0, bytes(10**6)
+    z, crc, block = zlib.compressobj(9, wbits=-15), zlib.crc32(start), bytes(10**6)
     for _ in range(megabytes): crc = zlib.crc32(block, crc)
-    return b'\x1f\x8b\x08\0\0\0\0\0\0\xff' + zeros(megabytes) + b'\3\0' + struct.pack('<II', crc, megabytes*10**6)
+    packed = z.compress(start) + z.flush(zlib.Z_FULL_FLUSH) + zeros(megabytes) + b'\3\0'
+    return b'\x1f\x8b\x08\0\0\0\0\0\0\xff' + packed + struct.pack('<II', crc, len(start)+megabytes*10**6)
 
 # %% ../nbs/01b_practice.ipynb #c283d4fc
 @dataclass
@@ -237,8 +235,8 @@ async def fault_bomb(web, wire, a): await wire.reply(await web.made('bomb', bomb
 
 @fault
 async def fault_gzip_bomb(web, wire, a):
-    start = await web.photo(a)
-    await wire.reply(gzip.compress(start) + await web.made('gzip_bomb', partial(gzip_zeros, HUGE//10**6)), content_encoding='gzip')
+    bomb = partial(gzip_bomb, await web.photo(a))
+    await wire.reply(await web.made(('gzip_bomb', a.kind, a.photo), bomb), content_encoding='gzip')
 
 @fault
 async def fault_html(web, wire, a): await wire.reply(b'<!DOCTYPE html><html><body><h1>Please log in</h1></body></html>')
@@ -477,8 +475,9 @@ SERVICES = {'duckduckgo.com': duckduckgo, 'www.bing.com': bing, 'api.openverse.o
 def refusal(service, status, wait=None):
     "The page with which a service says no; `wait` are the seconds after which to come back"
     detail = 'Request was throttled.' + (f' Expected available in {wait} second{"s"*(wait != 1)}.' if wait else '')
-    page = json_page(dict(detail=detail if status == 429 else HTTPStatus(status).phrase), status) if service is openverse else \
-        Page(f'<html><body><h1>{HTTPStatus(status).phrase}</h1></body></html>'.encode(), status=status)
+    if status != 429: detail = HTTPStatus(status).phrase
+    word = {openverse: 'detail', serpapi: 'error'}.get(service)
+    page = json_page({word: detail}, status) if word else Page(f'<html><body><h1>{detail}</h1></body></html>'.encode(), status=status)
     return replace(page, headers=dict(retry_after=wait) if wait else {})
 
 def spoilt(page, fault, service):
@@ -627,6 +626,7 @@ async def _talk(self:PracticeWeb, reader, writer):
             if req.method == 'CONNECT' and req.target in [f'{o}:443' for o in SERVICES]: return await self._tunnel(reader, writer)
             wire = Wire(reader, writer, self._visit(req, writer), req.method)
             try: await self._answer(wire)
+            except ValueError: await wire.reply(b'Bad request', 'text/plain', 400)  # a page that is no number
             finally: self._active[wire.visit.host] -= 1
             if wire.closing or req.headers.get('connection', '').lower() == 'close': break
     except (ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError): pass
@@ -712,8 +712,8 @@ def close(self:PracticeWeb):
     "Stop, free all ports and remove the certificate; closing twice does no harm"
     if self.loop is None: return
     async def stop():
-        for o in self._servers: o.close()
         await asyncio.sleep(.01)  # who has just come is let in, and sent away with the others
+        for o in self._servers: o.close()
         while tasks := asyncio.all_tasks()-{asyncio.current_task()}:
             for o in tasks: o.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -753,6 +753,7 @@ def main(
     terms:str='{}', # JSON: further search words -> kind of bear
 ):
     "Serve a practice web until the input closes, and print one line of JSON that says where."
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that the certificate goes then too
     with practice_web(n=n, size=size, seed=seed, sites=sites, latency=latency, faults=json.loads(faults), terms=json.loads(terms)) as web:
         web.prepare()
         addresses = {k: [dict(address=a.address, photo=a.photo, fault=a.fault) for a in web.addresses(k)] for k in CLASSES}
