@@ -271,18 +271,18 @@ def test_nothing_leaves_the_machine(web):
 
 
 def test_log():
-    with practice_web(n=3, size=64, latency=.1) as web:
+    with practice_web(n=3, size=64, latency=.3) as web:
         addresses = [a.address for a in web.addresses('teddy')]
         same = f'{web.sites[0]}/good/teddy/0.jpg'
         threads = [threading.Thread(target=requests.get, args=(same,), kwargs=dict(headers={'User-Agent': 'me'})) for _ in range(3)]
         t0 = time.time()
         for o in threads: o.start()
         for o in threads: o.join()
-        assert .1 < time.time()-t0 < 1
+        assert .3 < time.time()-t0 < 3
         assert sorted(o.active for o in web.log) == [1, 2, 3] and all(o.complete and o.user_agent == 'me' and o.n_bytes > 500 for o in web.log)
         assert all(t0 <= o.when <= time.time() and o.host == same.split('/')[2] for o in web.log)
         web.log.clear()
-        with pytest.raises(requests.exceptions.RequestException): requests.get(f'{web.sites[0]}/fault/stalled/x', timeout=.2)
+        with pytest.raises(requests.exceptions.RequestException): requests.get(f'{web.sites[0]}/fault/stalled/x', timeout=1)
         assert [(o.status, o.complete, o.n_bytes) for o in web.log] == [(200, False, 0)]
         requests.get(addresses[0])
         assert web.log[-1].path == '/'+addresses[0].split('/', 3)[3]
@@ -306,7 +306,7 @@ def test_close_frees_ports_and_removes_the_certificate():
     t0 = time.time()
     web.close(); web.close()
     slow.close(); kept.close()
-    assert time.time()-t0 < 1 and not pem.exists() and not pem.parent.exists() and threading.active_count() == before
+    assert time.time()-t0 < 3 and not pem.exists() and not pem.parent.exists() and threading.active_count() == before
     for port in ports:
         with pytest.raises(ConnectionRefusedError): socket.create_connection(('127.0.0.1', port), timeout=1)
 
@@ -321,14 +321,14 @@ def test_a_process_of_its_own_and_one_that_forgets_to_close():
     with subprocess.Popen(cmd, cwd=top, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as ended:
         other = json.loads(ended.stdout.readline())
         ended.send_signal(signal.SIGTERM)
-        assert ended.wait(5) == 0 and not Path(other['reach']['verify']).exists()
+        assert ended.wait(20) == 0 and not Path(other['reach']['verify']).exists()
     with subprocess.Popen(cmd, cwd=top, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as proc:
         said = json.loads(proc.stdout.readline())
         assert len(said['addresses']['teddy']) == 4 and said['hosts'] == ['127.0.0.1'] and len(said['obtainable']['black']) == 3
         assert {requests.get(o['address']).status_code: o['fault'] for o in said['addresses']['teddy']} == {200: '', 404: 'dead'}
         proc.stdin.close()
-        assert proc.wait(5) == 0
+        assert proc.wait(20) == 0
     assert not Path(said['reach']['verify']).exists()
     code = 'from bearclf.practice import *; web = practice_web(n=3, size=32); print(web.reach["verify"])'
-    res = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], cwd=top, capture_output=True, text=True, timeout=10)
+    res = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], cwd=top, capture_output=True, text=True, timeout=60)
     assert res.returncode == 0 and res.stderr == '' and not Path(res.stdout.strip()).exists()
