@@ -33,6 +33,56 @@ def draw(
     draw_bears(dest, n, size, seed, mislabelled, duplicated, near_duplicated, truncated, not_images, wrong_extension)
     print(f'{n} bears are in {dest}, and a list of the planted faults is in {dest/"planted.csv"}.')
 
+# %% ../nbs/11_cli.ipynb #65a4f3fa
+_repeated = {
+    '--class': dict(dest='classes', metavar='NAME="WORDS"', help='A class and what to look for; once for each class'),
+    '--engine': dict(dest='engine', metavar='NAME', help='Ask only this engine; may stand several times (default: duckduckgo, bing, openverse and commons)'),
+    '--allow-host': dict(dest='allow_hosts', metavar='HOST', help='A host in your own network that may be asked for photos; may stand several times')}
+
+def _classes(words):
+    "The classes of `--class NAME=WORDS`, or of `--class NAME`, which is looked for as it is"
+    return {k: v or k for k, _, v in (o.partition('=') for o in words)}
+
+# %% ../nbs/11_cli.ipynb #444aeffa
+def collect(
+    dest:Path, # The folder to fill; it gets a folder for each class, and manifest.csv
+    n:int=150, # Photos wanted in each class's folder
+    bundle:Path=None, # Take the photos of this bundle, in place of --class
+    safe:bool=True, # Search without safe search
+    proxy:str=None, # Address of a proxy, such as http://proxy.school.example:3128
+    certificates:str=None, # File of certificates to trust besides the usual ones, in PEM format
+    wait:float=2., # Seconds to wait after an engine's refusal
+    **lists # What `_repeated` adds
+):
+    "Search for photos of each class and download them, without duplicates; started again, it goes on where it was."
+    from bearclf.download import collect as fill
+    classes, hosts = _classes(lists['classes'] or []), lists['allow_hosts'] or []
+    if bool(classes) == bool(bundle): raise BearclfError('Say which classes to collect, such as --class teddy="teddy bear", or name a --bundle.')
+    print(fill(bundle or classes, dest, n, lists['engine'], safe, hosts, proxy, certificates or True, wait=wait))
+    print(f'The photos are in {dest}, and where each came from is in {dest/"manifest.csv"}.')
+
+# %% ../nbs/11_cli.ipynb #b57b7b6b
+def verify(
+    path:Path, # A folder with a folder of photos for each class
+    fix:bool=False, # Set aside what is bad, and put names right
+    undo:bool=False, # Take back the last --fix
+):
+    "Find files that cannot be read, wrong names and duplicates in a folder of photos; nothing is ever deleted."
+    from bearclf.verify import verify as look, undo_verify
+    if fix and undo: raise BearclfError('--fix and --undo are opposites; give one of them.')
+    if undo: return print(f'{undo_verify(path)} files are back in their places.')
+    print(look(path, fix))
+
+# %% ../nbs/11_cli.ipynb #f504e739
+def bundle(
+    dest:Path, # A folder that `bearclf collect` has filled
+    file:Path, # The bundle to write, a .zip
+    everything:bool=False, # Photos of unknown licence too; for people who have asked the photographers
+):
+    "Write a bundle from which a class can collect the same photos, without thirty searches."
+    from bearclf.download import bundle as pack
+    pack(dest, file, everything)
+
 # %% ../nbs/11_cli.ipynb #9a01b448
 def _model_dir(path):
     "Where the model of the photos in `path` goes if nobody says: one folder for each folder of photos"
@@ -131,7 +181,7 @@ def app(
     return serve(model, port=port, open_browser=open_browser)
 
 # %% ../nbs/11_cli.ipynb #21a5f990
-_commands = dict(draw=draw, train=train, evaluate=evaluate, predict=predict, app=app)
+_commands = dict(draw=draw, collect=collect, verify=verify, bundle=bundle, train=train, evaluate=evaluate, predict=predict, app=app)
 
 def _overview():
     rows = [f'  {name:<10}{f.__doc__}' for name, f in _commands.items()]
@@ -142,6 +192,8 @@ def _overview():
 def _run(f, args):
     "Call command `f` with the arguments in the list `args`"
     parser = anno_parser(f, prog=f'bearclf {f.__name__}')
+    if f is collect:
+        for name, kw in _repeated.items(): parser.add_argument(name, action='append', **kw)
     kwargs = vars(parser.parse_args(args))
     for o in ('pdb', 'xtra'): kwargs.pop(o, None)
     pos = [kwargs.pop('model'), *kwargs.pop('images')] if 'images' in kwargs else []

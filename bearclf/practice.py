@@ -299,20 +299,21 @@ STYLES = ['/photos/{kind}/{i}.jpg', '/photos/{kind}/{i}.jpg?itok={token}', '/img
           '/render?src={kind}%2F{i}.jpg%3Fw%3D{side}%26h%3D{side}', '/uploads/{kind}-{i}.png',
           '/files/{kind}/{i}.jpg?utm_source=commons.wikimedia.org&utm_campaign=imageinfo']
 
-def own_path(kind, i, fault, side, rng):
-    "The path and query at which a site keeps a photo"
-    style = {'': rng.choice(STYLES), 'path': '/photos/{kind}/{i}/..%2F..%2Fx.jpg'}.get(fault, STYLES[0])
+def own_path(kind, i, fault, side, rng, odd=1):
+    "The path and query at which a site keeps a photo; `odd` is the chance that it is more than a plain path"
+    styles = STYLES if odd == 1 else STYLES[1:] if rng.random() < odd else STYLES[:1]
+    style = {'': rng.choice(styles), 'path': '/photos/{kind}/{i}/..%2F..%2Fx.jpg'}.get(fault, STYLES[0])
     token = ''.join(rng.choices('ABCDEFGHkmnpqrstxyz23456789', k=8))
     return style.format(kind=kind, i=i, token=token, name=quote(NAMES[kind]), side=side)
 
 # %% ../nbs/01b_practice.ipynb #a40d831c
-def laid_out(kind, n, size, faults, sites, refused, rng):
+def laid_out(kind, n, size, faults, sites, refused, rng, odd=1):
     "The addresses of all photos of one kind, in rank order"
     ranked = []
     for i,f in enumerate(plant(n, faults, rng)):
         site = {'refused': refused, 'unknown_host': 'http://no-such-host.invalid'}.get(f) or rng.choice(sites)
         def add(rank, site, path, side=size): ranked.append((rank, len(ranked), Address(site+path, i, f, kind, side)))
-        add(i, site, own_path(kind, i, f, size, rng))
+        add(i, site, own_path(kind, i, f, size, rng, odd))
         later = lambda: rng.uniform(i+.5, n)
         if f == 'same': add(later(), rng.choice([o for o in sites if o != site] or sites), f'/copies/{kind}/{i}.jpg')
         if f == 'sizes':
@@ -500,7 +501,9 @@ class PracticeWeb:
         latency:float=0., # Seconds before each answer
         faults:dict=None, # Name of a fault -> share of the photos of each kind (a float, 0 to 1), or their number (an int)
         terms:dict=None, # Further search words -> 'black', 'grizzly' or 'teddy'
+        odd:float=1, # Part of the addresses drawn from all forms, 0 to 1; the others are plain paths
     ):
+        self.odd = odd
         self.n, self.size, self.seed, self.n_sites, self.latency, self.faults = n, size, seed, sites, latency, dict(faults or {})
         self.terms = TERMS | {fold(k): v for k,v in (terms or {}).items()}
         self.engine_faults = {o.__name__: [] for o in SERVICES.values()}
@@ -699,7 +702,7 @@ def start(self:PracticeWeb):
     self._nobody = socket()  # keeps a port on which nobody listens
     self._nobody.bind(('127.0.0.1', 0))
     refused = f'http://127.0.0.1:{self._nobody.getsockname()[1]}'
-    self._addresses = {k: laid_out(k, self.n, self.size, self.faults, self.sites, refused, random.Random(f'{self.seed} {k}')) for k in CLASSES}
+    self._addresses = {k: laid_out(k, self.n, self.size, self.faults, self.sites, refused, random.Random(f'{self.seed} {k}'), self.odd) for k in CLASSES}
     self._by_address = {a.address: a for k in CLASSES for a in self._addresses[k]}
     return self
 
@@ -751,10 +754,11 @@ def main(
     latency:float=0., # Seconds before each answer
     faults:str='{}', # JSON: name of a fault -> share (0.1) or number (3)
     terms:str='{}', # JSON: further search words -> kind of bear
+    odd:float=1., # Part of the addresses that are not plain paths
 ):
     "Serve a practice web until the input closes, and print one line of JSON that says where."
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that the certificate goes then too
-    with practice_web(n=n, size=size, seed=seed, sites=sites, latency=latency, faults=json.loads(faults), terms=json.loads(terms)) as web:
+    with practice_web(n=n, size=size, seed=seed, sites=sites, latency=latency, faults=json.loads(faults), terms=json.loads(terms), odd=odd) as web:
         web.prepare()
         addresses = {k: [dict(address=a.address, photo=a.photo, fault=a.fault) for a in web.addresses(k)] for k in CLASSES}
         print(json.dumps(dict(reach=web.reach, hosts=web.hosts, addresses=addresses, obtainable={k: web.obtainable(k) for k in CLASSES})), flush=True)

@@ -52,7 +52,7 @@ def counts(dest):
 
 
 def main(rounds=3):
-    p, web = practice(n=150, size=256, latency=.06, faults={'dead': .1, 'stalled': .05})
+    p, web = practice(n=150, size=256, latency=.06, faults={'dead': .1, 'stalled': .05}, odd=.1)
     n_there = sum(map(len, web['obtainable'].values()))
     rows = {'the chapter': [], 'collect': []}
     for i in range(rounds):

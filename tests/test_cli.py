@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from bearclf.drawn import draw_bears
+from bearclf.practice import practice_web
 
 bearclf = Path(sysconfig.get_path('scripts'))/'bearclf'
 
@@ -32,7 +33,7 @@ def cyrillic(tmp_path_factory):
 
 def test_help_names_every_command():
     text = run('--help').stdout
-    assert all(o in text for o in ('draw', 'train', 'evaluate', 'predict', 'app'))
+    assert all(o in text for o in ('draw', 'collect', 'verify', 'bundle', 'train', 'evaluate', 'predict', 'app'))
     assert '--no-pretrained' in run('train', '--help').stdout
 
 
@@ -118,3 +119,43 @@ def test_an_arch_that_does_not_exist(tmp_path):
 def test_unknown_command():
     res = run('trian', 'x')
     assert res.returncode == 2 and 'Did you mean train?' in res.stderr
+
+
+@pytest.fixture(scope='module')
+def web():
+    with practice_web(n=20, size=64, faults=dict(dead=2, truncated=1, same=2), terms={'кот': 'teddy'}) as web: yield web
+
+
+def collect(web, dest, *args, **kw):
+    here = '--proxy', web.reach['proxy'], '--certificates', web.reach['verify'], '--allow-host', '127.0.0.1', '--wait', .1
+    return run('collect', dest, *args, *here, **kw)
+
+
+def test_collect_then_bundle_then_collect_the_bundle(web, tmp_path):
+    env = os.environ | {'BEARCLF_CACHE': str(tmp_path/'cache')}
+    res = collect(web, tmp_path/'звери', '--class', 'кот', '--class', 'bear=black bear', '--n', 10, env=env)
+    assert res.returncode == 0 and 'кот' in res.stdout and 'not there (404)' in res.stdout, res.stderr
+    found = sorted(o.name for o in tmp_path.glob('звери/*/*.jpg'))
+    assert len(found) == 20 and (tmp_path/'звери/manifest.csv').exists()
+    res = run('bundle', tmp_path/'звери', tmp_path/'звери.zip')
+    assert res.returncode == 0 and '20 photos' in res.stdout, res.stderr
+    res = collect(web, tmp_path/'ученик', '--bundle', tmp_path/'звери.zip', env=env)
+    assert res.returncode == 0 and sorted(o.name for o in tmp_path.glob('ученик/*/*.jpg')) == found, res.stderr
+
+
+def test_collect_says_what_is_missing(tmp_path):
+    assert '--class teddy="teddy bear"' in sentence(run('collect', tmp_path/'a'))
+    assert 'cannot be the name of a folder' in sentence(run('collect', tmp_path/'a', '--class', '../b=bear'))
+    assert 'There is no engine' in sentence(run('collect', tmp_path/'a', '--class', 'bear', '--engine', 'altavista'))
+    assert 'no bundle' in sentence(run('collect', tmp_path/'a', '--bundle', tmp_path/'none.zip'))
+    assert not (tmp_path/'a').exists()
+
+
+def test_verify_fix_and_undo(tmp_path):
+    draw_bears(tmp_path/'bears', n=12, size=64, truncated=2, wrong_extension=1, duplicated=1)
+    files = lambda: {o.relative_to(tmp_path).as_posix(): o.read_bytes() for o in tmp_path.rglob('*') if o.is_file()}
+    before = files()
+    assert 'damaged or cut short' in run('verify', tmp_path/'bears').stdout and files() == before
+    assert run('verify', tmp_path/'bears', '--fix').returncode == 0 and files() != before
+    assert 'back in their places' in run('verify', tmp_path/'bears', '--undo').stdout and files() == before
+    assert 'no folder' in sentence(run('verify', tmp_path/'beers'))

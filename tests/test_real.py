@@ -38,3 +38,31 @@ def test_training_on_the_mess(model):
 def test_photos_it_never_saw(shared, model):
     found = json.loads(run(shared, 'evaluate', model[0], shared/'bears_unseen', '--json'))
     assert found['n'] == 252 and found['error_rate'] < 0.08, found
+
+
+def test_collecting_real_files(shared, tmp_path, monkeypatch):
+    "The student's files, served as they lie on his disk: what cannot be read is named, and near copies come once"
+    import threading
+    from functools import partial
+    from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+    from urllib.parse import quote
+    from bearclf.core import class_of
+    from bearclf.data import check_folder
+    from bearclf.download import collect
+    from bearclf.search import ENGINES, ImageResult
+    monkeypatch.setenv('BEARCLF_CACHE', str(tmp_path/'cache'))
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *args): pass
+    site = ThreadingHTTPServer(('127.0.0.1', 0), partial(Quiet, directory=str(shared/'bears')))
+    threading.Thread(target=site.serve_forever, daemon=True).start()
+    def student(term, page, safe, web):
+        files = sorted(o for o in (shared/'bears'/term).iterdir() if o.is_file())
+        return [ImageResult(f'http://127.0.0.1:{site.server_port}/{term}/{quote(o.name)}') for o in files] if page == 1 else []
+    monkeypatch.setitem(ENGINES, 'student', student)
+    res = collect(['black', 'grizzly', 'teddy'], tmp_path/'bears', n=200, engine='student', cache_days=0, allow_hosts=['127.0.0.1'])
+    site.shutdown()
+    before, after = check_folder(shared/'bears'), check_folder(res.path)
+    t = res.table.sum(axis=1)
+    assert t['found'] == t['downloaded'] == 168 and t['- a web page, not an image'] == 5 and t['- a text, not an image'] == 1
+    assert t['kept'] == len(after.photos) == len(before.photos) - t['- duplicates'] and not after.left_out
+    assert {class_of(o) for o in after.photos} == {'black', 'grizzly', 'teddy'}
