@@ -13,6 +13,9 @@ with warnings.catch_warnings():
 
 from .core import *
 from .drawn import *
+from .search import *
+from .verify import *
+from .download import *
 from .data import *
 from .train import *
 from .interpret import *
@@ -21,7 +24,7 @@ from .predict import *
 from .app import *
 
 # %% ../nbs/12_all.ipynb #683c74ab
-_names = 'core', 'drawn', 'data', 'train', 'interpret', 'export', 'predict', 'app'
+_names = 'core', 'drawn', 'search', 'verify', 'download', 'data', 'train', 'interpret', 'export', 'predict', 'app'
 _own = {o for name in _names for o in sys.modules[f'bearclf.{name}'].__all__}
 _fastai = {o for o in vars(sys.modules['fastai.vision.all']) if not o.startswith('_')}
 __all__ = sorted(_own | _fastai)

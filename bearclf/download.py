@@ -17,6 +17,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+from fastcore.basics import patch
 from filelock import FileLock, Timeout
 from PIL import Image
 
@@ -89,7 +90,8 @@ def _import_aiohttp():
     except ImportError: raise BearclfError('Collecting photos takes the library aiohttp. Install it: pip install "bearclf[train]"') from None
     return aiohttp
 
-def _session(self, socket_factory):
+@patch
+def _session(self:Fetcher, socket_factory):
     import certifi, ssl
     aiohttp, ctx = _import_aiohttp(), ssl.create_default_context(cafile=certifi.where())
     if isinstance(self.verify, str): ctx.load_verify_locations(self.verify)
@@ -97,7 +99,6 @@ def _session(self, socket_factory):
         connector=aiohttp.TCPConnector(limit=0, ssl=ctx, socket_factory=socket_factory), cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=self.patience, sock_connect=self.timeout, sock_read=self.timeout),
         headers={'User-Agent': USER_AGENT, 'Accept': 'image/avif,image/webp,image/*,*/*;q=0.5'})
-Fetcher._session = _session
 
 # %% ../nbs/03_download.ipynb #e94af2cc
 def _proxy_for(proxy, scheme, host):
@@ -110,7 +111,8 @@ async def _check_host(host):
     except OSError: return  # the proxy may know it
     if not all(_is_public(o[4][0]) for o in found): raise FetchError('leads into a private network')
 
-async def _open(self, url):
+@patch
+async def _open(self:Fetcher, url):
     "The response to one request; redirects are not followed"
     u = urlsplit(url)
     if u.hostname in self.allow_hosts: return await self.trusted.get(_encoded_url(url), allow_redirects=False)
@@ -118,14 +120,14 @@ async def _open(self, url):
         await _check_host(u.hostname)
         return await self.trusted.get(_encoded_url(url), allow_redirects=False, proxy=proxy)
     return await self.guarded.get(_encoded_url(url), allow_redirects=False)
-Fetcher._open = _open
 
 def _encoded_url(url):
     from yarl import URL
     return URL(url, encoded=True)
 
 # %% ../nbs/03_download.ipynb #7a3e950e
-async def _body(self, address):
+@patch
+async def _body(self:Fetcher, address):
     "The bytes at `address`, after at most five redirects"
     url = _wire(address)
     for _ in range(6):
@@ -137,7 +139,6 @@ async def _body(self, address):
             _check_status(r)
             return await _read(r, self.max_bytes)
     raise FetchError('redirected too often')
-Fetcher._body = _body
 
 # %% ../nbs/03_download.ipynb #a227f556
 def _check_status(r):
@@ -169,7 +170,8 @@ def _meaning(e, timeout, patience):
     return FetchError('the connection broke', again=True, lasting=False)
 
 # %% ../nbs/03_download.ipynb #a5559371
-async def _fetch(self, address, tries=3):
+@patch
+async def fetch(self:Fetcher, address, tries=3):
     "The bytes at `address`; `FetchError` if there are none after so many tries"
     import aiohttp
     host = urlsplit(address).netloc.lower()
@@ -183,7 +185,6 @@ async def _fetch(self, address, tries=3):
         pause = .5*2**i if err.wait is None else err.wait
         if 'busy' in str(err): self.rest_until[host] = time.monotonic() + pause  # for all who want something there
         await asyncio.sleep(pause + random.uniform(0, .5))
-Fetcher.fetch = _fetch
 
 # %% ../nbs/03_download.ipynb #156118ae
 def _in_thread(coro, watch=lambda: None):
@@ -237,6 +238,7 @@ def _remove_half_written(folder):
     for o in folder.glob('.*'):
         if re.fullmatch(r'\.[0-9a-f]{12}(\.\w+)?', o.name): o.unlink(missing_ok=True)
 
+# %% ../nbs/03_download.ipynb #be876f1e
 class _Pantry:
     "What has been fetched for `dest` and has no place yet: files in the cache folder, under a name made from the address"
     def __init__(self, dest, days=7):
@@ -280,6 +282,7 @@ def _line(values):
     csv.writer(b, lineterminator='\n').writerow([' '.join(str(o).splitlines()) for o in values])  # no line breaks within a row
     return b.getvalue()
 
+# %% ../nbs/03_download.ipynb #6f4ad511
 class _Table:
     "A CSV file that grows by a row at a time"
     def __init__(self, file, columns):
@@ -329,7 +332,8 @@ def _look(file):
     except (PhotoError, OSError): return None
     return hashlib.sha256(data).hexdigest(), perceptual_hash(im)
 
-def _take_stock(self, ex):
+@patch
+def take_stock(self:_ClassFolder, ex):
     "Note all photos that the folder and the manifest know of; `ex` is a pool of threads"
     known, listed = {o['file'] for o in self.mine}, {o['sha256'] for o in self.manifest.rows}
     there = sorted(o for o in self.path.iterdir() if o.is_file() and not o.name.startswith('.'))
@@ -338,18 +342,18 @@ def _take_stock(self, ex):
     for o, facts in zip(own, progress(ex.map(_look, own), f'Looking at your photos in {self.name}', len(own))):
         unfinished = facts and facts[0] not in listed and o.stem in (facts[0][:12], facts[0][:20])  # killed before its row was written
         if facts and not unfinished: self.add(f'{self.name}/{o.name}', *facts)
-_ClassFolder.take_stock = _take_stock
 
 # %% ../nbs/03_download.ipynb #32bde702
-def _twin(self, photo):
+@patch
+def twin(self:_ClassFolder, photo):
     "Why `photo` is nothing new in this class; empty if it is"
     if photo.sha256 in self.sha: file, how = self.sha[photo.sha256], 'duplicate'
     elif near := self.index.near(photo.perceptual_hash): file, how = near[0][0], 'near duplicate'
     else: return ''
     return f'{how} of {file}' if file else f'{how} of a photo that you removed'
-_ClassFolder.twin = _twin
 
-def _decide(self, rank, term, result, photo, source):
+@patch
+def decide(self:_ClassFolder, rank, term, result, photo, source):
     "Keep `photo`, whose bytes are in the file `source`, or write down why not"
     self.decided.add(result.address)
     row = {'class': self.name, 'term': term, 'rank': rank} | {o: getattr(result, o) for o in ('address', 'page', 'engine')}
@@ -362,7 +366,6 @@ def _decide(self, rank, term, result, photo, source):
     self.manifest.append(file=name, **row, **{o: getattr(result, o) for o in ('title', 'licence', 'creator', 'attribution')},
                          **{o: getattr(photo, o) for o in ('sha256', 'perceptual_hash', 'width', 'height', 'size')})
     self.add(name, photo.sha256, photo.perceptual_hash)
-_ClassFolder.decide = _decide
 
 # %% ../nbs/03_download.ipynb #30a0a292
 SPARE = 8
@@ -396,7 +399,8 @@ class _Run:
         return self.fetching[result.address]
 
 # %% ../nbs/03_download.ipynb #508f79be
-async def _fill(self, folder, term, results, n):
+@patch
+async def fill(self:_Run, folder, term, results, n):
     "Decide `results`, a generator, one after the other, until the folder has `n` photos or there are no more"
     work, waiting, rank, more, search = asyncio.get_running_loop().run_in_executor, deque(), 0, True, None
     while folder.n < n and (more or waiting):
@@ -411,7 +415,6 @@ async def _fill(self, folder, term, results, n):
             photo = task.result()
             if hasattr(result, 'checked'): photo = result.checked(photo)  # a bundle's row knows which photo it means
             await work(self.ex, folder.decide, rank_, term, result, photo, self.pantry.file(result.address, '.photo'))
-_Run.fill = _fill
 
 # %% ../nbs/03_download.ipynb #f818ab53
 async def _fill_all(fetcher, dest, folders, plans, runs):
