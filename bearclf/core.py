@@ -127,7 +127,7 @@ def read_photo(
         with Image.open(io.BytesIO(data)) as im: return _upright_rgb(im, background)
     except UnidentifiedImageError as e: raise _unreadable(name, _what(data[:512])) from e
     except Image.DecompressionBombError as e: raise _unreadable(name, 'too large to open safely', 'make it smaller first') from e
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error) as e:
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, RuntimeError, struct.error) as e:  # AVIF's decoder says RuntimeError
         raise _unreadable(name, 'damaged or cut short', 'get it again') from e
 
 # %% ../nbs/00_core.ipynb #beb55c62

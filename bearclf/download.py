@@ -6,15 +6,16 @@
 __all__ = ['FetchError', 'Fetcher', 'Collection', 'collect', 'may_be_shared', 'bundle', 'image_download']
 
 # %% ../nbs/03_download.ipynb #c82a39bc
-import asyncio, base64, csv, errno, hashlib, io, ipaddress, json, os, random, re, socket, sys, threading, time, unicodedata, zipfile
+import asyncio, base64, csv, errno, hashlib, io, ipaddress, json, os, random, re, socket, sys, threading, time, unicodedata, zipfile, zlib
 from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import partial
 from html import escape
 from itertools import islice
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from fastcore.basics import patch
@@ -31,6 +32,7 @@ from .verify import *
 def _is_public(ip):
     "Whether the IP address belongs to the public internet, and not to this machine or a network behind it"
     ip = ipaddress.ip_address(ip.split('%')[0])
+    if getattr(ip, 'is_site_local', False): return False
     inner = getattr(ip, 'ipv4_mapped', None) or getattr(ip, 'sixtofour', None)
     if ip in ipaddress.ip_network('64:ff9b::/96') if ip.version == 6 else False: inner = ipaddress.ip_address(int(ip) & 0xffffffff)
     return all(o.is_global and not o.is_multicast for o in (ip, inner) if o)
@@ -107,7 +109,7 @@ def _proxy_for(proxy, scheme, host):
 
 async def _check_host(host):
     "Refuse a `host` that means a private address, as far as can be seen from here"
-    try: found = await asyncio.get_running_loop().getaddrinfo(host, None)
+    try: found = await asyncio.get_running_loop().getaddrinfo(host.rstrip('.'), None)
     except OSError: return  # the proxy may know it
     if not all(_is_public(o[4][0]) for o in found): raise FetchError('leads into a private network')
 
@@ -131,14 +133,22 @@ async def _body(self:Fetcher, address):
     "The bytes at `address`, after at most five redirects"
     url = _wire(address)
     for _ in range(6):
-        async with await self._open(url) as r:
-            if r.status in (301, 302, 303, 307, 308) and 'Location' in r.headers:
-                from urllib.parse import urljoin
-                url = _wire(urljoin(url, r.headers['Location']))
-                continue
-            _check_status(r)
-            return await _read(r, self.max_bytes)
+        host = urlsplit(url).netloc.lower()
+        async with self.turns.setdefault(host, asyncio.Semaphore(self.per_host)):
+            await asyncio.sleep(self.rest_until.get(host, 0) - time.monotonic())
+            async with self.slots, await self._open(url) as r:
+                if r.status in (301, 302, 303, 307, 308) and 'Location' in r.headers:
+                    url = _wire(urljoin(url, r.headers['Location']))
+                    continue
+                if r.status in (429, 503): self._rest(host, _retry_after(r.headers.get('Retry-After')))
+                _check_status(r)
+                return await _read(r, self.max_bytes)
     raise FetchError('redirected too often')
+
+@patch
+def _rest(self:Fetcher, host, wait):
+    "Let `host` rest, for all who want something there"
+    if (wait or 0) <= 10: self.rest_until[host] = time.monotonic() + (.5 if wait is None else wait)
 
 # %% ../nbs/03_download.ipynb #a227f556
 def _check_status(r):
@@ -162,6 +172,7 @@ def _meaning(e, timeout, patience):
     "aiohttp's exception as a `FetchError`"
     import aiohttp
     if isinstance(e, FetchError): return e
+    if isinstance(e, ValueError): return FetchError('not an address of the web')  # aiohttp's `InvalidURL` is one
     if isinstance(e, aiohttp.ServerTimeoutError): return FetchError(f'no answer in {timeout:g} s', lasting=False)
     if isinstance(e, asyncio.TimeoutError): return FetchError(f'not there after {patience:g} s', lasting=False)
     if isinstance(e, aiohttp.ClientPayloadError): return FetchError('cut short', again=True, lasting=False)
@@ -174,34 +185,30 @@ def _meaning(e, timeout, patience):
 async def fetch(self:Fetcher, address, tries=3):
     "The bytes at `address`; `FetchError` if there are none after so many tries"
     import aiohttp
-    host = urlsplit(address).netloc.lower()
     for i in range(tries):
-        async with self.turns.setdefault(host, asyncio.Semaphore(self.per_host)):
-            await asyncio.sleep(self.rest_until.get(host, 0) - time.monotonic())
-            try:
-                async with self.slots: return await self._body(address)
-            except (FetchError, aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as e: err = _meaning(e, self.timeout, self.patience)
+        try: return await self._body(address)
+        except (FetchError, aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as e: err = _meaning(e, self.timeout, self.patience)
         if i+1 == tries or not err.again or (err.wait or 0) > 10: raise err
         pause = .5*2**i if err.wait is None else err.wait
-        if 'busy' in str(err): self.rest_until[host] = time.monotonic() + pause  # for all who want something there
         await asyncio.sleep(pause + random.uniform(0, .5))
 
 # %% ../nbs/03_download.ipynb #156118ae
 def _in_thread(coro, watch=lambda: None):
     "What the coroutine `coro` returns; it runs in a thread, and `watch` is called now and then meanwhile"
-    loop, out = asyncio.new_event_loop(), {}
+    loop, out, done = asyncio.new_event_loop(), {}, threading.Event()  # `Thread.join` forgets the thread when it is interrupted
     task = loop.create_task(coro)
     def go():
         try: out['value'] = loop.run_until_complete(task)
         except BaseException as e: out['error'] = e
-        finally: loop.run_until_complete(loop.shutdown_asyncgens()); loop.close()
-    thread = threading.Thread(target=go, daemon=True)
-    thread.start()
+        finally:
+            try: loop.run_until_complete(loop.shutdown_asyncgens())
+            finally: done.set(); loop.close()
+    threading.Thread(target=go, daemon=True).start()
     try:
-        while thread.is_alive(): thread.join(.1); watch()
+        while not done.wait(.1): watch()
     except KeyboardInterrupt:
-        loop.call_soon_threadsafe(task.cancel)
-        thread.join()
+        if not done.is_set(): loop.call_soon_threadsafe(task.cancel)
+        done.wait()
         raise KeyboardInterrupt('stopped; the same line again goes on from here') from None
     if 'error' in out: raise out['error']
     return out['value']
@@ -287,11 +294,15 @@ class _Table:
     "A CSV file that grows by a row at a time"
     def __init__(self, file, columns):
         self.file, self.columns, self.lock = Path(file), columns, threading.Lock()
-        whole = self.file.read_text(encoding='utf-8-sig') if self.file.exists() else ''
-        self.rows = list(csv.DictReader(io.StringIO(whole[:whole.rfind('\n')+1])))
-        if self.rows and not {'class', 'address'} <= self.rows[0].keys():
+        data = self.file.read_bytes() if self.file.exists() else b''
+        whole = data[:data.rfind(b'\n')+1]  # a last line that is not whole is no row
+        try:
+            table = csv.DictReader(io.StringIO(whole.decode('utf-8-sig'), newline=''))
+            self.rows, foreign = list(table), not set(columns) <= set(table.fieldnames or ())
+        except (ValueError, csv.Error): foreign = True
+        if foreign and not (not whole and _line(columns).encode().startswith(data)):
             raise BearclfError(f'{self.file} is not a table that collect wrote. Move it away, or choose another folder.')
-        if not whole.endswith('\n'): self.rewrite(self.rows)
+        if data != whole or not data: self.rewrite(self.rows)
 
     def append(self, **row):
         "Add a row, in one piece"
@@ -382,7 +393,7 @@ class _Run:
         if photo := self.pantry.get(result.address): return photo
         row = self.known.get(result.address)
         if row and (file := self.dest/row['file']).exists(): self.pantry.put(result.address, file.read_bytes())
-        elif data := getattr(result, 'data', None): self.pantry.put(result.address, data())
+        elif (data := getattr(result, 'data', None)) and (data := data()): self.pantry.put(result.address, data)
         return self.pantry.get(result.address)
 
     async def photo(self, result):
@@ -435,6 +446,7 @@ def _check_disk(e, dest):
     if e.errno in (errno.ENOSPC, errno.EDQUOT):
         raise BearclfError(f'The disk is full. What was collected until now is in {dest}, whole. Make room, and the same line again goes on from here.') from None
     if e.errno in (errno.EACCES, errno.EPERM, errno.EROFS): raise BearclfError(f'{e.filename or dest} cannot be written. Choose another folder.') from None
+    if e.errno in (errno.ENOTDIR, errno.EEXIST): raise BearclfError(f'{e.filename or dest} is a file, or lies below one. Choose another folder.') from None
     raise e
 
 # %% ../nbs/03_download.ipynb #a3f016aa
@@ -501,7 +513,7 @@ def _class_names(classes):
     for o in classes:
         if not isinstance(o, str) or bad.search(o): raise BearclfError(f'{o!r} cannot be the name of a folder. Choose a class name without '
                                                                      r'< > : " / \ | ? * and without a point or space at its ends.')
-    if len({o.casefold() for o in classes}) < len(classes): raise BearclfError('Two classes differ in capitals only, and some disks '
+    if len({unicodedata.normalize('NFC', o).casefold() for o in classes}) < len(classes): raise BearclfError('Two classes differ in capitals only, and some disks '
                                                                          'would put them into one folder. Choose other names.')
     return {unicodedata.normalize('NFC', k): v for k, v in classes.items()}
 
@@ -620,24 +632,32 @@ class _Bundled(ImageResult):
 
     def checked(self, photo):
         "`photo`, or why it is not the one that the bundle means"
-        same = photo.reason or photo.sha256 == self.sha256 or hash_distance(photo.perceptual_hash, self.perceptual_hash) <= NEAR
+        known = re.fullmatch('[0-9a-f]{144}', self.perceptual_hash)
+        same = photo.reason or photo.sha256 == self.sha256 or known and hash_distance(photo.perceptual_hash, self.perceptual_hash) <= NEAR
         return photo if same else Photo('another photo than when the bundle was made')
 
 # %% ../nbs/03_download.ipynb #7a8648b3
+_ODD_ZIP = zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError  # damaged, or with a password
+
+def _unpacked(z, inside):
+    try: return z.read(inside)
+    except _ODD_ZIP: return b''
+
 def _bundle_plans(file):
     "Class -> (term, results, number) for the bundle `file`"
     file = Path(file).expanduser()
     if not file.exists(): raise BearclfError(f"There is no bundle {file}. To search, name the classes, such as {{'teddy': 'teddy bear'}}.")
     try:
         z = zipfile.ZipFile(file)
-        rows = list(csv.DictReader(io.StringIO(z.read('manifest.csv').decode('utf-8'))))
         names, plans = {o.filename: o for o in z.infolist()}, {}
+        if names['manifest.csv'].file_size > 50e6: raise KeyError
+        rows = list(csv.DictReader(io.StringIO(z.read('manifest.csv').decode('utf-8'))))
         for o in rows:
             inside = names.get(o['file'])
-            data = (lambda n=inside: z.read(n)) if inside and inside.file_size < 50e6 else None
+            data = partial(_unpacked, z, inside) if inside and inside.file_size < 50e6 else None
             facts = {k: o[k] for k in ('address', 'page', 'title', 'engine', 'licence', 'creator', 'attribution', 'sha256', 'perceptual_hash')}
             plans.setdefault(o['class'], (o['term'], [], 10**9))[1].append(_Bundled(**facts, data=data))
-    except (zipfile.BadZipFile, KeyError, UnicodeDecodeError, OSError): raise BearclfError(f'{file} is not a bundle. Make one with bundle(folder, file).') from None
+    except (*_ODD_ZIP, KeyError, UnicodeDecodeError, csv.Error): raise BearclfError(f'{file} is not a bundle. Make one with bundle(folder, file).') from None
     _class_names(list(plans))
     return {k: (term, iter(results), n) for k, (term, results, n) in plans.items()}
 

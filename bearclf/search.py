@@ -66,13 +66,17 @@ class Web:
                  timeout:float=10): # Seconds without a byte after which a service counts as silent
         self.proxy, self.verify, self.timeout = proxy, verify, timeout
 
-    def json(self, url, **params):
-        "The JSON that `url` answers to the query `params`"
+    def get(self, url, params=None):
+        "What `requests.get` gives"
         import requests
         proxies = {o: self.proxy for o in ('http', 'https')} if self.proxy else None
-        try: r = requests.get(url, params, headers={'User-Agent': USER_AGENT}, timeout=self.timeout, proxies=proxies, verify=self.verify)
+        try: return requests.get(url, params, headers={'User-Agent': USER_AGENT}, timeout=self.timeout, proxies=proxies, verify=self.verify)
         except requests.Timeout: raise EngineError(f'no answer in {self.timeout:g} s') from None
         except requests.RequestException as e: raise EngineError(f'not reached ({type(e).__name__})') from None
+
+    def json(self, url, **params):
+        "The JSON that `url` answers to the query `params`"
+        r = self.get(url, params)
         if r.status_code != 200:
             raise EngineError(f'refused with status {r.status_code}', _retry_after(r.headers.get('Retry-After')), r.status_code not in (400, 401, 404))
         try: return r.json()
@@ -120,6 +124,7 @@ def _commons(term, page, safe, web):
                  gsrsearch=f'{term} filetype:bitmap', gsrlimit=50, gsroffset=50*(page-1), prop='imageinfo', iiurlwidth=1280,
                  iiprop='url|size|mime|extmetadata', iiextmetadatafilter='LicenseShortName|Artist')
     if 'error' in j: raise EngineError(_plain(j['error'].get('info')))
+    if not {'query', 'batchcomplete', 'continue'} & j.keys(): raise KeyError('query')
     pages = sorted(j.get('query', {}).get('pages', {}).values(), key=lambda o: o['index'])
     return [_commons_result(o) for o in pages if o['imageinfo'][0]['mime'].startswith('image/')]
 
@@ -134,9 +139,9 @@ def _ddgs_rows(backend, term, page, safe, web):
 
 def _old_rows(term, page, safe, web):
     "The same with the package `duckduckgo_search`, which knows DuckDuckGo only, and gives all pages up to the one that is asked for"
-    from duckduckgo_search import DDGS
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # it says on each use that it has a new name
+    from duckduckgo_search import DDGS, duckduckgo_search as old
+    old._normalize_url = lambda url: url or ''  # as in `_ddgs_rows`
+    with warnings.catch_warnings(record=True):  # it says on each use that it has a new name, whatever the filters are
         ddg = DDGS(proxy=web.proxy, timeout=web.timeout, verify=bool(web.verify))
         return ddg.images(term, region='wt-wt', safesearch='on' if safe else 'off', max_results=100*page)[100*(page-1):]
 
@@ -182,11 +187,15 @@ def _serpapi(term, page, safe, web):
     if not os.environ.get('SERPAPI_KEY'): raise EngineError('SerpApi wants a key, in the environment variable SERPAPI_KEY', again=False)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        from fastai.vision.utils import search_images_serpapi
-    try: return [ImageResult(o) for o in search_images_serpapi(term, max_images=150)]
+        from fastai.vision import utils
+    asked, utils.requests = utils.requests, web  # fastai's own way to ask knows no time limit and no proxy
+    try: return [ImageResult(o) for o in utils.search_images_serpapi(term, max_images=150)]
+    except EngineError: raise
+    except KeyError: return []  # it found nothing
     except Exception as e:
         status = getattr(getattr(e, 'response', None), 'status_code', None)
         raise EngineError(f'refused with status {status}' if status else f'not reached ({type(e).__name__})', again=status != 401) from None
+    finally: utils.requests = asked
 
 # %% ../nbs/02_search.ipynb #d50bc268
 _PAUSE = dict(openverse=.5, duckduckgo=.375, bing=.375, commons=.25)  # between two requests to one engine, in units of `wait`
@@ -222,8 +231,10 @@ def _page(name, term, page, safe, web, wait, days):
     except (OSError, ValueError, TypeError): pass
     rows = _ask(name, term, page, safe, web, wait)
     for o in rows: o.engine = name
-    if days:
-        with atomic_path(file) as tmp: tmp.write_text(json.dumps([asdict(o) for o in rows], ensure_ascii=False), encoding='utf-8')
+    try:
+        if days:
+            with atomic_path(file) as tmp: tmp.write_text(json.dumps([asdict(o) for o in rows], ensure_ascii=False), encoding='utf-8')
+    except OSError: pass  # the answer is there all the same
     return rows
 
 # %% ../nbs/02_search.ipynb #bd760251
@@ -272,6 +283,7 @@ def _check_search(term, engine):
     if re.fullmatch('[A-Za-z0-9]{30,}', term): raise BearclfError('This looks like a key, not like something to look for. The words come '
         'first, and no key is needed; SerpApi takes its key from the environment variable SERPAPI_KEY.')
     names = ['duckduckgo', 'bing', 'openverse', 'commons'] if engine is None else [engine] if isinstance(engine, str) else list(engine)
+    if not names: raise BearclfError(f'Name at least one engine: {", ".join(ENGINES)}.')
     for o in names:
         near = get_close_matches(o, ENGINES)
         if o not in ENGINES: raise BearclfError(f'There is no engine {o!r}. ' + (f'Did you mean {near[0]}?' if near else f'There are {", ".join(ENGINES)}.'))
@@ -305,6 +317,7 @@ def search_images_ddg(
     "Addresses of pictures of `term`, from DuckDuckGo, or from other engines if it refuses"
     try: res = search_images(term, max_images, 'duckduckgo', **kwargs)
     except BearclfError:
-        _check_search(term, None)
-        res = search_images(term, max_images, **kwargs)
+        others = [o for o in _check_search(term, None) if o != 'duckduckgo']
+        res = search_images(term, max_images, others, **kwargs)
+        print('DuckDuckGo gave nothing; these are from other engines.')
     return res.attrgot('address')

@@ -234,7 +234,7 @@ def without_personal_data(
         try: return clean(data), _suffix_of(fmt), im
         except (ValueError, IndexError, struct.error): pass  # an odd file that Pillow reads all the same
     try: data, fmt = _saved_again(data)
-    except (OSError, ValueError, SyntaxError, KeyError) as e:
+    except (OSError, ValueError, SyntaxError, KeyError, RuntimeError) as e:
         raise PhotoError(f'{name or "this photo"} cannot be saved again ({e}).', 'not to be saved again') from e
     return data, _suffix_of(fmt), im
 
