@@ -11,7 +11,6 @@ from bearclf import core, download, practice, search
 from bearclf.core import BearclfError
 from bearclf.download import *
 from bearclf.download import LEFT_OUT, MANIFEST, Photo, _is_public
-
 from bearclf.practice import PracticeWeb, practice_web
 from bearclf.verify import hash_distance, perceptual_hash
 from bearclf.search import USER_AGENT, ImageResult, search_engine
