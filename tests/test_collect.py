@@ -1,5 +1,5 @@
 "What sites, disks and strangers do to a collection, and that its folder and its tables are right all the same"
-import _thread, asyncio, csv, errno, hashlib, io, re, shutil, socket, subprocess, threading, time, tracemalloc, unicodedata, zipfile
+import _thread, asyncio, csv, errno, hashlib, io, re, shutil, signal, socket, subprocess, threading, time, tracemalloc, unicodedata, zipfile
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -648,6 +648,7 @@ def test_two_at_once_in_one_folder(web, tmp_path):
 def test_interrupted_in_the_middle(web, tmp_path, fault, monkeypatch):
     async def interrupt(web, wire, a): _thread.interrupt_main(); await practice.good(web, wire, a)
     fault(interrupt)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin with it switched off
     prepare, bears, cache = download._prepared, tmp_path/'bears', tmp_path/'cache'
     addresses = [*[good(web, i, i) for i in range(6)], faulty(web, 'own', 6), *[good(web, i, i) for i in range(7, 20)]]
     with monkeypatch.context() as m:
@@ -655,6 +656,7 @@ def test_interrupted_in_the_middle(web, tmp_path, fault, monkeypatch):
         with pytest.raises(KeyboardInterrupt, match='goes on from here'): gather(web, bears, addresses, n=20)
         files = {o for d in (bears, cache) for o in d.rglob('*')}
         time.sleep(.3)
+    signal.signal(signal.SIGINT, before)
     assert {o for d in (bears, cache) for o in d.rglob('*')} == files, 'somebody is still writing'
     assert not [o for o in files if o.name.startswith('.')] and len(photos(bears)) < 20
     for o in photos(bears): core.read_photo(bears/o)
