@@ -10,8 +10,9 @@ import os, warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
-from inspect import signature
+from difflib import get_close_matches
+from functools import lru_cache, partial
+from inspect import Parameter, signature
 
 from .core import *
 with warnings.catch_warnings():
@@ -19,17 +20,20 @@ with warnings.catch_warnings():
     from fastai.vision.all import *
 
 # %% ../nbs/04_data.ipynb #424429aa
-@lru_cache(maxsize=None)
-def _why_unusable(path, size, mtime):
-    "Why the file cannot be read as a photo, or `None` if it can; asked again only when the file changed"
-    try: read_photo(path)
-    except PhotoError as e: return e.reason
+_known = {}  # (file, size, time) -> why it cannot be read as a photo, or `None`
 
-# %% ../nbs/04_data.ipynb #fb6cc302
+def _stamp(path):
+    st = path.stat()
+    return path, st.st_size, st.st_mtime_ns
+
 def _verdict(path):
-    try: st = path.stat()
+    "Why the file cannot be read as a photo, or `None` if it can; asked again only when the file changed"
+    try: key = _stamp(path)
     except OSError: return 'a link that leads nowhere'
-    return _why_unusable(path, st.st_size, st.st_mtime_ns)
+    if key not in _known:
+        try: read_photo(path); _known[key] = None
+        except PhotoError as e: _known[key] = e.reason
+    return _known[key]
 
 # %% ../nbs/04_data.ipynb #63d4f15a
 def _visible_files(path):
@@ -45,13 +49,17 @@ class FolderReport:
     path: Path # The folder
     photos: L # `Path`s of the photos that can be read, in order
     left_out: dict # `Path` of each other file -> why it was left out
+    get_y: object = class_of # What finds the label of a photo; `None` where the labels are not known here
     @property
-    def counts(self): return dict(sorted(Counter(map(class_of, self.photos)).items()))
+    def counts(self):
+        labels = [_label(self.get_y, o) for o in self.photos] if self.get_y else []
+        return dict(sorted(Counter(labels).items())) if any(all(isinstance(o, t) for o in labels) for t in (str, int)) else {}
 
     def __str__(self):
-        width = max([len(o) for o in self.counts] + [0])
-        rows = [f'{len(self.photos)} photos of {len(self.counts)} classes in {self.path.name}']
-        rows += [f'  {name:<{width}}  {n:>5}' for name, n in self.counts.items()]
+        counts = {str(k): n for k, n in self.counts.items()}
+        width = max([len(o) for o in counts] + [0])
+        rows = [f'{len(self.photos)} photos' + f' of {len(counts)} classes'*bool(counts or self.by_folder) + f' in {self.path.name}']
+        rows += [f'  {name:<{width}}  {n:>5}' for name, n in counts.items()]
         if self.left_out: rows.append(f'{len(self.left_out)} files left out')
         for why in sorted(set(self.left_out.values())):
             names = [o.relative_to(self.path).as_posix() for o, w in self.left_out.items() if w == why]
@@ -59,26 +67,37 @@ class FolderReport:
             rows.append(f"  {why}: {', '.join(names[:8])}{more}")
         return '\n'.join(rows)
     __repr__ = __str__
+    @property
+    def by_folder(self): return self.get_y in (class_of, parent_label)
 
 # %% ../nbs/04_data.ipynb #bdcac0b3
+def _label(get_y, photo):
+    "`get_y(photo)`, with a sentence where it fails, which a pattern does on every name that it was not made for"
+    try: return get_y(photo)
+    except Exception as e: raise BearclfError(f'get_y finds no label for {photo.name}: {e}. Change get_y, or move the file away.') from e
+
+# %% ../nbs/04_data.ipynb #ceed93d0
 def check_folder(
     path:str|Path, # A folder with a folder of photos for each class
+    get_y=class_of, # Finds the label of a photo; with one of your own, photos that lie loose in `path` count as well
 ) -> FolderReport: # Counts by class, and what was left out
     "Look into every file below `path` and say which are photos; nothing is moved or changed"
     path = existing_folder(path)
     files = list(_visible_files(path))
     with ThreadPoolExecutor(os.cpu_count()) as ex:
         why = dict(zip(files, progress(ex.map(_verdict, files), 'Looking at the photos', len(files))))
+    if get_y not in (class_of, parent_label): return FolderReport(path, L(o for o in files if why[o] is None), {o: w for o, w in why.items() if w}, get_y)
     loose = {o: 'beside the class folders, not in one' for o in files if o.parent == path and why[o] is None}
     left_out = {o: w for o, w in why.items() if w and o.parent != path} | loose
-    return FolderReport(path, L(o for o in files if o.parent != path and why[o] is None), left_out)
+    return FolderReport(path, L(o for o in files if o.parent != path and why[o] is None), left_out, get_y)
 
 # %% ../nbs/04_data.ipynb #0d931caa
 def find_photos(
     path:str|Path, # A folder with a folder of photos for each class
+    get_y=class_of, # Finds the label of a photo; with one of your own, photos that lie loose in `path` count as well
 ) -> L: # `Path`s of the usable photos, in order
     "The photos below `path`, whatever their names are; what cannot be read is not among them"
-    return check_folder(path).photos
+    return check_folder(path, get_y).photos
 
 # %% ../nbs/04_data.ipynb #3c533da6
 class PILPhoto(PILImage):
@@ -109,7 +128,7 @@ def photo_block(
     **kwargs # Any keyword of `DataBlock`, in place of what is set here
 ) -> DataBlock:
     "A `DataBlock` for class folders of photos: random crops of at least half a photo, and `aug_transforms`"
-    ours = dict(blocks=(PhotoBlock, CategoryBlock), get_items=find_photos, get_y=class_of,
+    ours = dict(blocks=(PhotoBlock, CategoryBlock), get_items=partial(find_photos, get_y=kwargs.get('get_y', class_of)), get_y=class_of,
                 splitter=RandomSplitter(valid_pct, seed=seed),
                 item_tfms=RandomResizedCrop(size, min_scale=0.5), batch_tfms=aug_transforms())
     return DataBlock(**(ours | kwargs))
@@ -117,18 +136,18 @@ def photo_block(
 # %% ../nbs/04_data.ipynb #b7e29729
 def _check_trainable(report, valid_pct):
     "Raise a `BearclfError` if nothing sensible could be learned from the folder"
-    path, counts = report.path, report.counts
-    if not counts and any('beside the class folders' in o for o in report.left_out.values()):
+    path, counts, n = report.path, report.counts, len(report.photos)
+    if not n and any('beside the class folders' in o for o in report.left_out.values()):
         raise BearclfError(f'The photos in {path} lie loose. Put them into folders, one for each class, or give the folder above.')
-    if not counts: raise BearclfError(f'There are no photos in {path}' + (f', only {len(report.left_out)} files that cannot be read as '
-                                      'photos' if report.left_out else '') + '. Give a folder that holds a folder of photos for each class.')
-    if len(counts) < 2: raise BearclfError(f'{path} holds only one class, {next(iter(counts))!r}, and there is nothing to tell it '
-                                           'from. Add a folder with photos of something else.')
+    if not n: raise BearclfError(f'There are no photos in {path}' + (f', only {len(report.left_out)} files that cannot be read as '
+                                 'photos' if report.left_out else '') + '. Give a folder that holds a folder of photos for each class.')
+    if len(counts) == 1: raise BearclfError(f'{path} holds only one class, {next(iter(counts))!r}, and there is nothing to tell it from. '
+                                            f'Add {"a folder with" if report.by_folder else "to it"} photos of something else.')
     few = [o for o, n in counts.items() if n < 2]
     if few: raise BearclfError(f'Class {few[0]!r} has only one photo, and one is needed to learn and another to judge. '
-                               'Add more, or move the folder away.')
-    if valid_pct*sum(counts.values()) < 1: raise BearclfError(f'{sum(counts.values())} photos in {path} are too few to keep '
-                                                              'some of them aside. Collect at least ten for each class.')
+                               f'Add more, or move the {"folder" if report.by_folder else "photo"} away.')
+    if valid_pct*n < 1: raise BearclfError(f'{n} photos in {path} are too few to keep some of them aside. '
+                                           'Collect at least ten for each class.')
 
 # %% ../nbs/04_data.ipynb #1d84d688
 def _fitting_bs(bs, n_train):
@@ -136,9 +155,46 @@ def _fitting_bs(bs, n_train):
     return min(bs or max(16, min(64, 2**int(math.log2(max(1, n_train/24))))), n_train)
 
 # %% ../nbs/04_data.ipynb #31cfaa07
+def _block_keywords(kwargs):
+    "Take what is meant for the `DataBlock` out of `kwargs`; a `BearclfError` with the near name for what is meant for nobody"
+    names = lambda f: {k for k, p in signature(f).parameters.items() if p.kind is not Parameter.VAR_KEYWORD} - {'self', 'source', 'dataset'}
+    for_block = names(DataBlock.__init__) | set(DataBlock._methods)
+    block = {k: kwargs.pop(k) for k in list(kwargs) if k in for_block}
+    dl_type = DataBlock(**{k: block[k] for k in ('blocks', 'dl_type') if k in block}).dl_type
+    loader = names(DataLoader.__init__) | names(dl_type.__init__)
+    known = loader | {f'val_{o}' for o in loader} | names(DataBlock.dataloaders) | names(Datasets.dataloaders)
+    any_name = any(o.kind is Parameter.VAR_KEYWORD for o in signature(dl_type.__init__).parameters.values())
+    for o in kwargs.keys() - known if not any_name else ():
+        near = get_close_matches(o, known | for_block | {'size', 'valid_pct', 'seed'}, 1)
+        raise BearclfError(f'There is no keyword {o!r}.' + (f' Did you mean {near[0]}?' if near else ' help(photo_dls) names those there are.'))
+    return block
+
+# %% ../nbs/04_data.ipynb #67b3473a
+def _labeller(block):
+    "What finds the label of a file for a `DataBlock` of these keywords; `None` where only the `DataBlock` itself can know"
+    if not {'get_y', 'getters'} & block.keys(): return class_of
+    get_y = block.get('get_y')
+    return get_y if callable(get_y) and not {'blocks', 'get_items', 'getters'} & block.keys() else None
+
+# %% ../nbs/04_data.ipynb #e647300e
+def _check_divided(report, block):
+    "Raise a `BearclfError` if the folder is divided into training and validation photos, and nothing was said about it"
+    folders = {o.casefold(): o for o in {p.relative_to(report.path).parts[0] for p in report.photos if p.parent != report.path}}
+    valid = next((folders[o] for o in ('valid', 'val', 'validation', 'test') if o in folders), None)
+    if 'train' not in folders or not valid or 'get_items' in block: return
+    train, flat = folders['train'], any(o.parent.name == valid and o.parent.parent == report.path for o in report.photos)
+    there = f'{report.path} is divided into {train} and {valid}'
+    names = ', '.join([f'train_name={train!r}']*(train != 'train') + [f'valid_name={valid!r}']*(valid != 'valid'))
+    keep = f'FuncSplitter(lambda o: o.parent.name == {valid!r})' if flat else f'GrandparentSplitter({names})'
+    if flat and not {'get_y', 'getters'} & block.keys():
+        raise BearclfError(f'{there}, without class folders in them. Say how a photo gets its label: photo_dls(path, get_y=..., splitter={keep}).')
+    if 'splitter' not in block: raise BearclfError(f'{there}. Write photo_dls(path, splitter={keep}) to keep it so, or '
+                                                   'splitter=RandomSplitter(seed=42) to mix them.')
+
+# %% ../nbs/04_data.ipynb #d605ac63
 @delegates(photo_block, keep=True)
 def photo_dls(
-    path:str|Path, # A folder with a folder of photos for each class
+    path:str|Path, # A folder with a folder of photos for each class; with `get_y`, a folder of photos in any order
     size:int=224, # Height and width of what the model gets, in pixels
     bs:int=None, # Photos in a batch; default 64, down to 16 where there are fewer than 1,536 to train on
     valid_pct:float=0.2, # Part of the photos to keep aside for validation, 0 to 1
@@ -146,13 +202,15 @@ def photo_dls(
     **kwargs # Any keyword of `DataBlock` or of its `dataloaders`
 ) -> DataLoaders: # fastai's own, with training and validation `DataLoader`
     "`DataLoaders` for the photos below `path`; prints which classes there are, and what was left out"
-    report = check_folder(path)
+    block = _block_keywords(kwargs)
+    report = check_folder(path, _labeller(block))
     _check_trainable(report, valid_pct)
+    _check_divided(report, block)
     print(report)
     set_seed(seed, reproducible=True)
-    names = signature(DataBlock.__init__).parameters.keys() | {'get_items', 'splitter', 'get_y', 'get_x'}
-    block = {k: kwargs.pop(k) for k in list(kwargs) if k in names}
-    vocab = CategoryBlock if 'get_y' in block else CategoryBlock(vocab=list(report.counts))  # the folders' names, or your labels
+    vocab = CategoryBlock(vocab=list(report.counts)) if report.counts else CategoryBlock  # all labels, or those that the DataBlock finds
     block = photo_block(size, valid_pct, seed, **({'blocks': (PhotoBlock, vocab)} | block))
-    n_train = len(block.datasets(report.path).train)
-    return block.dataloaders(report.path, path=report.path, bs=_fitting_bs(bs, n_train), **kwargs)
+    sets = block.datasets(report.path)
+    for o, use in (sets.train, 'to learn from'), (sets.valid, 'to judge by'):
+        if not len(o): raise BearclfError(f'The splitter left none of the {len(report.photos)} photos {use}. Look at the names that it goes by.')
+    return block.dataloaders(report.path, path=report.path, bs=_fitting_bs(bs, len(sets.train)), **kwargs)
