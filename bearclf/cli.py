@@ -90,10 +90,34 @@ def _model_dir(path):
     return Path('models')/f'{path.name}-{hashlib.sha256(str(path).encode()).hexdigest()[:6]}'
 
 # %% ../nbs/11_cli.ipynb #8ea3cac5
+def _is_better_off_with_the_head(pretrained, full):
+    "Whether there is no GPU, and nobody has said that all of the network is to be trained; says so if it is"
+    import torch
+    if full or not pretrained or torch.cuda.is_available() or torch.backends.mps.is_available(): return False
+    print('There is no GPU here, so the body of the network looks at each photo once, and only the head is trained. '
+          'For all of it, as in the book: --full', flush=True)
+    return True
+
+def _fit_all(*args, **kwargs):
+    from bearclf.train import train_photos
+    return train_photos(*args, **kwargs)
+
+def _fit_head_only(path, arch, epochs, size, pretrained, lr, seed, **kwargs):
+    from bearclf.precompute import precomputed_learner
+    return precomputed_learner(path, arch, size or 224, max(30, epochs or 0), lr or 2e-3, seed=seed, **kwargs)
+
+def _check_train(precompute, full, pretrained, **least):
+    "One sentence for what does not go together, and for numbers that are too small: name -> (value, least)"
+    if precompute and full: raise BearclfError('--precompute and --full are opposites; give one of them.')
+    if precompute and not pretrained: raise BearclfError('--precompute needs a network that has seen photos; leave --no-pretrained away.')
+    for name, (value, low) in least.items():
+        if value is not None and value < low: raise BearclfError(f'--{name} {value} is too small; it has to be {low} or more.')
+
+# %% ../nbs/11_cli.ipynb #2c302510
 def train(
     path:Path, # A folder with a folder of photos for each class
     arch:str='resnet18', # The network: resnet18, resnet34, squeezenet1_0, or any of torchvision's and timm's
-    epochs:int=None, # Times to go through the photos (default: 4, or with --no-pretrained enough for 10,000 looks)
+    epochs:int=None, # Times to go through the photos (default: 4, or with --no-pretrained enough for 10,000 looks; a head alone gets 30 or more)
     size:int=None, # Height and width in pixels of what the network sees (default: 224, or 64 with --no-pretrained)
     seed:int=42, # The same seed gives the same numbers on one machine
     out:Path=None, # The folder to put export.pkl and export.json into (default: a folder in models/)
@@ -101,19 +125,20 @@ def train(
     bs:int=None, # Photos in a batch (default: 64, fewer for a small folder)
     lr:float=None, # Learning rate (default: 2e-3, or 5e-3 with --no-pretrained)
     num_workers:int=None, # Processes that read photos (default: one for each core)
+    precompute:bool=False, # Let the body of the network look at each photo once, and train the head alone (the choice where there is no GPU)
+    full:bool=False, # Train all of the network, as the book does (the choice on a GPU)
 ):
     "Train a classifier on a folder of photos, and write it to a file."
     existing_folder(path)
-    for name, value, least in ('epochs', epochs, 1), ('size', size, 32), ('bs', bs, 2):
-        if value is not None and value < least: raise BearclfError(f'--{name} {value} is too small; it has to be {least} or more.')
+    _check_train(precompute, full, pretrained, epochs=(epochs, 1), size=(size, 32), bs=(bs, 2))
     out = out or _model_dir(path)
     out.mkdir(parents=True, exist_ok=True)  # before the training, so that a folder that cannot be written stops it at once
     from fastprogress import fastprogress
-    from bearclf.train import train_photos
     from bearclf.export import export_classifier
     from bearclf.predict import model_facts
     if not sys.stdout.isatty(): fastprogress.NO_BAR = True  # in a file, a bar that moves is a hundred lines
-    learn = train_photos(path, arch, epochs, size, pretrained, lr, seed, bs=bs, num_workers=num_workers)
+    fit = _fit_head_only if precompute or _is_better_off_with_the_head(pretrained, full) else _fit_all
+    learn = fit(path, arch, epochs, size, pretrained, lr, seed, bs=bs, num_workers=num_workers)
     pkl = export_classifier(learn, out)
     print(f'{model_facts(pkl)["error_rate"]:.1%} of the photos that were kept aside are wrong. The model is in {pkl}.')
 

@@ -65,21 +65,23 @@ class FeatureStore:
 
     def _rows(self): return np.memmap(self.data, np.float32, 'r').reshape(-1, self.width) if self.at else np.zeros((0, self.width), np.float32)
 
-    def add(self, names, rows):
-        "Put in `rows`, an array of shape (n, width), under `names`"
-        rows = np.ascontiguousarray(rows, np.float32)
-        sums = [zlib.crc32(o.tobytes()).to_bytes(4, 'big') for o in rows]
-        try:
-            if self.memory: raise OSError(0, 'as before')
-            with FileLock(self.path/'.lock'):
-                n = self.names.stat().st_size//37
-                os.truncate(self.data, n*4*self.width)
-                with open(self.data, 'ab') as f: f.write(rows.tobytes())
-                with open(self.names, 'ab') as f: f.write(b''.join(map(bytes.__add__, names, sums)))
-            self.at |= {o: (n+i, c) for i, (o, c) in enumerate(zip(names, sums))}
-        except OSError as e:
-            if not self.memory: print(f'The features cannot be kept on disk ({e.strerror}). They stay in memory, and are computed again next time.')
-            self.memory |= dict(zip(names, rows))
+# %% ../nbs/05b_precompute.ipynb #dc83189d
+@patch
+def add(self:FeatureStore, names, rows):
+    "Put in `rows`, an array of shape (n, width), under `names`"
+    rows = np.ascontiguousarray(rows, np.float32)
+    sums = [zlib.crc32(o.tobytes()).to_bytes(4, 'big') for o in rows]
+    try:
+        if self.memory: raise OSError(0, 'as before')
+        with FileLock(self.path/'.lock'):
+            n = self.names.stat().st_size//37
+            os.truncate(self.data, n*4*self.width)
+            with open(self.data, 'ab') as f: f.write(rows.tobytes())
+            with open(self.names, 'ab') as f: f.write(b''.join(map(bytes.__add__, names, sums)))
+        self.at |= {o: (n+i, c) for i, (o, c) in enumerate(zip(names, sums))}
+    except OSError as e:
+        if not self.memory: print(f'The features cannot be kept on disk ({e.strerror}). They stay in memory, and are computed again next time.')
+        self.memory |= dict(zip(names, rows))
 
 # %% ../nbs/05b_precompute.ipynb #f3486ccc
 @patch
@@ -113,6 +115,12 @@ def _store(learn, fixed, x):
     return FeatureStore(cache_dir()/'features'/h.hexdigest()[:24], fixed(x).shape[1])
 
 # %% ../nbs/05b_precompute.ipynb #045d336a
+def _steady(tfms):
+    "A copy of `tfms` that does what it does to validation photos; fastai's transforms note things in themselves, so each thread wants one"
+    tfms = deepcopy(tfms)
+    tfms.split_idx = 1
+    return tfms
+
 def _side(dls):
     "How large a photo has to be decoded, in pixels, for what the validation photos go through; a little more than it is shown"
     sizes = [max(o.size) for o in dls.valid.after_item.fs if isinstance(o, (Resize, RandomResizedCrop))]
@@ -125,7 +133,7 @@ class _Reader:
     def name(self, file): return hashlib.sha256(Path(file).read_bytes()).digest()
 
     def __call__(self, file, wanted): # `wanted` are the numbers of the views
-        if not hasattr(self.mine, 'tfms'): self.mine.tfms = deepcopy(self.dls.valid.after_item)  # fastai's transforms note things in themselves
+        if not hasattr(self.mine, 'tfms'): self.mine.tfms = _steady(self.dls.valid.after_item)
         try: views = photo_views(_small_photo(Path(file).read_bytes(), self.side), self.views)
         except PhotoError as e: return e.reason
         return torch.stack([self.mine.tfms(PILPhoto.create(views[i])) for i in wanted])
@@ -152,7 +160,7 @@ def photo_features(
 ) -> Features:
     "What the body of `learn` says of each photo, from the cache folder as far as it is there"
     files, fixed = L(files), _split_head(learn)[0].to(learn.dls.device, memory_format=torch.channels_last).eval()
-    size = learn.dls.valid.after_item(PILPhoto.create(Image.new('RGB', (64, 64)))).shape
+    size = _steady(learn.dls.valid.after_item)(PILPhoto.create(Image.new('RGB', (64, 64)))).shape
     with torch.inference_mode(), ThreadPoolExecutor(os.cpu_count()) as ex:
         store = _store(learn, fixed, torch.zeros(1, *size, device=learn.dls.device))
         read = _Reader(learn.dls, store, views)
@@ -169,13 +177,14 @@ def photo_features(
     bad = {shas[f]: why for f, why in left_out.items()}
     return Features(store, {f: v for f, v in names.items() if shas[f] not in bad}, {f: bad[s] for f, s in shas.items() if s in bad})
 
+# %% ../nbs/05b_precompute.ipynb #b9352442
 def _look(learn, fixed, store, batch, names, left_out):
     "Put the rows of one batch of views into the store"
     left_out |= {f: o for f, _, o in batch if isinstance(o, str)}
     good = [(f, w, o) for f, w, o in batch if not isinstance(o, str)]
     if not good: return
     x = TensorImage(torch.cat([o for *_, o in good])).to(learn.dls.device)
-    x = learn.dls.valid.after_batch((x,))[0].as_subclass(Tensor).contiguous(memory_format=torch.channels_last)
+    x = _steady(learn.dls.valid.after_batch)((x,))[0].as_subclass(Tensor).contiguous(memory_format=torch.channels_last)
     store.add([names[f][i] for f, w, _ in good for i in w], fixed(x).float().cpu().numpy())
 
 # %% ../nbs/05b_precompute.ipynb #197e0171
@@ -247,6 +256,7 @@ def precomputed_learner(
 ) -> Learner: # With a trained head on the body as it was
     "Look at each photo once, keep what the body says of it, and train the head: seconds in place of minutes"
     path = existing_folder(path)
+    if not any(_visible_files(path)): photo_dls(path)  # which says what is missing
     features, body = _body_first(path, arch, size, views, pretrained, **{k: v for k, v in kwargs.items() if k in ('item_tfms', 'batch_tfms')})
     dls = photo_dls(path, size, seed=seed, **kwargs)
     learn = photo_learner(dls, arch, pretrained, seed=seed)
