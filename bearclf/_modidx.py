@@ -275,6 +275,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'bearclf.export.model_info': ('export.html#model_info', 'bearclf/export.py')},
             'bearclf.interpret': { 'bearclf.interpret._body': ('interpret.html#_body', 'bearclf/interpret.py'),
                                    'bearclf.interpret._class_index': ('interpret.html#_class_index', 'bearclf/interpret.py'),
+                                   'bearclf.interpret._each_batch': ('interpret.html#_each_batch', 'bearclf/interpret.py'),
                                    'bearclf.interpret._far_lr': ('interpret.html#_far_lr', 'bearclf/interpret.py'),
                                    'bearclf.interpret._few': ('interpret.html#_few', 'bearclf/interpret.py'),
                                    'bearclf.interpret._gap': ('interpret.html#_gap', 'bearclf/interpret.py'),

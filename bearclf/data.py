@@ -11,7 +11,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import lru_cache, partial
+from functools import partial
 from inspect import Parameter, signature
 
 from .core import *
@@ -210,7 +210,7 @@ def photo_dls(
     set_seed(seed, reproducible=True)
     vocab = CategoryBlock(vocab=list(report.counts)) if report.counts else CategoryBlock  # all labels, or those that the DataBlock finds
     block = photo_block(size, valid_pct, seed, **({'blocks': (PhotoBlock, vocab)} | block))
-    sets = block.datasets(report.path)
-    for o, use in (sets.train, 'to learn from'), (sets.valid, 'to judge by'):
+    splits = block.splitter(block.get_items(report.path))
+    for o, use in zip(splits, ('to learn from', 'to judge by')):
         if not len(o): raise BearclfError(f'The splitter left none of the {len(report.photos)} photos {use}. Look at the names that it goes by.')
-    return block.dataloaders(report.path, path=report.path, bs=_fitting_bs(bs, len(sets.train)), **kwargs)
+    return block.dataloaders(report.path, path=report.path, bs=_fitting_bs(bs, len(splits[0])), **kwargs)

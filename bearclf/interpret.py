@@ -34,9 +34,15 @@ def _run(learn):
     "`epochs` (a `DataFrame` of train_loss, valid_loss and so on), `losses` and `lrs` of the last training; empty without one, or after `lr_find`"
     rec = getattr(learn, 'recorder', None)
     names, rows, losses = (getattr(rec, o, ()) for o in ('metric_names', 'values', 'losses'))
-    t = pd.DataFrame(map(list, rows), columns=names[1:len(rows[0])+1]) if rows and losses else pd.DataFrame()
+    t = pd.DataFrame([dict(zip(names[1:], o)) for o in rows] if len(losses) else [])
     if not {'train_loss', 'valid_loss'} <= {*t.columns}: return SimpleNamespace(epochs=pd.DataFrame(), losses=[], lrs=[])
-    return SimpleNamespace(epochs=t, losses=[float(o) for o in losses], lrs=list(rec.lrs))
+    return SimpleNamespace(epochs=t, losses=_each_batch(losses, rec.smooth_loss.beta), lrs=list(rec.lrs))
+
+# %% ../nbs/06_interpret.ipynb #5aea7eba
+def _each_batch(smooth, beta):
+    "The losses of the single batches, which the recorder keeps as an exponential moving average (with Adam's correction of the start)"
+    sums = [0., *(float(o)*(1 - beta**i) for i, o in enumerate(smooth, 1))]
+    return [(b - beta*a)/(1 - beta) for a, b in zip(sums, sums[1:])]
 
 # %% ../nbs/06_interpret.ipynb #85dee2e2
 def interpret(
@@ -178,7 +184,7 @@ def show_cam(
         probs = model(batch[0]).softmax(1)[0]
         seen = dl.decode(batch)[0][0]
     i = int(probs.argmax()) if cls is None else _class_index(learn, cls)
-    ctx = show_image(seen.clamp(0, 1), ctx=ctx, title=f'{learn.dls.vocab[i]} {probs[i].item():.0%}')
+    ctx = show_image(seen, ctx=ctx, title=f'{learn.dls.vocab[i]} {probs[i].item():.0%}')
     ctx.imshow(cam, alpha=.5, cmap='magma', interpolation='bilinear', extent=(0, seen.shape[-1], seen.shape[-2], 0))
     return ctx
 
@@ -214,15 +220,17 @@ def _nan(run, preds):
 
 # %% ../nbs/06_interpret.ipynb #32d8e349
 def _still(run, preds):
-    losses = run.losses  # a moving average, as the recorder keeps it
     error, guessing = (preds.actual != preds.predicted).mean(), 1 - preds.actual.value_counts(normalize=True).max()
-    if len(losses) < 8: return
-    first, last = losses[min(9, len(losses)//5)], losses[-1]
-    if last <= .95*first or error <= guessing/2: return
-    if last > 1.2*first: return (f'The training loss rose from {first:.2f} to {last:.2f}: the steps are too large. Make a new learner and train '
-                                 'with a tenth of the learning rate.')
-    return (f'The training loss did not move ({first:.2f} at the start, {last:.2f} at the end). Take the learning rate that learn.lr_find() '
-            'suggests, and see with dls.show_batch() whether the labels fit the photos.')
+    k = len(run.losses)//3
+    if k < 3 or error <= guessing/2: return
+    start, end = np.array(run.losses[:k]), np.array(run.losses[-k:])
+    first, last, chance = start.mean(), end.mean(), 2*math.sqrt((start.var(ddof=1) + end.var(ddof=1))/k)
+    if last > 2*run.losses[0] or last - first > max(.2*first, chance):
+        return (f'The training loss rose from {run.losses[0]:.2g} to {last:.2g}: the steps are too large. Make a new learner and train '
+                'with a tenth of the learning rate.')
+    if first - last <= min(max(.05*first, chance), .15*first):
+        return (f'The training loss did not move ({first:.2f} in the first third, {last:.2f} in the last). Take the learning rate that '
+                'learn.lr_find() suggests, and see with dls.show_batch() whether the labels fit the photos.')
 
 # %% ../nbs/06_interpret.ipynb #801fbab1
 def _gap(run, preds):
@@ -231,8 +239,8 @@ def _gap(run, preds):
     best = int((valid <= 1.05*valid.min()).idxmax())
     gap = valid - train
     if gap.iloc[-1] < .1 or gap.iloc[-1] - gap[best] < max(.1, .25*valid[best]): return
-    return (f'Since epoch {best} the validation loss got no better ({valid[best]:.2f}, at the end {valid.iloc[-1]:.2f}), while the training loss '
-            f'went on from {train[best]:.2f} to {train.iloc[-1]:.2f}: the model learns its photos by heart. Train for {best+1} epochs, '
+    return (f'Since epoch {best+1} of {len(train)} the validation loss got no better ({valid[best]:.2f}, at the end {valid.iloc[-1]:.2f}), while the '
+            f'training loss went on from {train[best]:.2f} to {train.iloc[-1]:.2f}: the model learns its photos by heart. Train for fewer epochs, '
             'collect more photos, or augment them more: batch_tfms=aug_transforms(mult=2).')
 
 # %% ../nbs/06_interpret.ipynb #18edec01
