@@ -7,7 +7,7 @@ from PIL import Image
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
     from fastai.vision.all import (Callback, CategoryBlock, CrossEntropyLossFlat, BCEWithLogitsLossFlat, FuncSplitter, GrandparentSplitter,
-        ImageBlock, Learner, MultiCategoryBlock, RandomSplitter, RegexLabeller, RegressionBlock, Resize, Tensor, TfmdDL, error_rate,
+        ImageBlock, Learner, MultiCategoryBlock, RandomSplitter, RegexLabeller, RegressionBlock, Resize, Tensor, TfmdDL, delegates, error_rate,
         hook_output, nn, noop, np, parent_label, set_seed, torch, using_attr)
 from bearclf.core import BearclfError, class_of
 from bearclf.data import PhotoBlock, check_folder, find_photos, photo_block, photo_dls
@@ -166,8 +166,11 @@ def test_a_real_keyword_passes(top, kw):
     assert len(dls_of(top, **kw).one_batch()) == 2
 
 
-def test_a_loader_of_ones_own_has_its_own_keywords(top):
+@pytest.mark.parametrize('declared', [delegates(TfmdDL.__init__), noop], ids=['delegates', 'kwargs'])
+def test_a_loader_of_ones_own_has_its_own_keywords(top, declared):
+    dls_of(top)  # fastai's own signatures keep the keywords of the first loader of a process
     class Named(TfmdDL):
+        @declared
         def __init__(self, dataset, nickname=None, **kwargs): super().__init__(dataset, **kwargs); self.nickname = nickname
     assert dls_of(top, dl_type=Named, nickname='Bo').train.nickname == 'Bo'
 
