@@ -104,7 +104,7 @@ def _fit_all(*args, **kwargs):
 
 def _fit_head_only(path, arch, epochs, size, pretrained, lr, seed, **kwargs):
     from bearclf.precompute import precomputed_learner
-    return precomputed_learner(path, arch, size or 224, max(30, epochs or 0), lr or 2e-3, seed=seed, **kwargs)
+    return precomputed_learner(path, arch, size or 224, max(60, epochs or 0), lr or 2e-3, seed=seed, **kwargs)
 
 def _check_train(precompute, full, pretrained, **least):
     "One sentence for what does not go together, and for numbers that are too small: name -> (value, least)"
@@ -117,7 +117,7 @@ def _check_train(precompute, full, pretrained, **least):
 def train(
     path:Path, # A folder with a folder of photos for each class
     arch:str='resnet18', # The network: resnet18, resnet34, squeezenet1_0, or any of torchvision's and timm's
-    epochs:int=None, # Times to go through the photos (default: 4, or with --no-pretrained enough for 10,000 looks; a head alone gets 30 or more)
+    epochs:int=None, # Times to go through the photos (default: 4, or with --no-pretrained enough for 10,000 looks; a head alone gets 60 or more)
     size:int=None, # Height and width in pixels of what the network sees (default: 224, or 64 with --no-pretrained)
     seed:int=42, # The same seed gives the same numbers on one machine
     out:Path=None, # The folder to put export.pkl and export.json into (default: a folder in models/)

@@ -30,7 +30,7 @@ from concurrent.futures import ThreadPoolExecutor  # fastai brings another one o
 # %% ../nbs/05b_precompute.ipynb #4e93a26e
 def photo_views(
     im:Image.Image, # An upright picture in RGB
-    n:int=2, # Views, 1 to 3
+    n:int=3, # Views, 1 to 3
 ) -> list: # of `n` pictures
     "`im` as it is, then mirrored and cut a little closer, then cut closer still"
     w, h = im.size
@@ -156,7 +156,7 @@ def _chunks(it, n):
 def photo_features(
     files, # `Path`s of photos; those that cannot be read are told in `left_out`
     learn:Learner, # From `photo_learner`, `vision_learner`: with a body and a head
-    views:int=2, # Views of each photo, 1 to 3
+    views:int=1, # Views of each photo, 1 to 3
 ) -> Features:
     "What the body of `learn` says of each photo, from the cache folder as far as it is there"
     files, fixed = L(files), _split_head(learn)[0].to(learn.dls.device, memory_format=torch.channels_last).eval()
@@ -204,9 +204,9 @@ def _rows_dl(rows, bs, shuffle):
 # %% ../nbs/05b_precompute.ipynb #2c1ba9fd
 def fit_head(
     learn:Learner, # From `photo_learner` or `vision_learner`
-    epochs:int=30, # Times to go through the rows
+    epochs:int=60, # Times to go through the rows
     lr:float=2e-3, # Highest learning rate of the one-cycle policy
-    views:int=2, # Views of each training photo, 1 to 3
+    views:int=1, # Views of each training photo, 1 to 3; each takes the body as long again
     bs:int=64, # Rows in a batch
     features:Features=None, # What the body says, if it is computed already
     seed:int=42, # Same seed, same numbers
@@ -247,9 +247,9 @@ def precomputed_learner(
     path:str|Path, # A folder with a folder of photos for each class
     arch='resnet18', # Name of the architecture, or a function that makes a model
     size:int=224, # Height and width of what the model gets, in pixels
-    epochs:int=30, # Times to go through the rows
+    epochs:int=60, # Times to go through the rows
     lr:float=2e-3, # Highest learning rate of the one-cycle policy
-    views:int=2, # Views of each training photo, 1 to 3
+    views:int=1, # Views of each training photo, 1 to 3; each takes the body as long again
     seed:int=42, # Two runs with the same seed give the same numbers on one machine
     pretrained:bool=True, # Start from ImageNet weights? Without them, there is little sense in it
     **kwargs # Any keyword of `photo_dls`
