@@ -120,7 +120,7 @@ def train_photos(
 # %% ../nbs/05_train.ipynb #31645b7d
 def _key(path, settings):
     "A short name for these photos with these settings"
-    photos = [(o.relative_to(path).as_posix(), o.stat().st_size, o.stat().st_mtime_ns) for o in find_photos(path)]
+    photos = [(o.relative_to(path).as_posix(), o.stat().st_size, o.stat().st_mtime_ns) for o in find_photos(path, settings.get('get_y') or class_of)]
     return hashlib.sha256(json.dumps([photos, settings, __version__], default=lambda o: getattr(o, '__qualname__', str(o))).encode()).hexdigest()[:16]
 
 # %% ../nbs/05_train.ipynb #bd34d8f1
