@@ -512,6 +512,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'bearclf.steer._Spoken': ('steer.html#_spoken', 'bearclf/steer.py'),
                                'bearclf.steer._Spoken.__call__': ('steer.html#_spoken.__call__', 'bearclf/steer.py'),
                                'bearclf.steer._check_same': ('steer.html#_check_same', 'bearclf/steer.py'),
+                               'bearclf.steer._copied': ('steer.html#_copied', 'bearclf/steer.py'),
                                'bearclf.steer._description': ('steer.html#_description', 'bearclf/steer.py'),
                                'bearclf.steer._give_back': ('steer.html#_give_back', 'bearclf/steer.py'),
                                'bearclf.steer._judging': ('steer.html#_judging', 'bearclf/steer.py'),

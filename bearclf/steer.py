@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['tensorboard_callback', 'SaveActivations', 'activations', 'class_weights', 'oversampled', 'Resumable', 'watch_memory']
 
-# %% ../nbs/05c_steer.ipynb #855c9e03
+# %% ../nbs/05c_steer.ipynb #7b24846c
 import hashlib, re, traceback, warnings
 from importlib.util import find_spec
 from inspect import signature
@@ -16,7 +16,7 @@ with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
     from fastai.vision.all import *
 
-# %% ../nbs/05c_steer.ipynb #1c877ea7
+# %% ../nbs/05c_steer.ipynb #675b7f41
 def tensorboard_callback(
     folder='tensorboard', # Where to write; TensorBoard shows all the runs below a folder
     n_preds:int=9, # So many validation photos with predictions after each epoch; 0 for none
@@ -29,7 +29,7 @@ def tensorboard_callback(
     kwargs = dict(trace_model=False, log_preds=n_preds > 0, n_preds=n_preds) | kwargs
     return TensorBoardCallback(Path(folder), **kwargs)
 
-# %% ../nbs/05c_steer.ipynb #0f5d0f44
+# %% ../nbs/05c_steer.ipynb #412fa16a
 class _Spoken(Callback):
     "A callback whose `BearclfError` reaches the person as it is; fastai puts a line about the callback before the text"
     def __call__(self, event_name):
@@ -38,7 +38,7 @@ class _Spoken(Callback):
             e.args = (str(e).split('\n\t', 1)[-1],)
             raise
 
-# %% ../nbs/05c_steer.ipynb #910c1eea
+# %% ../nbs/05c_steer.ipynb #f420f779
 @contextmanager
 def _judging(model):
     "Leave training mode (dropout, batch statistics) for a moment; each layer is put back as it was"
@@ -48,7 +48,10 @@ def _judging(model):
     finally:
         for m, o in was.items(): m.training = o
 
-# %% ../nbs/05c_steer.ipynb #b8f5191a
+# %% ../nbs/05c_steer.ipynb #42d9aa8e
+def _copied(module, inp, out): return out[0].detach().float().cpu().numpy().copy() if isinstance(out, Tensor) else None
+
+# %% ../nbs/05c_steer.ipynb #40014de9
 class SaveActivations(_Spoken):
     "After each epoch, write what every layer gives out for one photo: `folder/<epoch>/<layer>.npy`, a float32 array without the batch axis"
     order,remove_on_fetch = 70,True
@@ -70,29 +73,29 @@ class SaveActivations(_Spoken):
 
     def after_epoch(self):
         names, modules = zip(*self.layers().items())
-        with no_random(), _judging(self.learn.model), hook_outputs(modules, cpu=True) as hooks, torch.no_grad():
+        with no_random(), _judging(self.learn.model), Hooks(modules, _copied) as hooks, torch.no_grad():
             self.learn.model(self._batch())
             for name, out in zip(names, hooks.stored): self._write(f'{self.learn.epoch:03}', name, out)
 
-# %% ../nbs/05c_steer.ipynb #24e4dc94
+# %% ../nbs/05c_steer.ipynb #64c3bca4
 def _no_layer(name, model):
     names = [k for k, _ in model.named_modules() if k]
     return BearclfError(f'The model has no layer {name!r}. Its layers are called {", ".join(names[:3])} ... {names[-1]}.')
 
-# %% ../nbs/05c_steer.ipynb #80d0d664
+# %% ../nbs/05c_steer.ipynb #ec09f667
 @patch
 def _batch(self:SaveActivations):
     dls = self.learn.dls
     photo = dls.valid_ds.items[0] if self.photo is None else self.photo
     return to_device(dls.test_dl([photo], num_workers=0).one_batch()[0], next(self.learn.model.parameters()).device).as_subclass(Tensor)
 
-# %% ../nbs/05c_steer.ipynb #db6d1338
+# %% ../nbs/05c_steer.ipynb #3268b4d0
 @patch
 def _write(self:SaveActivations, epoch, name, out):
-    if not isinstance(out, Tensor): return
-    with atomic_path(self.folder/epoch/f'{name}.npy') as tmp: np.save(tmp, out[0].float().numpy())
+    if out is None: return
+    with atomic_path(self.folder/epoch/f'{name}.npy') as tmp: np.save(tmp, out)
 
-# %% ../nbs/05c_steer.ipynb #2e8680be
+# %% ../nbs/05c_steer.ipynb #fed98b18
 def activations(
     folder, # That of `SaveActivations`
     layer:str, # Name of a layer, such as `0.0`
@@ -102,10 +105,10 @@ def activations(
     if not files: raise BearclfError(f'There are no activations of a layer {layer!r} in {folder}.')
     return np.stack([np.load(o) for o in files])
 
-# %% ../nbs/05c_steer.ipynb #2cb5b7aa
+# %% ../nbs/05c_steer.ipynb #60bbb96f
 def _train_labels(dls): return [int(o) for o in dls.train_ds.tls[-1]]
 
-# %% ../nbs/05c_steer.ipynb #402150f4
+# %% ../nbs/05c_steer.ipynb #b9caeb22
 def class_weights(
     dls:DataLoaders, # With one label for each photo
 ) -> Tensor: # float32, one for each class in the order of `dls.vocab`, on the device of `dls`; the mean over the training photos is 1
@@ -113,7 +116,7 @@ def class_weights(
     counts = torch.bincount(tensor(_train_labels(dls)), minlength=len(dls.vocab)).float()
     return (counts.sum()/(counts > 0).sum()/counts.clamp(min=1)).to(dls.device)
 
-# %% ../nbs/05c_steer.ipynb #00660674
+# %% ../nbs/05c_steer.ipynb #a228d55b
 def oversampled(
     dls:DataLoaders, # With one label for each photo
 ) -> DataLoaders: # New ones, over the same photos
@@ -121,7 +124,7 @@ def oversampled(
     wgts = class_weights(dls).cpu().numpy()[_train_labels(dls)]
     return DataLoaders(dls.train.new(cls=WeightedDL, wgts=wgts), dls.valid, path=dls.path, device=dls.device)
 
-# %% ../nbs/05c_steer.ipynb #befa8f8e
+# %% ../nbs/05c_steer.ipynb #8bbff1c2
 def _plain(o):
     "`o` with nothing in it but numbers, texts, tensors, lists, tuples and dicts; `TypeError` if there is something else"
     if o is None or type(o) in (bool, int, float, str): return o
@@ -132,7 +135,7 @@ def _plain(o):
     if isinstance(o, (list, L)): return list(map(_plain, o))
     raise TypeError(f'{type(o).__name__} is not plain data')
 
-# %% ../nbs/05c_steer.ipynb #3d86d2a2
+# %% ../nbs/05c_steer.ipynb #daa3c424
 def _memory(cb):
     "What `cb` has come to know during the fit, as far as it is plain data"
     told, res = {'learn', 'losses', *signature(type(cb).__init__).parameters}, {}
@@ -142,29 +145,29 @@ def _memory(cb):
         except TypeError: pass
     return res
 
-# %% ../nbs/05c_steer.ipynb #e8db84f4
+# %% ../nbs/05c_steer.ipynb #61648c42
 def _description(learn):
     "What has to be as it was for a run to go on: name -> value"
     dl, opt = learn.dls.train, learn.opt
     moments = [[f(p) for p in (0., .1, .25, .5, .75, 1.)] for cb in learn.cbs if isinstance(cb, ParamScheduler) for f in cb.scheds.values()]
     return _plain({
-        'epochs': learn.n_epoch, 'learning rate': [h['lr'] for h in opt.hypers], 'schedule': moments, 'frozen groups': getattr(opt, 'frozen_idx', 0),
         'architecture': [getattr(getattr(learn, 'arch', type(learn.model)), '__name__', str(getattr(learn, 'arch', ''))),
                          [list(o.shape) for o in learn.model.state_dict().values()]],
+        'epochs': learn.n_epoch, 'learning rate': [h['lr'] for h in opt.hypers], 'schedule': moments, 'frozen groups': getattr(opt, 'frozen_idx', 0),
         'optimizer': _text(learn.opt_func), 'loss': _text(learn.loss_func), 'classes': list(map(str, getattr(dl, 'vocab', []))),
         'photos': [_photos(o) for o in learn.dls.loaders], 'batch size': dl.bs, 'workers': dl.fake_l.num_workers,
         'transforms': [_text(getattr(o, k, None)) for o in learn.dls.loaders for k in ('after_item', 'before_batch', 'after_batch')]})
 
-# %% ../nbs/05c_steer.ipynb #a8f35692
+# %% ../nbs/05c_steer.ipynb #2893a658
 def _text(o): return re.sub(r' at 0x[0-9a-f]+', '', getattr(o, '__qualname__', None) or repr(o))
 
-# %% ../nbs/05c_steer.ipynb #6bfbff55
+# %% ../nbs/05c_steer.ipynb #304c7712
 def _photos(dl):
     "A short name for the photos of `dl`: their order, folders, names and sizes"
     items = [(o.parent.name, o.name, o.stat().st_size) if isinstance(o, Path) else str(o) for o in getattr(dl, 'items', [])]
     return hashlib.sha256(repr((len(dl.dataset), items)).encode()).hexdigest()[:16]
 
-# %% ../nbs/05c_steer.ipynb #20e3260b
+# %% ../nbs/05c_steer.ipynb #08e48949
 class Resumable(_Spoken):
     "Write all that a run needs to go on after each epoch, and go on from there when the same call is made again"
     order,remove_on_fetch = -100,True
@@ -181,6 +184,7 @@ class Resumable(_Spoken):
 
     def before_epoch(self):
         if self.learn.epoch == 0: self.skipped = self._restore()
+        if self.learn.epoch == 0 and self.skipped and (bar := getattr(getattr(self.learn, 'progress', None), 'mbar', None)): bar.update(0)  # it has to begin at 0
         self.learn.epoch += self.skipped
         if self.learn.epoch >= self.learn.n_epoch: raise CancelFitException()
         if self.trains: self._save(self.learn.epoch)
@@ -189,7 +193,7 @@ class Resumable(_Spoken):
     def after_fit(self):
         if self.trains: self._save(self.learn.n_epoch)
 
-# %% ../nbs/05c_steer.ipynb #bb7168a8
+# %% ../nbs/05c_steer.ipynb #59942278
 _KIND = 'bearclf run 1'  # another number when what is in the file changes
 
 @patch
@@ -208,13 +212,13 @@ def _save(self:Resumable, done):
             f.flush(); os.fsync(f.fileno())
     except (OSError, RuntimeError) as e: raise _not_written(self.checkpoint, e) from e
 
-# %% ../nbs/05c_steer.ipynb #cb7bc8b5
+# %% ../nbs/05c_steer.ipynb #1ea69453
 def _not_written(file, e):
     why = getattr(e, 'strerror', None) or (e.__context__ and getattr(e.__context__, 'strerror', None)) or 'the disk may be full'
     before = 'The one of the epoch before is still there' if file.exists() else 'There is none yet'
     return BearclfError(f'The checkpoint {file.name} could not be written ({why}). {before}. Make room, and start the run again.')
 
-# %% ../nbs/05c_steer.ipynb #1c007d4f
+# %% ../nbs/05c_steer.ipynb #4ea106be
 def _read_checkpoint(file):
     "What the checkpoint `file` holds; `None` if there is no such file"
     if not file.exists(): return None
@@ -224,17 +228,17 @@ def _read_checkpoint(file):
     if isinstance(state, dict) and state.get('kind') == _KIND: return state
     raise BearclfError(f'{file.name} is not the checkpoint of a run, but another file of PyTorch. It was left as it is. Give Resumable another name.')
 
-# %% ../nbs/05c_steer.ipynb #6fbe2370
+# %% ../nbs/05c_steer.ipynb #82f03928
 def _check_same(file, here, there):
     "Raise a `BearclfError` that says what is different if the two descriptions differ"
     differ = [k for k in here if here[k] != there.get(k)]
     if not differ: return
     short = lambda o: len(repr(o)) < 25
     said = [f'{k} ({there.get(k)} in the file, {here[k]} now)' if short(here[k]) and short(there.get(k)) else k for k in differ]
-    raise BearclfError(f'{file.name} belongs to another run, which differs in: {", ".join(said)}. It was left as it is. '
+    raise BearclfError(f'{file.name} belongs to another run, which differs in: {", ".join(said[:3])}. It was left as it is. '
                        'Give Resumable another name, or delete the file to train from the beginning.')
 
-# %% ../nbs/05c_steer.ipynb #7ab4f912
+# %% ../nbs/05c_steer.ipynb #444f84b3
 @patch
 def _restore(self:Resumable):
     "Put everything in place as the file says; the number of epochs of this fit that are done already"
@@ -250,7 +254,7 @@ def _restore(self:Resumable):
                                          else 'this fit was finished'))
     return state['done']
 
-# %% ../nbs/05c_steer.ipynb #3ad35f65
+# %% ../nbs/05c_steer.ipynb #aabbdf11
 @patch
 def _put_back(self:Resumable, state):
     learn, rec = self.learn, self.learn.recorder
@@ -266,16 +270,16 @@ def _put_back(self:Resumable, state):
     for dl, o in zip(learn.dls.loaders, state['shuffles']): dl.rng.setstate(o)
     set_random_states(**state['random'])
 
-# %% ../nbs/05c_steer.ipynb #ac44363d
+# %% ../nbs/05c_steer.ipynb #7fc8c50b
 def _smaller(bs): return 2**int(math.log2(bs/2)) if bs > 1 else 0
 
-# %% ../nbs/05c_steer.ipynb #32481e8f
+# %% ../nbs/05c_steer.ipynb #48e66d96
 def _memory_sentence(bs):
     "What to do when a batch of `bs` photos does not fit"
     if _smaller(bs): return f'The memory does not suffice for {bs} photos in a batch. Make the DataLoaders with bs={_smaller(bs)}, and start again.'
     return 'The memory does not suffice for a single photo in a batch. Make the photos smaller (size=), or take a smaller arch.'
 
-# %% ../nbs/05c_steer.ipynb #4221dec2
+# %% ../nbs/05c_steer.ipynb #ae6e717b
 def _give_back(learn):
     "Let go of what the interrupted step of `learn` holds in memory"
     learn._end_cleanup()
@@ -285,7 +289,7 @@ def _give_back(learn):
     if half is not None and torch.is_autocast_enabled('cuda'): half.after_loss()  # the forward pass did not come to its end
     if torch.cuda.is_available(): torch.cuda.empty_cache()
 
-# %% ../nbs/05c_steer.ipynb #7391084e
+# %% ../nbs/05c_steer.ipynb #12805d27
 @contextmanager
 def watch_memory(
     learn:Learner, # Whatever trains or predicts with it may stand in the block
