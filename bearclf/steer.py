@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['tensorboard_callback', 'SaveActivations', 'activations', 'class_weights', 'oversampled', 'Resumable', 'watch_memory']
 
-# %% ../nbs/05c_steer.ipynb #7b24846c
+# %% ../nbs/05c_steer.ipynb #0929028e
 import hashlib, re, traceback, warnings
 from importlib.util import find_spec
 from inspect import signature
@@ -16,7 +16,7 @@ with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
     from fastai.vision.all import *
 
-# %% ../nbs/05c_steer.ipynb #675b7f41
+# %% ../nbs/05c_steer.ipynb #73bcf628
 def tensorboard_callback(
     folder='tensorboard', # Where to write; TensorBoard shows all the runs below a folder
     n_preds:int=9, # So many validation photos with predictions after each epoch; 0 for none
@@ -29,7 +29,7 @@ def tensorboard_callback(
     kwargs = dict(trace_model=False, log_preds=n_preds > 0, n_preds=n_preds) | kwargs
     return TensorBoardCallback(Path(folder), **kwargs)
 
-# %% ../nbs/05c_steer.ipynb #412fa16a
+# %% ../nbs/05c_steer.ipynb #b8e0a27c
 class _Spoken(Callback):
     "A callback whose `BearclfError` reaches the person as it is; fastai puts a line about the callback before the text"
     def __call__(self, event_name):
@@ -38,7 +38,7 @@ class _Spoken(Callback):
             e.args = (str(e).split('\n\t', 1)[-1],)
             raise
 
-# %% ../nbs/05c_steer.ipynb #f420f779
+# %% ../nbs/05c_steer.ipynb #17bc962c
 @contextmanager
 def _judging(model):
     "Leave training mode (dropout, batch statistics) for a moment; each layer is put back as it was"
@@ -48,10 +48,10 @@ def _judging(model):
     finally:
         for m, o in was.items(): m.training = o
 
-# %% ../nbs/05c_steer.ipynb #42d9aa8e
+# %% ../nbs/05c_steer.ipynb #9d4d3f38
 def _copied(module, inp, out): return out[0].detach().float().cpu().numpy().copy() if isinstance(out, Tensor) else None
 
-# %% ../nbs/05c_steer.ipynb #40014de9
+# %% ../nbs/05c_steer.ipynb #663449bb
 class SaveActivations(_Spoken):
     "After each epoch, write what every layer gives out for one photo: `folder/<epoch>/<layer>.npy`, a float32 array without the batch axis"
     order,remove_on_fetch = 70,True
@@ -77,25 +77,25 @@ class SaveActivations(_Spoken):
             self.learn.model(self._batch())
             for name, out in zip(names, hooks.stored): self._write(f'{self.learn.epoch:03}', name, out)
 
-# %% ../nbs/05c_steer.ipynb #64c3bca4
+# %% ../nbs/05c_steer.ipynb #bff447c4
 def _no_layer(name, model):
     names = [k for k, _ in model.named_modules() if k]
     return BearclfError(f'The model has no layer {name!r}. Its layers are called {", ".join(names[:3])} ... {names[-1]}.')
 
-# %% ../nbs/05c_steer.ipynb #ec09f667
+# %% ../nbs/05c_steer.ipynb #6d33f56f
 @patch
 def _batch(self:SaveActivations):
     dls = self.learn.dls
     photo = dls.valid_ds.items[0] if self.photo is None else self.photo
     return to_device(dls.test_dl([photo], num_workers=0).one_batch()[0], next(self.learn.model.parameters()).device).as_subclass(Tensor)
 
-# %% ../nbs/05c_steer.ipynb #3268b4d0
+# %% ../nbs/05c_steer.ipynb #88477b18
 @patch
 def _write(self:SaveActivations, epoch, name, out):
     if out is None: return
     with atomic_path(self.folder/epoch/f'{name}.npy') as tmp: np.save(tmp, out)
 
-# %% ../nbs/05c_steer.ipynb #fed98b18
+# %% ../nbs/05c_steer.ipynb #0026da84
 def activations(
     folder, # That of `SaveActivations`
     layer:str, # Name of a layer, such as `0.0`
@@ -105,10 +105,10 @@ def activations(
     if not files: raise BearclfError(f'There are no activations of a layer {layer!r} in {folder}.')
     return np.stack([np.load(o) for o in files])
 
-# %% ../nbs/05c_steer.ipynb #60bbb96f
+# %% ../nbs/05c_steer.ipynb #08be97b4
 def _train_labels(dls): return [int(o) for o in dls.train_ds.tls[-1]]
 
-# %% ../nbs/05c_steer.ipynb #b9caeb22
+# %% ../nbs/05c_steer.ipynb #feca6c13
 def class_weights(
     dls:DataLoaders, # With one label for each photo
 ) -> Tensor: # float32, one for each class in the order of `dls.vocab`, on the device of `dls`; the mean over the training photos is 1
@@ -116,7 +116,7 @@ def class_weights(
     counts = torch.bincount(tensor(_train_labels(dls)), minlength=len(dls.vocab)).float()
     return (counts.sum()/(counts > 0).sum()/counts.clamp(min=1)).to(dls.device)
 
-# %% ../nbs/05c_steer.ipynb #a228d55b
+# %% ../nbs/05c_steer.ipynb #a14f1456
 def oversampled(
     dls:DataLoaders, # With one label for each photo
 ) -> DataLoaders: # New ones, over the same photos
@@ -124,7 +124,7 @@ def oversampled(
     wgts = class_weights(dls).cpu().numpy()[_train_labels(dls)]
     return DataLoaders(dls.train.new(cls=WeightedDL, wgts=wgts), dls.valid, path=dls.path, device=dls.device)
 
-# %% ../nbs/05c_steer.ipynb #8bbff1c2
+# %% ../nbs/05c_steer.ipynb #514c4978
 def _plain(o):
     "`o` with nothing in it but numbers, texts, tensors, lists, tuples and dicts; `TypeError` if there is something else"
     if o is None or type(o) in (bool, int, float, str): return o
@@ -135,7 +135,7 @@ def _plain(o):
     if isinstance(o, (list, L)): return list(map(_plain, o))
     raise TypeError(f'{type(o).__name__} is not plain data')
 
-# %% ../nbs/05c_steer.ipynb #daa3c424
+# %% ../nbs/05c_steer.ipynb #0ef934f9
 def _memory(cb):
     "What `cb` has come to know during the fit, as far as it is plain data"
     told, res = {'learn', 'losses', *signature(type(cb).__init__).parameters}, {}
@@ -145,7 +145,7 @@ def _memory(cb):
         except TypeError: pass
     return res
 
-# %% ../nbs/05c_steer.ipynb #61648c42
+# %% ../nbs/05c_steer.ipynb #e61e9594
 def _description(learn):
     "What has to be as it was for a run to go on: name -> value"
     dl, opt = learn.dls.train, learn.opt
@@ -158,16 +158,16 @@ def _description(learn):
         'photos': [_photos(o) for o in learn.dls.loaders], 'batch size': dl.bs, 'workers': dl.fake_l.num_workers,
         'transforms': [_text(getattr(o, k, None)) for o in learn.dls.loaders for k in ('after_item', 'before_batch', 'after_batch')]})
 
-# %% ../nbs/05c_steer.ipynb #2893a658
+# %% ../nbs/05c_steer.ipynb #eed939e1
 def _text(o): return re.sub(r' at 0x[0-9a-f]+', '', getattr(o, '__qualname__', None) or repr(o))
 
-# %% ../nbs/05c_steer.ipynb #304c7712
+# %% ../nbs/05c_steer.ipynb #cc21ca27
 def _photos(dl):
     "A short name for the photos of `dl`: their order, folders, names and sizes"
     items = [(o.parent.name, o.name, o.stat().st_size) if isinstance(o, Path) else str(o) for o in getattr(dl, 'items', [])]
     return hashlib.sha256(repr((len(dl.dataset), items)).encode()).hexdigest()[:16]
 
-# %% ../nbs/05c_steer.ipynb #08e48949
+# %% ../nbs/05c_steer.ipynb #58efe487
 class Resumable(_Spoken):
     "Write all that a run needs to go on after each epoch, and go on from there when the same call is made again"
     order,remove_on_fetch = -100,True
@@ -193,7 +193,7 @@ class Resumable(_Spoken):
     def after_fit(self):
         if self.trains: self._save(self.learn.n_epoch)
 
-# %% ../nbs/05c_steer.ipynb #59942278
+# %% ../nbs/05c_steer.ipynb #27d8367c
 _KIND = 'bearclf run 1'  # another number when what is in the file changes
 
 @patch
@@ -212,13 +212,13 @@ def _save(self:Resumable, done):
             f.flush(); os.fsync(f.fileno())
     except (OSError, RuntimeError) as e: raise _not_written(self.checkpoint, e) from e
 
-# %% ../nbs/05c_steer.ipynb #1ea69453
+# %% ../nbs/05c_steer.ipynb #845316d1
 def _not_written(file, e):
     why = getattr(e, 'strerror', None) or (e.__context__ and getattr(e.__context__, 'strerror', None)) or 'the disk may be full'
     before = 'The one of the epoch before is still there' if file.exists() else 'There is none yet'
     return BearclfError(f'The checkpoint {file.name} could not be written ({why}). {before}. Make room, and start the run again.')
 
-# %% ../nbs/05c_steer.ipynb #4ea106be
+# %% ../nbs/05c_steer.ipynb #bbe9a080
 def _read_checkpoint(file):
     "What the checkpoint `file` holds; `None` if there is no such file"
     if not file.exists(): return None
@@ -228,7 +228,7 @@ def _read_checkpoint(file):
     if isinstance(state, dict) and state.get('kind') == _KIND: return state
     raise BearclfError(f'{file.name} is not the checkpoint of a run, but another file of PyTorch. It was left as it is. Give Resumable another name.')
 
-# %% ../nbs/05c_steer.ipynb #82f03928
+# %% ../nbs/05c_steer.ipynb #e48be52d
 def _check_same(file, here, there):
     "Raise a `BearclfError` that says what is different if the two descriptions differ"
     differ = [k for k in here if here[k] != there.get(k)]
@@ -238,7 +238,7 @@ def _check_same(file, here, there):
     raise BearclfError(f'{file.name} belongs to another run, which differs in: {", ".join(said[:3])}. It was left as it is. '
                        'Give Resumable another name, or delete the file to train from the beginning.')
 
-# %% ../nbs/05c_steer.ipynb #444f84b3
+# %% ../nbs/05c_steer.ipynb #8c7ba3d1
 @patch
 def _restore(self:Resumable):
     "Put everything in place as the file says; the number of epochs of this fit that are done already"
@@ -254,7 +254,7 @@ def _restore(self:Resumable):
                                          else 'this fit was finished'))
     return state['done']
 
-# %% ../nbs/05c_steer.ipynb #aabbdf11
+# %% ../nbs/05c_steer.ipynb #110a2df9
 @patch
 def _put_back(self:Resumable, state):
     learn, rec = self.learn, self.learn.recorder
@@ -270,16 +270,16 @@ def _put_back(self:Resumable, state):
     for dl, o in zip(learn.dls.loaders, state['shuffles']): dl.rng.setstate(o)
     set_random_states(**state['random'])
 
-# %% ../nbs/05c_steer.ipynb #7fc8c50b
+# %% ../nbs/05c_steer.ipynb #75e01fe3
 def _smaller(bs): return 2**int(math.log2(bs/2)) if bs > 1 else 0
 
-# %% ../nbs/05c_steer.ipynb #48e66d96
+# %% ../nbs/05c_steer.ipynb #eb19c8cb
 def _memory_sentence(bs):
     "What to do when a batch of `bs` photos does not fit"
     if _smaller(bs): return f'The memory does not suffice for {bs} photos in a batch. Make the DataLoaders with bs={_smaller(bs)}, and start again.'
     return 'The memory does not suffice for a single photo in a batch. Make the photos smaller (size=), or take a smaller arch.'
 
-# %% ../nbs/05c_steer.ipynb #ae6e717b
+# %% ../nbs/05c_steer.ipynb #d67d5763
 def _give_back(learn):
     "Let go of what the interrupted step of `learn` holds in memory"
     learn._end_cleanup()
@@ -289,7 +289,7 @@ def _give_back(learn):
     if half is not None and torch.is_autocast_enabled('cuda'): half.after_loss()  # the forward pass did not come to its end
     if torch.cuda.is_available(): torch.cuda.empty_cache()
 
-# %% ../nbs/05c_steer.ipynb #12805d27
+# %% ../nbs/05c_steer.ipynb #eb09e95d
 @contextmanager
 def watch_memory(
     learn:Learner, # Whatever trains or predicts with it may stand in the block
