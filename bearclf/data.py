@@ -15,6 +15,7 @@ from functools import partial
 from inspect import Parameter, signature
 
 from .core import *
+from .resized import *
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
     from fastai.vision.all import *
@@ -26,12 +27,14 @@ def _stamp(path):
     st = path.stat()
     return path, st.st_size, st.st_mtime_ns
 
-def _verdict(path):
+def _verdict(path, copies=None):
     "Why the file cannot be read as a photo, or `None` if it can; asked again only when the file changed"
     try: key = _stamp(path)
     except OSError: return 'a link that leads nowhere'
     if key not in _known:
-        try: read_photo(path); _known[key] = None
+        try:
+            if not (copies and copies.file(path).exists()): (copies or read_photo)(path)
+            _known[key] = None
         except PhotoError as e: _known[key] = e.reason
     return _known[key]
 
@@ -80,12 +83,13 @@ def _label(get_y, photo):
 def check_folder(
     path:str|Path, # A folder with a folder of photos for each class
     get_y=class_of, # Finds the label of a photo; with one of your own, photos that lie loose in `path` count as well
+    copies:ResizedPhotos=None, # Where to keep smaller copies, if training is to follow
 ) -> FolderReport: # Counts by class, and what was left out
     "Look into every file below `path` and say which are photos; nothing is moved or changed"
     path = existing_folder(path)
     files = list(_visible_files(path))
     with ThreadPoolExecutor(os.cpu_count()) as ex:
-        why = dict(zip(files, progress(ex.map(_verdict, files), 'Looking at the photos', len(files))))
+        why = dict(zip(files, progress(ex.map(partial(_verdict, copies=copies), files), 'Looking at the photos', len(files))))
     if get_y not in (class_of, parent_label): return FolderReport(path, L(o for o in files if why[o] is None), {o: w for o, w in why.items() if w}, get_y)
     loose = {o: 'beside the class folders, not in one' for o in files if o.parent == path and why[o] is None}
     left_out = {o: w for o, w in why.items() if w and o.parent != path} | loose
@@ -95,9 +99,10 @@ def check_folder(
 def find_photos(
     path:str|Path, # A folder with a folder of photos for each class
     get_y=class_of, # Finds the label of a photo; with one of your own, photos that lie loose in `path` count as well
+    copies:ResizedPhotos=None, # Where to keep smaller copies, if training is to follow
 ) -> L: # `Path`s of the usable photos, in order
     "The photos below `path`, whatever their names are; what cannot be read is not among them"
-    return check_folder(path, get_y).photos
+    return check_folder(path, get_y, copies).photos
 
 # %% ../nbs/04_data.ipynb #3c533da6
 class PILPhoto(PILImage):
@@ -115,11 +120,29 @@ def open_photo(
     return PILPhoto.create(fn)
 
 # %% ../nbs/04_data.ipynb #e6d7ed2a
-def PhotoBlock() -> TransformBlock:
+class _OpenCopy(Transform):
+    "`open_photo`, but of the smaller copy where there is a file"
+    def __init__(self, copies): self.copies = copies
+    def encodes(self, o) -> PILPhoto: return open_photo(self.copies(o) if isinstance(o, (str, Path)) else o)
+
+# %% ../nbs/04_data.ipynb #4f0c6947
+def PhotoBlock(
+    copies:ResizedPhotos=None, # Where smaller copies of the photos are kept; by default the photos themselves are read
+) -> TransformBlock:
     "What a `DataBlock` has to know about photos, as fastai's `ImageBlock`"
-    return TransformBlock(type_tfms=open_photo, batch_tfms=IntToFloatTensor)
+    return TransformBlock(type_tfms=_OpenCopy(copies) if copies else open_photo, batch_tfms=IntToFloatTensor)
 
 # %% ../nbs/04_data.ipynb #683d5501
+def _working_side(tfms):
+    "How large a photo has to be, in pixels on its shorter side, for these item transforms; `None` if nobody knows"
+    sizes = [max(o.size) for o in L(tfms) if isinstance(o, (Resize, RandomResizedCrop))]
+    return round(1.5*max(sizes)) if sizes else None
+
+def _copies(item_tfms):
+    side = _working_side(item_tfms)
+    return ResizedPhotos(side) if side else None
+
+# %% ../nbs/04_data.ipynb #91015494
 @delegates(DataBlock)
 def photo_block(
     size:int=224, # Height and width of what the model gets, in pixels
@@ -128,10 +151,11 @@ def photo_block(
     **kwargs # Any keyword of `DataBlock`, in place of what is set here
 ) -> DataBlock:
     "A `DataBlock` for class folders of photos: random crops of at least half a photo, and `aug_transforms`"
-    ours = dict(blocks=(PhotoBlock, CategoryBlock), get_items=partial(find_photos, get_y=kwargs.get('get_y', class_of)), get_y=class_of,
-                splitter=RandomSplitter(valid_pct, seed=seed),
-                item_tfms=RandomResizedCrop(size, min_scale=0.5), batch_tfms=aug_transforms())
-    return DataBlock(**(ours | kwargs))
+    tfms = dict(item_tfms=RandomResizedCrop(size, min_scale=0.5), batch_tfms=aug_transforms()) | kwargs
+    copies = None if 'blocks' in kwargs else _copies(tfms['item_tfms'])
+    ours = dict(blocks=(PhotoBlock(copies), CategoryBlock), get_items=partial(find_photos, get_y=kwargs.get('get_y', class_of), copies=copies),
+                get_y=class_of, splitter=RandomSplitter(valid_pct, seed=seed))
+    return DataBlock(**(ours | tfms))
 
 # %% ../nbs/04_data.ipynb #b7e29729
 def _check_trainable(report, valid_pct):
@@ -192,6 +216,12 @@ def _check_divided(report, block):
                                                    'splitter=RandomSplitter(seed=42) to mix them.')
 
 # %% ../nbs/04_data.ipynb #d605ac63
+def _suitable_workers(num_workers, device, copies):
+    "`num_workers`; by default none beside a model that uses all cores itself, and fastai's choice beside a GPU"
+    cpu = torch.device(device or default_device()).type == 'cpu'
+    return 0 if num_workers is None and copies and cpu else num_workers
+
+# %% ../nbs/04_data.ipynb #b2c9846f
 @delegates(photo_block, keep=True)
 def photo_dls(
     path:str|Path, # A folder with a folder of photos for each class; with `get_y`, a folder of photos in any order
@@ -203,14 +233,16 @@ def photo_dls(
 ) -> DataLoaders: # fastai's own, with training and validation `DataLoader`
     "`DataLoaders` for the photos below `path`; prints which classes there are, and what was left out"
     block = _block_keywords(kwargs)
-    report = check_folder(path, _labeller(block))
+    copies = None if {'blocks', 'get_items'} & block.keys() else _copies(block.get('item_tfms', RandomResizedCrop(size)))
+    report = check_folder(path, _labeller(block), copies)
     _check_trainable(report, valid_pct)
     _check_divided(report, block)
     print(report)
     set_seed(seed, reproducible=True)
     vocab = CategoryBlock(vocab=list(report.counts)) if report.counts else CategoryBlock  # all labels, or those that the DataBlock finds
-    block = photo_block(size, valid_pct, seed, **({'blocks': (PhotoBlock, vocab)} | block))
+    block = photo_block(size, valid_pct, seed, **({'blocks': (PhotoBlock(copies), vocab)} | block))
     splits = block.splitter(block.get_items(report.path))
     for o, use in zip(splits, ('to learn from', 'to judge by')):
         if not len(o): raise BearclfError(f'The splitter left none of the {len(report.photos)} photos {use}. Look at the names that it goes by.')
+    kwargs['num_workers'] = _suitable_workers(kwargs.get('num_workers'), kwargs.get('device'), copies)
     return block.dataloaders(report.path, path=report.path, bs=_fitting_bs(bs, len(splits[0])), **kwargs)

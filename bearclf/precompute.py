@@ -17,10 +17,10 @@ from filelock import FileLock
 from PIL import ImageOps
 
 from .core import *
-from .core import _upright_rgb
 from .drawn import *
 from .data import *
-from .data import _known, _stamp, _visible_files
+from .resized import _small_photo
+from .data import _known, _stamp, _visible_files, _working_side
 from .train import *
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
@@ -37,15 +37,6 @@ def photo_views(
     cut = lambda l, t, r, b: im.crop((round(l*w), round(t*h), max(round(l*w)+1, round(r*w)), max(round(t*h)+1, round(b*h))))
     views = lambda: im, lambda: ImageOps.mirror(cut(.06, .04, .98, .92)), lambda: cut(.15, .12, .9, .9)
     return [o() for o in views[:n]]
-
-# %% ../nbs/05b_precompute.ipynb #f0fbc9d5
-def _small_photo(data, side):
-    "The photo in the bytes `data`, at least `side` pixels wide and high if it is that large; `PhotoError` as from `read_photo`"
-    try:
-        with Image.open(io.BytesIO(data)) as im:
-            im.draft(None, (side, side))
-            return _upright_rgb(im, 'white')
-    except Exception: return read_photo(data)  # it says what is wrong
 
 # %% ../nbs/05b_precompute.ipynb #86a98409
 class FeatureStore:
@@ -123,8 +114,7 @@ def _steady(tfms):
 
 def _side(dls):
     "How large a photo has to be decoded, in pixels, for what the validation photos go through; a little more than it is shown"
-    sizes = [max(o.size) for o in dls.valid.after_item.fs if isinstance(o, (Resize, RandomResizedCrop))]
-    return round(1.5*max(sizes)) if sizes else 10**6
+    return _working_side(dls.valid.after_item.fs) or 10**6
 
 class _Reader:
     "Reads photos in threads: file -> the tensors of those views that the store lacks, or why there are none"

@@ -1,10 +1,15 @@
-"""`precomputed_learner` against the book's recipe, from a folder of raw photos to a trained model, on the CPU.
+"""Training on the CPU: `precomputed_learner` against the book's recipe, from a folder of raw photos to a trained model; and one epoch of
+unfrozen training against the book's pipeline and against the limit.
 
     TORCH_HOME=../shared/torch python benchmarks/train_cpu.py ../shared/bears ../shared/bears_unseen
+    TORCH_HOME=../shared/torch python benchmarks/train_cpu.py ../shared/bears --epochs
 
-Both sides get the same photos, `squeezenet1_0` with ImageNet weights and the same split; they are run by turns with 5 seeds, in one
-process. The book's side is told which files are photos; ours finds that out, from a cold cache. The second folder holds photos that
-neither has seen.
+Both sides get the same photos, the same split and the same architecture and weights; they are run by turns, in one process. The book's
+side is told which files are photos; ours finds that out, from a cold cache. The second folder holds photos that neither has seen.
+
+An epoch is timed without its validation. The book's is run with 0 and with 2 workers, in the memory layout that fastai gives it and also
+in channels_last; its better worker count is what counts. The limit is the model step (forward, loss, backward, optimizer) on one batch
+that is in memory already, as often as the epoch has batches, in channels_last.
 """
 import os, shutil, statistics, sys, tempfile, time, warnings
 from pathlib import Path
@@ -59,6 +64,73 @@ def photo_learner_of(path):
     return photo_learner(photo_dls(path), 'squeezenet1_0')
 
 
+class OnlyTraining(Callback):
+    "Leaves the validation out, and notes the seconds of each epoch"
+    def before_train(self): self.since = time.perf_counter()
+    def after_train(self): self.seconds = time.perf_counter() - self.since
+    def before_validate(self): raise CancelValidException
+
+
+def unfrozen(path, photos, arch, book, workers, channels_last, bs):
+    kwargs = dict(splitter=RandomSplitter(.2, seed=0), item_tfms=RandomResizedCrop(224, min_scale=.5), batch_tfms=aug_transforms())
+    if book: dls = DataBlock((ImageBlock, CategoryBlock), get_items=lambda _: photos, get_y=parent_label, **kwargs).dataloaders(path, bs=bs, num_workers=workers)
+    else: dls = photo_dls(path, 224, bs, num_workers=workers, **kwargs)
+    set_seed(0, reproducible=True)
+    learn = vision_learner(dls, arch, pretrained=arch is squeezenet1_0)
+    learn.unfreeze()
+    learn.create_opt()
+    learn.model.to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+    return learn
+
+
+def epoch_ms(learn):
+    "ms for each photo in an epoch of unfrozen training"
+    only = OnlyTraining()
+    with learn.no_bar(), learn.no_logging(): learn.fit(1, 1e-4, cbs=only)
+    return 1000*only.seconds/(len(learn.dls.train)*learn.dls.bs)
+
+
+def limit_ms(learn):
+    "ms for each photo of the model step on a batch in memory"
+    x, y = (o.as_subclass(Tensor) for o in learn.dls.train.one_batch())
+    learn.model.train()
+    steps = len(learn.dls.train)
+    t = time.perf_counter()
+    for _ in range(steps):
+        learn.loss_func(learn.model(x), y).backward()
+        learn.opt.step(); learn.opt.zero_grad()
+    return 1000*(time.perf_counter()-t)/(steps*len(x))
+
+
+def epochs(path, arch, bs=64, runs=5):
+    "One table: the book's epoch, ours, and the limit, by turns, after one epoch of each that does not count"
+    shutil.rmtree(os.environ['BEARCLF_CACHE'], ignore_errors=True)
+    path, photos = Path(path), find_photos(path)
+    t = time.perf_counter()
+    learns = {'bearclf': unfrozen(path, photos, arch, False, None, True, bs)}
+    first = time.perf_counter() - t
+    for workers in 0, 2:
+        for layout in False, True: learns[f"the book, {workers} workers{', channels_last' if layout else ''}"] = unfrozen(path, photos, arch, True, workers, layout, bs)
+    ms = {o: [] for o in [*learns, 'limit']}
+    for run in range(runs+1):
+        res = {o: epoch_ms(l) for o, l in learns.items()} | {'limit': limit_ms(learns['bearclf'])}
+        print({k: round(v, 1) for k, v in res.items()}, file=sys.stderr)
+        for o, v in res.items(): ms[o] += [v]*(run > 0)
+    book = min([o for o in ms if o.startswith('the book') and not o.endswith('last')], key=lambda o: statistics.median(ms[o]))
+    print(f'\n| {arch.__name__}, batches of {bs} | ms a photo, mean | times faster than {book}, median | part of the limit, median, % |\n|---|---|---|---|')
+    for o in ms:
+        faster, part = [a/b for a, b in zip(ms[book], ms[o])], [100*a/b for a, b in zip(ms['limit'], ms[o])]
+        print(f'| {o} | {spread(ms[o])} | {statistics.median(faster):.2f} ({min(faster):.2f} to {max(faster):.2f}) | {statistics.median(part):.0f} ({min(part):.0f} to {max(part):.0f}) |')
+    print(f'\nThe first look at the folder, with the smaller copies made, took {first:.1f} s; with the copies there, {again(path):.1f} s.')
+
+
+def again(path):
+    sys.modules['bearclf.data']._known.clear()
+    t = time.perf_counter()
+    photo_dls(path)
+    return time.perf_counter() - t
+
+
 def spread(x, f='{:.1f}'): return f.format(statistics.mean(x)) + f' ({f.format(min(x))} to {f.format(max(x))})'
 
 
@@ -82,4 +154,6 @@ def main(path, unseen, seeds=5):
     print(f'\nFeatures again after one photo changed: {spread(share)} % of the first time ({spread([x for x, _ in again])} s).')
 
 
-if __name__ == '__main__': main(*sys.argv[1:])
+if __name__ == '__main__':
+    if sys.argv[2:] != ['--epochs']: main(*sys.argv[1:])
+    else: epochs(sys.argv[1], squeezenet1_0); epochs(sys.argv[1], resnet18); epochs(sys.argv[1], squeezenet1_0, bs=16)

@@ -1,0 +1,51 @@
+"""Peak memory of `precomputed_learner`, and of one unfrozen epoch, on a folder of 50,000 photos, above what the model itself takes.
+
+    TORCH_HOME=../shared/torch python benchmarks/memory.py 50000
+
+The photos are 1,000 drawn bears of 128 px, each copied with other bytes behind its end, so that no two files are the same. The body gets
+them at 64 px, which changes how long it takes and not how much has to be kept. What the model takes is the peak after the same calls on
+200 of the photos.
+"""
+import os, resource, sys, tempfile, time, warnings
+from pathlib import Path
+
+warnings.simplefilter('ignore')
+from bearclf.drawn import drawn_path
+from bearclf.core import class_of
+bears = sorted(drawn_path(n=1000, size=128).glob('*/*.jpg'), key=lambda o: o.name)  # the classes by turns
+os.environ['BEARCLF_CACHE'] = tempfile.mkdtemp()
+from bearclf.precompute import *
+from fastai.vision.all import *
+
+
+def folder(path, n):
+    for i in range(n):
+        dest = path/class_of(bears[i % len(bears)])/f'{i}.jpg'
+        dest.parent.mkdir(parents=True, exist_ok=True)
+        dest.write_bytes(bears[i % len(bears)].read_bytes() + b'%d' % i)
+    return path
+
+
+def peak_mb(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024
+
+
+class OneEpochOfTen(Callback):
+    "Training stops after so many batches; by then the loader has all it needs in memory"
+    def __init__(self, n): self.n = n
+    def after_batch(self):
+        if self.training and self.iter >= self.n: raise CancelFitException
+
+
+def main(n=50_000):
+    with tempfile.TemporaryDirectory() as d:
+        small, large = folder(Path(d)/'small', 200), folder(Path(d)/'large', int(n))
+        for path in small, large:
+            t, learn = time.perf_counter(), precomputed_learner(path, 'squeezenet1_0', size=64)
+            head, seconds = peak_mb(), time.perf_counter()-t
+            learn.unfreeze()
+            with learn.no_bar(), learn.no_logging(): learn.fit(1, 1e-5, cbs=OneEpochOfTen(300))
+            print(f'{path.name}: {len(learn.dls.train_ds)+len(learn.dls.valid_ds)} photos, precomputed_learner {head:.0f} MB ({seconds:.0f} s), '
+                  f'then unfrozen {peak_mb():.0f} MB')
+
+
+if __name__ == '__main__': main(*sys.argv[1:])
