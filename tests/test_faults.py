@@ -71,7 +71,7 @@ def test_export_loads_anywhere(demo_model):
     "Nothing of `__main__`, no kind of path that only this machine has, and no compiled code, which comes with the name of its file"
     with zipfile.ZipFile(demo_model/'export.pkl') as z: data = z.read(next(o for o in z.namelist() if o.endswith('data.pkl')))
     words = [arg for _, arg, _ in pickletools.genops(data) if isinstance(arg, str)]
-    assert any('open_photo' in o for o in words)
+    assert any('_OpenCopy' in o for o in words)
     assert not [o for o in words if '__main__' in o or 'PosixPath' in o or 'WindowsPath' in o or o.startswith(os.sep)]
 
 
