@@ -15,7 +15,6 @@ import os, shutil, statistics, sys, tempfile, time, warnings
 from pathlib import Path
 
 warnings.simplefilter('ignore')
-os.environ['BEARCLF_CACHE'] = tempfile.mkdtemp()
 from bearclf.data import *
 from bearclf.core import class_of
 from bearclf.drawn import draw_bear
@@ -155,5 +154,6 @@ def main(path, unseen, seeds=5):
 
 
 if __name__ == '__main__':
+    os.environ['BEARCLF_CACHE'] = tempfile.mkdtemp()
     if sys.argv[2:] != ['--epochs']: main(*sys.argv[1:])
     else: epochs(sys.argv[1], squeezenet1_0); epochs(sys.argv[1], resnet18); epochs(sys.argv[1], squeezenet1_0, bs=16)
