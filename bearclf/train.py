@@ -103,7 +103,8 @@ class TimeReport(Callback):
     def after_batch(self):
         if self.training: self.computing += self._lap(); self.n += len(self.y)
     def after_fit(self):
-        if self.n: self.prepare = _seconds_to_prepare(self.dls.train)
+        dl = self.dls.train
+        if self.n: self.prepare,self.workers,self.on_cpu = _seconds_to_prepare(dl),dl.fake_l.num_workers,self.dls.device.type == 'cpu'
 
 # %% ../nbs/05_train.ipynb #6b73fb41
 def _seconds_to_prepare(dl, n=16):
@@ -122,9 +123,9 @@ def _advice(self:TimeReport):
     "What to do about the waiting, if it is more than a sixth of the time"
     if self.waiting < (self.waiting + self.computing)/6: return ''
     decode, transform = self.prepare
-    if self.dls.train.fake_l.num_workers == 0 and self.dls.device.type != 'cpu': return ' Let other processes prepare the photos: photo_dls(path, num_workers=4).'
+    if self.workers == 0 and not self.on_cpu: return ' Let other processes prepare the photos: photo_dls(path, num_workers=4).'
     if decode > transform: return ' Make the photos smaller; photo_dls does so by itself for Resize and RandomResizedCrop.'
-    if self.dls.device.type != 'cpu': return ' Try more num_workers, and fewer batch transforms.'
+    if not self.on_cpu: return ' Try more num_workers, and fewer batch transforms.'
     return ' Fewer or simpler transforms would make it shorter.'
 
 # %% ../nbs/05_train.ipynb #54e67837
