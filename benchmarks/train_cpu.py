@@ -105,9 +105,8 @@ def epochs(path, arch, bs=64, runs=5):
     "One table: the book's epoch, ours, and the limit, by turns, after one epoch of each that does not count"
     shutil.rmtree(os.environ['BEARCLF_CACHE'], ignore_errors=True)
     path, photos = Path(path), find_photos(path)
-    t = time.perf_counter()
+    first, second = first_look(path), first_look(path)
     learns = {'bearclf': unfrozen(path, photos, arch, False, None, True, bs)}
-    first = time.perf_counter() - t
     for workers in 0, 2:
         for layout in False, True: learns[f"the book, {workers} workers{', channels_last' if layout else ''}"] = unfrozen(path, photos, arch, True, workers, layout, bs)
     ms = {o: [] for o in [*learns, 'limit']}
@@ -120,10 +119,11 @@ def epochs(path, arch, bs=64, runs=5):
     for o in ms:
         faster, part = [a/b for a, b in zip(ms[book], ms[o])], [100*a/b for a, b in zip(ms['limit'], ms[o])]
         print(f'| {o} | {spread(ms[o])} | {statistics.median(faster):.2f} ({min(faster):.2f} to {max(faster):.2f}) | {statistics.median(part):.0f} ({min(part):.0f} to {max(part):.0f}) |')
-    print(f'\nThe first look at the folder, with the smaller copies made, took {first:.1f} s; with the copies there, {again(path):.1f} s.')
+    print(f'\nThe first look at the folder, with the smaller copies made, took {first:.1f} s; with the copies there, {second:.1f} s.')
 
 
-def again(path):
+def first_look(path):
+    "Seconds for `photo_dls` in a process that has not seen the folder yet"
     sys.modules['bearclf.data']._known.clear()
     t = time.perf_counter()
     photo_dls(path)
