@@ -6,7 +6,7 @@
 __all__ = ['KEEP', 'DELETE', 'CLEANING', 'Decisions', 'DecisionReport', 'apply_csv']
 
 # %% ../nbs/07b_decisions.ipynb #37e1ca57
-import csv as csvlib, io, json, os, re, unicodedata, zlib
+import csv as csvlib, errno, io, json, os, re, unicodedata, zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -158,18 +158,27 @@ class Decisions:
 @patch
 def _refresh(self:Decisions):
     "Add the lines that are new"
-    try: data = self.journal.read_bytes() if self.journal.exists() else b''
-    except OSError as e: raise BearclfError(f'{self.journal} cannot be read ({e.strerror}).') from e
-    lines = data[:data.rfind(b'\n')+1].split(b'\n')[:-1]
-    if self._first is not None and lines[:1] != [self._first] or len(lines) < self._at:  # another process dropped all there was
+    first, lines = self._new_lines()
+    if self._first not in (None, first):  # another process has dropped all there was, and perhaps begun anew
         self._forget(self._state.replaced + [(e, dict(do='drop', by='', when='')) for e in self._state.pending.values() if e['by'] == self.by])
-    if not lines: return
-    if self._first is None: self._first = lines[0]; _check_version(lines[0], self.journal)
-    for i, line in enumerate(lines[self._at:], self._at + 1):
-        e = _event(line)
+        first, lines = self._new_lines()
+    if lines and self._first is None: self._first = first; _check_version(first, self.journal)
+    for line in lines:
+        self._at += len(line)
+        e = _event(line[:-1])
         if e: _add(self._state, e)
-        else: self._damaged += 1; self._say(f'Line {i} of {self.journal.name} is damaged and left out; if a photo is not where you expect it, look into {CLEANING}/trash.')
-    self._at = len(lines)
+        else: self._damaged += 1; self._say(f'A line of {self.journal.name} is damaged and left out; if a photo is not where you expect it, look into {CLEANING}/trash. The line: {line[:60]!r}')
+
+@patch
+def _new_lines(self:Decisions):
+    "The first line, and the whole lines that were not read yet"
+    try:
+        with open(self.journal, 'rb') as f:
+            first = f.readline()
+            f.seek(self._at)
+            return first, [o for o in f if o.endswith(b'\n')]
+    except FileNotFoundError: return b'', []
+    except OSError as e: raise BearclfError(f'{self.journal} cannot be read ({e.strerror}).') from e
 
 def _check_version(line, journal):
     e = _event(line) or {}
@@ -224,23 +233,23 @@ def _change(self:Decisions):
 def _write(self:Decisions, *events):
     "Append lines, be sure that they are on the disk, and only then count them in"
     if not self._at: events = (dict(do='begin', version=_VERSION, id=uuid4().hex), *events)
-    data, when = b'', datetime.now().isoformat(' ', 'seconds')
+    when = datetime.now().isoformat(' ', 'seconds')
     events = [e | dict(by=self.by, when=when) for e in events]
     with open(self.journal, 'ab', buffering=0) as f:
-        end = self._whole_lines(f)
-        try: f.write(b''.join(_line(**e) for e in events)); os.fsync(f.fileno())
-        except OSError: f.truncate(end); raise
+        self._cut_off(f)
+        data = b''.join(_line(**e) for e in events)
+        try:
+            if f.write(data) < len(data): raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(f.fileno())
+        except OSError: f.truncate(self._at); raise
     self._refresh()
 
 @patch
-def _whole_lines(self:Decisions, f):
-    "Cut off half a line that a power cut left; give the journal's length"
-    data = self.journal.read_bytes()
-    end = data.rfind(b'\n') + 1
-    if end < len(data):
-        f.truncate(end)
-        self._say(f'The last line of {self.journal.name} was not written to its end. If you decided something just then, decide it again.')
-    return end
+def _cut_off(self:Decisions, f):
+    "Remove half a line that a power cut left at the end of the journal `f`"
+    if f.seek(0, os.SEEK_END) == self._at: return
+    f.truncate(self._at)
+    self._say(f'The last line of {self.journal.name} was not written to its end. If you decided something just then, decide it again.')
 
 # %% ../nbs/07b_decisions.ipynb #dc0f15b9
 @patch
