@@ -54,6 +54,7 @@ def _is_same(file, e):
 class _State:
     pending: dict = field(default_factory=dict) # photo -> its decision's line
     runs: dict = field(default_factory=dict) # number of an apply -> lines of its moves that were not taken back
+    made: dict = field(default_factory=dict) # folders that an apply made
     by_hand: list = field(default_factory=list) # lines about decisions that a person carried out
     replaced: list = field(default_factory=list) # (earlier line, later line) of two sessions about one photo
     unfinished: dict = None # the line that began an apply or an undo that has not ended
@@ -78,6 +79,7 @@ def _dropped(s, e):
 
 def _moved(s, e):
     s.pending.pop(e['photo'], None)
+    s.made |= dict.fromkeys(e['made'])
     s.runs[e['run']] = [o for o in s.runs[e['run']] if o['photo'] != e['photo']] + [e]
 
 # %% ../nbs/07b_decisions.ipynb #c68973cd
@@ -105,7 +107,10 @@ def _done_by_hand(s, e):
     s.pending.pop(e['photo'], None)
     s.by_hand.append(e)
 
-_ADD = dict(decide=_decided, drop=_dropped, move=_moved, failed=_failed, back=_came_back, apply=_begun, undo=_begun, end=_ended, hand=_done_by_hand)
+def _removed(s, e): s.made.pop(e['folder'], None)
+
+_ADD = dict(decide=_decided, drop=_dropped, move=_moved, failed=_failed, back=_came_back, apply=_begun, undo=_begun, end=_ended, hand=_done_by_hand,
+            removed=_removed)
 
 def _class_below(photo): return unicodedata.normalize('NFC', photo.split('/')[-2]) if '/' in photo else ''
 
@@ -379,11 +384,13 @@ def _below(self:Decisions, file): return Path(os.path.relpath(file, self.path)).
 def _carry_out(self:Decisions, run, e):
     "Do what the decision `e` says; a row of the report"
     file, to = self.path/e['photo'], self._target(e)
-    made = [self._below(o) for o in _missing_folders(to.parent)]
+    made = [self._below(o) for o in _missing_folders(to.parent) if self.home not in o.parents]
     move = e | dict(do='move', run=run, to=self._below(to), made=made)
     self._write(move)
     problem = self._rename(file, to) if e['what'] != KEEP else ''
-    if problem: self._write(dict(do='failed', run=run, photo=e['photo']))
+    if problem:
+        self._write(dict(do='failed', run=run, photo=e['photo']))
+        self._remove_made()
     return e['photo'], e['what'], '' if problem else move['to'], problem and f"{e['photo']} could not be moved to {move['to']} ({problem})."
 
 @patch
@@ -395,6 +402,15 @@ def _rename(self:Decisions, a, b):
         os.rename(a, b)
     except OSError as e: return e.strerror or str(e)
     return ''
+
+@patch
+def _remove_made(self:Decisions):
+    "Remove the folders that an apply made and that are empty now"
+    for o in reversed(list(self._state.made)):
+        try: os.rmdir(self.path/o)
+        except FileNotFoundError: pass
+        except OSError: continue  # something is in it
+        self._write(dict(do='removed', folder=o))
 
 # %% ../nbs/07b_decisions.ipynb #d11c8570
 @patch
@@ -480,9 +496,7 @@ def _take_back(self:Decisions, run):
         problem, gone = self._put_back(move)
         if gone or not problem: self._write(dict(do='back', run=run, photo=move['photo'], gone=gone))
         rows.append((move['photo'], move['what'], move['photo'] if not problem else move['to'], problem))
-    for o in {o: None for move in moves for o in reversed(move['made'])}:
-        try: os.rmdir(self.path/o)
-        except OSError: pass  # something is in it
+    self._remove_made()
     _remove_empty(self.home/'trash')
     return rows
 

@@ -134,3 +134,76 @@ def test_most_of_them_were_killed_at_work(moments, long):
     for o in moments.values():
         at_work = [now for now in o if now not in (before, after)]
         assert len(at_work) > len(o)/3 and len({len([k for k in now if k.startswith(CLEANING)]) for now in at_work}) > 2
+
+
+STEPS = 'rename', 'fsync', 'mkdir', 'rmdir', 'unlink', 'ftruncate'
+
+def do_and_die(f, at):
+    "In a child: do `f`, and kill itself before or after one of `STEPS`, when `at` of these moments have gone by"
+    left = [at]
+    def stepping(step):
+        def g(*args, **kw):
+            if left[0] == 0: os.kill(os.getpid(), signal.SIGKILL)
+            left[0] -= 2
+            try: return step(*args, **kw)
+            finally:
+                if left[0] == -1: os.kill(os.getpid(), signal.SIGKILL)
+        return g
+    for o in STEPS: setattr(os, o, stepping(getattr(os, o)))
+    sys.stdout = open(os.devnull, 'w')
+    try: f()
+    finally: os._exit(0)
+
+
+def killed_at(f, step):
+    "Whether a child that did `f` was killed at moment `step`, or was done before"
+    pid = os.fork()
+    if not pid: do_and_die(f, step)
+    return os.waitpid(pid, 0)[1] != 0
+
+
+@pytest.fixture
+def short(tmp_path):
+    photos = folder(tmp_path/'bears', 16)
+    return tmp_path/'bears', photos, state(tmp_path/'bears'), wanted(tmp_path/'bears', photos)
+
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='no fork')
+@pytest.mark.parametrize('what', ['apply', 'undo', 'decide', 'drop'])
+def test_killed_at_every_step(what, short):
+    path, photos, before, after = short
+    f = {'decide': lambda: decide(path, photos)}.get(what, lambda: getattr(Decisions(path), what)())
+    step, seen = 0, set()
+    while True:
+        if what != 'decide': decide(path, photos)
+        if what == 'undo': Decisions(path).apply()
+        if not killed_at(f, step): break
+        now = state(path)
+        seen.add(tuple(now))
+        assert contents(path) == sorted(o[0] for o in before.values() if o), step
+        if what in ('apply', 'undo'): check_journal(path)
+        decisions = Decisions(path)
+        assert len(decisions.pending) in (0, 14)
+        decide(path, photos) if state(path) == before else None
+        decisions.apply()
+        assert state(path) == after, step
+        decisions.undo(all=True); decisions.drop()
+        assert state(path) == before and not (path/CLEANING).exists(), step
+        step += 1
+    assert step > dict(apply=50, undo=40, decide=5, drop=7)[what] and len(seen) >= dict(apply=13, undo=13).get(what, 1)
+
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='no fork')
+def test_what_goes_on_is_killed_too(short):
+    "An apply that is killed, whose successor is killed, whose successor is killed"
+    path, photos, before, after = short
+    rng = random.Random(1)
+    for _ in range(20):
+        decide(path, photos)
+        for _ in range(4): killed_at(lambda: Decisions(path).apply(), rng.randrange(24)); check_journal(path)
+        Decisions(path).apply()
+        assert state(path) == after
+        for _ in range(4): killed_at(lambda: Decisions(path).undo(all=True), rng.randrange(24)); check_journal(path)
+        Decisions(path).undo(all=True)
+        assert state(path) == before
+        Decisions(path).drop()
