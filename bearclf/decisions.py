@@ -258,16 +258,24 @@ def _cut_off(self:Decisions, f):
 
 # %% ../nbs/07b_decisions.ipynb #dc0f15b9
 @patch
+def _ways(self:Decisions, photo):
+    "What `photo` can mean: below `path`, or where we are, or below what `path` is a link to"
+    real = Path(os.path.realpath(Path(photo).parent))/Path(photo).name
+    return [Path(os.path.normpath(o)) for o in (self.path/photo, Path(photo).absolute(), self.path/os.path.relpath(real, os.path.realpath(self.path)))]
+
+@patch
+def _below(self:Decisions, file): return Path(os.path.relpath(file, self.path)).as_posix()
+
+@patch
 def _name(self:Decisions, photo):
     "`photo` as it stands in the journal: below `path`, with '/'; one of `source` may begin with '../'"
-    file = Path(os.path.normpath(self.path/photo))
-    if not file.exists() and not Path(photo).is_absolute(): file = Path(os.path.normpath(Path(photo).absolute()))
-    inside = [o for o in (self.path, self.source) if o and o in file.parents]
+    inside = [o for o in self._ways(photo) if {self.path, self.source} & set(o.parents)]
     if not inside: raise BearclfError(f'{photo} does not lie in {self.path}' + f' or {self.source}'*bool(self.source) + '.')
-    name = Path(os.path.relpath(file, self.path)).as_posix()
+    file = next((o for o in inside if o.is_file()), inside[0])
+    name = self._below(file)
     if file.is_file() and CLEANING not in file.parts: return name
-    gone = [o for o in [*self._state.by_hand, *sum(self._state.runs.values(), [])] if o['photo'] == name]
-    raise BearclfError(f'{name} is not there' + (f"; it was moved to {gone[-1]['to']} on {gone[-1]['when']}." if gone and gone[-1]['to'] else '. Check the name, or look whether it was moved.'))
+    gone = [o for o in [*self._state.by_hand, *sum(self._state.runs.values(), [])] if o['photo'] == name and o['to']]
+    raise BearclfError(f'{name} is not there' + (f"; it was moved to {gone[-1]['to']} on {gone[-1]['when']}." if gone else '. Check the name, or look whether it was moved.'))
 
 @patch
 def _where(self:Decisions, name):
@@ -333,11 +341,11 @@ def drop(self:Decisions,
     photo:str|Path=None, # Whose decision to take back; of all photos, if none is given
 ):
     "Take back decisions that are still pending"
-    if not self._state.pending: self._refresh()
+    self._refresh()
+    names = [o for o in map(self._below, self._ways(photo)) if o in self._state.pending] if photo else [None]
+    if not names: raise BearclfError(f'Nothing is decided about {photo}.')
     if not self._state.pending: return
-    name = photo if photo is None else Path(os.path.relpath(os.path.normpath(self.path/photo), self.path)).as_posix()
-    if name and name not in self._state.pending: raise BearclfError(f'Nothing is decided about {name}.')
-    with self._change(): self._write(dict(do='drop', photo=name))
+    with self._change(): self._write(dict(do='drop', photo=names[0]))
 
 # %% ../nbs/07b_decisions.ipynb #ecb5ffcc
 @dataclass
@@ -375,9 +383,6 @@ def _target(self:Decisions, e):
 def _missing_folders(folder):
     "`folder` and those above it that are not there, the highest first"
     return [o for o in [*reversed(folder.parents), folder] if not o.exists()]
-
-@patch
-def _below(self:Decisions, file): return Path(os.path.relpath(file, self.path)).as_posix()
 
 # %% ../nbs/07b_decisions.ipynb #40df3f24
 @patch
@@ -444,7 +449,7 @@ def apply(self:Decisions,
     photos=None, # Only these; by default all that are pending
 ) -> DecisionReport: # It prints itself; `table` is a `DataFrame`
     "Move the photos as decided: what is deleted into a trash folder, the others into their classes' folders"
-    names = None if photos is None else {self._name_of(o) for o in photos}
+    names = None if photos is None else {self._below(way) for o in photos for way in self._ways(o)}
     with self._change():
         report = DecisionReport(self.path, 'moved', [(e['photo'], e['what'], e['to'], '') for e in self._settle() if names is None or e['photo'] in names])
         todo = [o for o in self._state.pending if names is None or o in names]
@@ -456,9 +461,6 @@ def apply(self:Decisions,
         report.rows += [self._carry_out(run, self._state.pending[o]) for o in todo]
         self._write(dict(do='end', run=run))
     return report
-
-@patch
-def _name_of(self:Decisions, photo): return self._below(os.path.normpath(self.path/photo))
 
 # %% ../nbs/07b_decisions.ipynb #9d5064f5
 @patch
