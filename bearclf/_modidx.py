@@ -169,6 +169,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'bearclf.decisions._moved': ('decisions.html#_moved', 'bearclf/decisions.py'),
                                    'bearclf.decisions._read_table': ('decisions.html#_read_table', 'bearclf/decisions.py'),
                                    'bearclf.decisions._removed': ('decisions.html#_removed', 'bearclf/decisions.py'),
+                                   'bearclf.decisions._take_out': ('decisions.html#_take_out', 'bearclf/decisions.py'),
                                    'bearclf.decisions.apply_csv': ('decisions.html#apply_csv', 'bearclf/decisions.py')},
             'bearclf.download': { 'bearclf.download.Collection': ('download.html#collection', 'bearclf/download.py'),
                                   'bearclf.download.Collection.__str__': ('download.html#collection.__str__', 'bearclf/download.py'),

@@ -64,7 +64,7 @@ class _State:
 
 def _add(s, e):
     "Add the line `e` to the state `s`"
-    _ADD.get(e['do'], lambda s, e: None)(s, e)
+    _ADD.get(e.get('do'), lambda s, e: None)(s, e)
 
 # %% ../nbs/07b_decisions.ipynb #21daaa4e
 def _decided(s, e):
@@ -80,18 +80,23 @@ def _dropped(s, e):
 def _moved(s, e):
     s.pending.pop(e['photo'], None)
     s.made |= dict.fromkeys(e['made'])
-    s.runs[e['run']] = [o for o in s.runs[e['run']] if o['photo'] != e['photo']] + [e]
+    s.runs[e['run']] = [o for o in s.runs.get(e['run'], ()) if o['photo'] != e['photo']] + [e]
 
 # %% ../nbs/07b_decisions.ipynb #c68973cd
+def _take_out(s, e):
+    "The move that the line `e` is about, which does not count any more; `None` if its line was damaged"
+    moves = s.runs.get(e['run'], [])
+    move = next((o for o in moves if o['photo'] == e['photo']), None)
+    if move: moves.remove(move)
+    return move
+
 def _failed(s, e):
-    move = next(o for o in s.runs[e['run']] if o['photo'] == e['photo'])
-    s.runs[e['run']].remove(move)
-    s.pending[e['photo']] = move
+    if move := _take_out(s, e): s.pending[e['photo']] = move
 
 def _came_back(s, e):
     "A move was taken back: its decision is pending again, unless it came from a table, which the person still has"
-    move = next(o for o in s.runs[e['run']] if o['photo'] == e['photo'])
-    s.runs[e['run']].remove(move)
+    move = _take_out(s, e)
+    if not move: return
     later = s.pending.pop(move['to'], None)  # decided after the move, and put off by this undo
     if e['gone'] or move['once']: return
     what = later['what'] if later and later['what'] != KEEP else move['what']
@@ -167,7 +172,9 @@ def _refresh(self:Decisions):
     if self._first not in (None, first):  # another process has dropped all there was, and perhaps begun anew
         self._forget(self._state.replaced + [(e, dict(do='drop', by='', when='')) for e in self._state.pending.values() if e['by'] == self.by])
         first, lines = self._new_lines()
-    if lines and self._first is None: self._first = first; _check_version(first, self.journal)
+    if lines and self._first is None:
+        _check_version(first[:-1], self.journal)
+        self._first = first
     for line in lines:
         self._at += len(line)
         e = _event(line[:-1])

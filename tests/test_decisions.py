@@ -229,3 +229,160 @@ def test_ways_to_name_a_photo(bears, tmp_path, monkeypatch):
     linked.decide(bears/'teddy/0.jpg', DELETE)
     assert len(linked.pending) == 5; linked.drop(bears/'teddy/0.jpg')
     assert set(linked.pending) == {tmp_path/f'link/black/{i}.jpg' for i in range(4)} and len(d.pending) == 4
+
+
+# --- two at once ---
+
+def test_two_sessions_see_each_other(bears):
+    a, b = Decisions(bears), Decisions(bears)
+    a.decide('black/0.jpg', DELETE); b.decide('black/1.jpg', 'teddy'); b.decide('black/2.jpg', KEEP)
+    assert names(a) == names(b) == {'black/0.jpg': DELETE, 'black/1.jpg': 'teddy', 'black/2.jpg': KEEP}
+    assert a.conflicts == b.conflicts == []
+    b.decide('black/0.jpg', 'panda')  # seen before
+    assert names(a)['black/0.jpg'] == 'panda' and b.conflicts == []
+    assert len(a.conflicts) == 1 and a.conflicts[0].startswith('black/0.jpg: <Delete> was decided on') and 'panda was decided' in a.conflicts[0]
+    a.decide('black/1.jpg', 'teddy')  # the same again is no conflict
+    b.drop('black/2.jpg'); a.decide('black/2.jpg', DELETE); b.drop('black/2.jpg')
+    assert len(b.conflicts) == 0 and len(a.conflicts) == 2 and a.conflicts[1].endswith('and then was dropped.')
+
+
+def test_a_decision_that_was_not_seen_is_said_on_both_sides(bears):
+    a, b = Decisions(bears), Decisions(bears)
+    assert names(b) == {}
+    a.decide('black/0.jpg', DELETE)
+    b.decide('black/0.jpg', 'teddy')
+    assert names(a) == names(b) == {'black/0.jpg': 'teddy'} and a.conflicts == b.conflicts and len(a.conflicts) == 1
+
+
+def test_one_session_drops_what_the_other_decided(bears):
+    a, b = Decisions(bears), Decisions(bears)
+    a.decide('black/0.jpg', DELETE)
+    b.drop()
+    assert not (bears/CLEANING).exists() and names(a) == {}
+    assert len(a.conflicts) == 1 and 'dropped' in a.conflicts[0]
+    a.decide('black/1.jpg', DELETE)
+    assert names(b) == {'black/1.jpg': DELETE} and len(a.conflicts) == 1
+
+
+def test_one_applies_and_the_other_goes_on(bears):
+    before, a, b = state(bears), Decisions(bears), Decisions(bears)
+    a.decide('black/0.jpg', DELETE); b.decide('black/1.jpg', 'panda')
+    assert len(b.apply().rows) == 2 and names(a) == {}
+    with pytest.raises(BearclfError, match='black/0.jpg is not there; it was moved to .cleaning/trash/black/0.jpg'): a.decide('black/0.jpg', KEEP)
+    a.decide('black/2.jpg', 'panda'); a.apply()
+    assert len(b.history) == 3 and len(b.undo(all=True).rows) == 3 and state(bears) == before
+
+
+def test_four_processes_at_once(tmp_path):
+    "Each decides about its own fifth and about the last one, applies and undoes at will; nothing is lost, and all decisions are there"
+    photos = folder(tmp_path/'bears', 50)
+    before = state(tmp_path/'bears')
+    code = '''if True:
+        import sys
+        from bearclf.core import BearclfError
+        from bearclf.decisions import *
+        i, photos = int(sys.argv[2]), sys.argv[3:]
+        d = Decisions(sys.argv[1])
+        for j, o in enumerate(photos[10*i:10*i+10] + photos[40:]):
+            try: d.decide(o, [DELETE, 'p', 'q', KEEP][i])
+            except BearclfError as e: assert 'is not there' in str(e), e
+            if j == 5 + i: d.apply()
+            if j == 8 + i: d.undo()
+            if j == 3 + i: d.drop(); d.decide(o, DELETE) if j < 10 else None
+    '''
+    ps = [subprocess.Popen([sys.executable, '-c', code, tmp_path/'bears', str(i), *map(str, photos)], stderr=subprocess.PIPE, text=True) for i in range(4)]
+    for p in ps: assert p.communicate()[1] == '' and p.returncode == 0
+    assert contents(tmp_path/'bears') == sorted(o[0] for o in before.values() if o)
+    d = Decisions(tmp_path/'bears')
+    assert not d.messages and len(d.pending) + len(d.history) > 10
+    d.apply(); d.undo(all=True); d.drop()
+    assert state(tmp_path/'bears') == before and not (tmp_path/'bears'/CLEANING).exists()
+
+
+# --- a journal that suffered ---
+
+def journal(path): return path/CLEANING/'journal.jsonl'
+
+
+@pytest.mark.parametrize('cut', range(1, 60, 7))
+def test_half_a_line_at_the_end(bears, cut, capsys):
+    Decisions(bears).decide('black/0.jpg', DELETE)
+    data = journal(bears).read_bytes()
+    Decisions(bears).decide('black/1.jpg', DELETE)
+    journal(bears).write_bytes(journal(bears).read_bytes()[:len(data) + cut])
+    d = Decisions(bears)
+    assert names(d) == {'black/0.jpg': DELETE} and d.messages == []
+    d.decide('black/2.jpg', KEEP)
+    assert len(d.messages) == 1 and 'was not written to its end' in d.messages[0]
+    assert names(Decisions(bears)) == {'black/0.jpg': DELETE, 'black/2.jpg': KEEP} and Decisions(bears).messages == []
+
+
+def test_half_of_the_first_line(bears):
+    (bears/CLEANING).mkdir(); journal(bears).write_bytes(b'1234abcd {"do": "beg')
+    d = Decisions(bears)
+    assert names(d) == {}
+    d.decide('black/2.jpg', KEEP)
+    assert names(Decisions(bears)) == {'black/2.jpg': KEEP}
+
+
+@pytest.mark.parametrize('line, left', [(0, 'abc'), (1, 'bc'), (2, 'ac')])
+def test_a_damaged_line(line, left, bears):
+    before, d = state(bears), Decisions(bears)
+    for o, i in zip('abc', range(3)): shutil.copy(bears/'black/0.jpg', bears/f'black/{o}.jpg'); d.decide(f'black/{o}.jpg', DELETE)
+    lines = journal(bears).read_bytes().split(b'\n')
+    lines[line] = lines[line].replace(b'{"', b'{x')
+    journal(bears).write_bytes(b'\n'.join(lines))
+    d = Decisions(bears)
+    assert names(d) == {f'black/{o}.jpg': DELETE for o in left} and len(d.messages) == 1 and 'damaged' in d.messages[0]
+    d.apply(); d.undo(); d.drop()
+    for o in 'abc': (bears/f'black/{o}.jpg').unlink()
+    assert state(bears) == before and journal(bears).exists(), 'what may be of use is kept'
+
+
+def test_a_damaged_move_is_still_in_the_trash(bears):
+    d = Decisions(bears)
+    d.decide_all({'black/0.jpg': DELETE, 'black/1.jpg': DELETE}); d.apply()
+    journal(bears).write_bytes(journal(bears).read_bytes().replace(b'"do": "move", "photo": "black/0', b'"do": "move", "photo": "blank/0'))
+    d = Decisions(bears)
+    assert names(d) == {} and 'trash' in d.messages[0] and 'by hand' in d.messages[1] and 'black/0.jpg' in d.messages[1]
+    d.undo()
+    assert (bears/CLEANING/'trash/black/0.jpg').exists() and (bears/'black/1.jpg').exists()
+
+
+def test_any_one_line_is_damaged(bears, capsys):
+    before, d = state(bears), Decisions(bears)
+    for what in ({'black/0.jpg': 'teddy', 'black/1.jpg': DELETE, 'grizzly/1.jpg': KEEP}, {'teddy/0-2.jpg': 'panda', 'black/2.jpg': 'panda'}):
+        d.decide_all(what); d.apply()
+    d.decide('black/3.jpg', DELETE)
+    d.undo()
+    lines = journal(bears).read_bytes().splitlines(keepends=True)
+    shutil.copytree(bears, bears.parent/'saved')
+    assert len(lines) > 20
+    for i in range(len(lines)):
+        shutil.rmtree(bears); shutil.copytree(bears.parent/'saved', bears)
+        journal(bears).write_bytes(b''.join(lines[:i] + [lines[i].replace(b'"do"', b'"dO"')] + lines[i+1:]))
+        d = Decisions(bears)
+        assert 'damaged' in d.messages[0]
+        d.pending, d.kept, d.history, d.apply(), d.undo(all=True), Decisions(bears).drop()
+        assert contents(bears) == sorted(o[0] for o in before.values() if o), i
+
+
+def test_rubbish_in_place_of_the_journal(bears):
+    for rubbish in (b'\x00'*500, b'\xff\xfe\n'*3, b'12345678 [1]\n', b'zz\n', b'12345678 \n', b'\n', module._line(do='later')):
+        (bears/CLEANING).mkdir(exist_ok=True)
+        journal(bears).write_bytes(rubbish)
+        d = Decisions(bears)
+        assert names(d) == {} and len(d.messages) == rubbish.count(b'\n') - (b'later' in rubbish)
+        d.decide('black/0.jpg', DELETE)
+        assert names(Decisions(bears)) == {'black/0.jpg': DELETE}
+        d.drop(); d.apply()
+
+
+def test_a_journal_of_a_newer_version(bears):
+    (bears/CLEANING).mkdir()
+    journal(bears).write_bytes(module._line(do='begin', version=2, id='x') + module._line(do='new thing', photo='black/0.jpg'))
+    with pytest.raises(BearclfError, match='newer bearclf'): Decisions(bears)
+    (bears/CLEANING).rename(bears/'x'); d = Decisions(bears); (bears/'x').rename(bears/CLEANING)
+    for f in (lambda: d.pending, d.apply, d.undo, d.drop, lambda: d.decide('black/0.jpg', DELETE)):
+        with pytest.raises(BearclfError, match='newer bearclf'): f()
+    assert journal(bears).read_bytes().count(b'\n') == 2
