@@ -319,7 +319,9 @@ def _decision(self:Decisions, photo, what, once):
     where = self._where(name)
     if what not in (KEEP, DELETE): what = _class_folder(where, what, others - {KEEP, DELETE})
     if what == _class_below(name): what = KEEP
-    return dict(do='decide', photo=name, what=what, where=where.relative_to(self.path).as_posix(), once=once, **_identity(self.path/name))
+    try: identity = _identity(self.path/name)
+    except OSError as e: raise BearclfError(f'{name} cannot be read ({e.strerror}), so nothing can be decided about it.') from e
+    return dict(do='decide', photo=name, what=what, where=self._below(where), once=once, **identity)
 
 @patch
 def _blind(self:Decisions, e):
@@ -448,7 +450,7 @@ def _drop_changed(self:Decisions, names):
     "Drop the decisions about photos that hold something else now; rows of the report"
     bad = [e for o in names if (e := self._state.pending.get(o)) and not _is_same(self.path/o, e)]
     if bad: self._write(*[dict(do='drop', photo=e['photo']) for e in bad])
-    return [(e['photo'], e['what'], '', f"{e['photo']} has changed since it was decided. It was left where it is; decide again.") for e in bad]
+    return [(e['photo'], e['what'], '', f"{e['photo']} has changed since it was decided, or cannot be read any more. It was left where it is; decide again.") for e in bad]
 
 # %% ../nbs/07b_decisions.ipynb #f0fcc029
 @patch

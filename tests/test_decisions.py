@@ -123,7 +123,7 @@ def test_another_photo_of_the_same_name_size_and_time(bears):
     file.write_bytes(b'99' * 100); os.utime(file, ns=(st.st_atime_ns, st.st_mtime_ns))
     os.utime(bears/'black/1.jpg', ns=(1, 1))  # the same photo, only touched
     report = d.apply()
-    assert report.problems == ['black/0.jpg has changed since it was decided. It was left where it is; decide again.'] and report.problems[0] in str(report)
+    assert report.problems == ['black/0.jpg has changed since it was decided, or cannot be read any more. It was left where it is; decide again.'] and report.problems[0] in str(report)
     assert file.read_bytes()[:2] == b'99' and not (bears/'black/1.jpg').exists() and names(d) == {}
 
 
@@ -386,3 +386,128 @@ def test_a_journal_of_a_newer_version(bears):
     for f in (lambda: d.pending, d.apply, d.undo, d.drop, lambda: d.decide('black/0.jpg', DELETE)):
         with pytest.raises(BearclfError, match='newer bearclf'): f()
     assert journal(bears).read_bytes().count(b'\n') == 2
+
+
+# --- places that refuse ---
+
+def refusing(monkeypatch, name, bad, error):
+    "`os.<name>` fails with `error` where one of its arguments fits `bad`"
+    f = getattr(os, name)
+    def g(*args, **kw):
+        if any(bad(str(o)) for o in args): raise OSError(error, os.strerror(error))
+        return f(*args, **kw)
+    monkeypatch.setattr(os, name, g)
+
+
+def test_a_photo_that_may_not_be_moved(bears, monkeypatch):
+    before, d = state(bears), Decisions(bears)
+    d.decide_all({'black/0.jpg': DELETE, 'black/1.jpg': 'panda', 'grizzly/0.jpg': 'teddy'})
+    with monkeypatch.context() as m:
+        refusing(m, 'rename', lambda o: o.endswith('black/1.jpg'), errno.EACCES)
+        report = d.apply()
+    assert report.problems == ['black/1.jpg could not be moved to panda/1.jpg (Permission denied).'] and 'Permission denied' in str(report)
+    assert names(d) == {'black/1.jpg': 'panda'} and not (bears/'panda').exists() and (bears/'teddy/0-2.jpg').exists()
+    assert not d.apply().problems and (bears/'panda/1.jpg').exists()
+    with monkeypatch.context() as m:
+        refusing(m, 'rename', lambda o: o.endswith('panda/1.jpg'), errno.EBUSY)
+        assert 'panda/1.jpg could not be put back' in d.undo(all=True).problems[0]
+    assert (bears/'grizzly/0.jpg').exists() and list(d.history.photo) == ['black/1.jpg']
+    assert not d.undo().problems and state(bears) == before
+
+
+def test_a_class_folder_that_cannot_be_made(bears, monkeypatch):
+    before, d = state(bears), Decisions(bears)
+    d.decide_all({'black/0.jpg': 'panda', 'black/1.jpg': 'teddy'})
+    with monkeypatch.context() as m:
+        refusing(m, 'mkdir', lambda o: o.endswith('panda'), errno.ENOSPC)
+        assert d.apply().problems == ['black/0.jpg could not be moved to panda/0.jpg (No space left on device).']
+    assert names(d) == {'black/0.jpg': 'panda'} and (bears/'teddy/1-2.jpg').exists()
+    d.undo()
+    assert state(bears) == before
+
+
+@contextmanager
+def as_nobody():
+    "Without the rights of root, who may write everywhere"
+    if not hasattr(os, 'geteuid'): pytest.skip('other systems have other rights')
+    if os.geteuid(): yield; return
+    os.seteuid(65534)
+    try: yield
+    finally: os.seteuid(0)
+
+
+def test_folders_that_are_read_only(bears):
+    before, d = state(bears), Decisions(bears)
+    d.decide_all({'black/0.jpg': DELETE, 'grizzly/0.jpg': 'teddy', 'grizzly/1.jpg': 'black', 'teddy/0.jpg': DELETE})
+    for o in [bears.parent.parent.parent, bears.parent.parent, bears.parent]: o.chmod(0o755)
+    for o in [bears, *bears.rglob('*')]: o.chmod(0o777)
+    (bears/'teddy/0.jpg').chmod(0o444); (bears/'black').chmod(0o555)  # photos in a read-only folder cannot leave it; a read-only photo can
+    try:
+        with as_nobody():
+            said = Decisions(bears).apply().problems
+    finally: (bears/'black').chmod(0o777)
+    assert [o.partition(' ')[0] for o in said] == ['black/0.jpg', 'grizzly/1.jpg'] and all('Permission denied' in o for o in said)
+    assert (bears/'teddy/0-2.jpg').exists() and not (bears/'teddy/0.jpg').exists()
+    d.undo()
+    assert state(bears) == before and set(names(d)) == {'black/0.jpg', 'grizzly/0.jpg', 'grizzly/1.jpg', 'teddy/0.jpg'}
+
+
+def test_a_folder_of_somebody_else(bears):
+    for o in [bears.parent.parent.parent, bears.parent.parent, bears.parent]: o.chmod(0o755)
+    bears.chmod(0o555)
+    before = state(bears)
+    try:
+        with as_nobody():
+            d = Decisions(bears)
+            assert names(d) == {}
+            with pytest.raises(BearclfError, match=r'\.cleaning cannot be written \(Permission denied\)'): d.decide('black/0.jpg', DELETE)
+    finally: bears.chmod(0o755)
+    assert state(bears) == before
+
+
+@pytest.mark.parametrize('after', range(12))
+def test_the_disk_is_full_after_some_lines(after, bears, monkeypatch):
+    before, d, left = state(bears), Decisions(bears), [after]
+    d.decide_all({'black/0.jpg': DELETE, 'black/1.jpg': 'panda', 'black/2.jpg': KEEP, 'black/3.jpg': 'teddy'})
+    def full(fd, fsync=os.fsync):
+        left[0] -= 1
+        if left[0] < 0: raise OSError(errno.ENOSPC, 'No space left on device')
+        fsync(fd)
+    with monkeypatch.context() as m:
+        m.setattr(os, 'fsync', full)
+        if after < 6:
+            with pytest.raises(BearclfError, match='No space left on device.*Make room'): d.apply()
+        else: d.apply()
+        assert contents(bears) == sorted(o[0] for o in before.values() if o)
+    again = Decisions(bears)
+    assert ('was stopped half-way' in ' '.join(again.messages)) == (0 < after < 6)
+    again.apply()
+    assert len(again.history) == 4 and names(d) == {}
+    d.undo(all=True)
+    assert state(bears) == before
+
+
+@contextmanager
+def small_disk(path, kb):
+    path.mkdir()
+    if not shutil.which('mount') or subprocess.run(['mount', '-t', 'tmpfs', '-o', f'size={kb}k', 'none', path], capture_output=True).returncode: pytest.skip('no small disk can be made here')
+    try: yield path
+    finally: subprocess.run(['umount', path], check=True)
+
+
+def test_a_disk_that_is_really_full(tmp_path):
+    with small_disk(tmp_path/'disk', 256) as disk:
+        photos = folder(disk/'bears', 30)
+        before, d = state(disk/'bears'), Decisions(disk/'bears')
+        d.decide_all({o: [DELETE, 'panda', 'teddy'][i%3] for i, o in enumerate(photos)})
+        with open(disk/'ballast', 'wb', buffering=0) as f, pytest.raises(OSError):
+            while True: f.write(b'x'*4096)
+        with pytest.raises(BearclfError, match='No space left on device.*Make room'): d.apply()
+        now = state(disk/'bears')
+        assert now != before and contents(disk/'bears') == sorted(o[0] for o in before.values() if o)
+        with pytest.raises(BearclfError, match='No space left on device'): Decisions(disk/'bears')
+        (disk/'ballast').unlink()
+        again = Decisions(disk/'bears')
+        assert len(again.messages) == 1 and 'stopped half-way' in again.messages[0] and names(again) == {} and len(again.history) == 30
+        again.undo(); again.drop()
+        assert state(disk/'bears') == before and not (disk/'bears'/CLEANING).exists()
