@@ -511,3 +511,74 @@ def test_a_disk_that_is_really_full(tmp_path):
         assert len(again.messages) == 1 and 'stopped half-way' in again.messages[0] and names(again) == {} and len(again.history) == 30
         again.undo(); again.drop()
         assert state(disk/'bears') == before and not (disk/'bears'/CLEANING).exists()
+
+
+# --- photos without a class ---
+
+@pytest.mark.parametrize('where', ['../new', 'new', '../new/deep', '.'])
+def test_unlabelled_photos_get_a_class(where, bears):
+    source = Path(os.path.normpath(bears/where))
+    source.mkdir(parents=True, exist_ok=True)
+    for i in range(4): (source/f'{i}.jpg').write_bytes(b'new%d' % i)
+    before = state(bears.parent)
+    d = Decisions(bears, source=source)
+    d.decide_all({source/'0.jpg': 'teddy', source/'1.jpg': 'panda', source/'2.jpg': DELETE, source/'3.jpg': KEEP})
+    assert list(d.pending) == [source/f'{i}.jpg' for i in range(4)] == list(Decisions(bears).pending)
+    report = Decisions(bears).apply()
+    assert not report.problems and (bears/'teddy/0-2.jpg').read_bytes() == b'new0' and (bears/'panda/1.jpg').read_bytes() == b'new1'
+    assert [o.name for o in source.glob('*.jpg')] == ['3.jpg'] and d.kept == {source/'3.jpg'}
+    assert [o.name for o in (bears/CLEANING/'trash').rglob('*.jpg')] == ['2.jpg']
+    assert not Decisions(bears).undo().problems and all(state(bears.parent)[o] == before[o] for o in before)
+    d.drop(source/'0.jpg'); d.drop()
+    assert state(bears.parent) == before
+
+
+def test_loose_photos_need_no_source(bears):
+    (bears/'loose.jpg').write_text('x')
+    d = Decisions(bears)
+    d.decide('loose.jpg', 'teddy')
+    assert not d.apply().problems and (bears/'teddy/loose.jpg').exists()
+
+
+def test_a_source_on_another_disk(bears, tmp_path):
+    with small_disk(tmp_path/'disk', 64) as disk, pytest.raises(BearclfError, match='on another disk.*Copy'): Decisions(bears, source=disk)
+
+
+def test_classes_within_train_and_valid(tmp_path):
+    for o in ('train/a/1.jpg', 'train/b/1.jpg', 'valid/a/2.jpg'): (tmp_path/o).parent.mkdir(parents=True, exist_ok=True); (tmp_path/o).write_text(o)
+    d = Decisions(tmp_path)
+    d.decide_all({'train/a/1.jpg': 'b', 'valid/a/2.jpg': 'c', 'train/b/1.jpg': DELETE})
+    assert list(d.apply().table.to) == ['train/b/1-2.jpg', 'valid/c/2.jpg', '.cleaning/trash/train/b/1.jpg']
+
+
+# --- a table ---
+
+def write(path, text, encoding='utf-8'): path.write_bytes(text.encode(encoding, 'surrogateescape')); return path
+
+
+@pytest.mark.parametrize('text, encoding', [
+    ('file,decision,suggestion,score,reasons\nblack/0.jpg,<Delete>,teddy,0.9,"looks, like a teddy"\nblack/1.jpg,panda,,,\nblack/2.jpg,,,,\nblack/3.jpg,<Keep>,,,\n', 'utf-8'),
+    ('file;decision\r\nblack/0.jpg;<Delete>\r\nblack/1.jpg; panda \r\nblack/3.jpg;<Keep>\r\n', 'utf-8-sig'),
+    ('decision,file\n<Delete>,"black/0.jpg"\npanda,./black/1.jpg\n<Keep>,black/3.jpg\n\n', 'utf-8')])
+def test_a_table(text, encoding, bears, tmp_path):
+    before, other = state(bears), Decisions(bears)
+    other.decide('teddy/0.jpg', DELETE)
+    report = apply_csv(bears, write(tmp_path/'decisions.csv', text, encoding))
+    assert not report.problems and [o[2] for o in report.rows] == ['.cleaning/trash/black/0.jpg', 'panda/1.jpg', 'black/3.jpg']
+    assert names(other) == {'teddy/0.jpg': DELETE} and other.kept == {bears/'black/3.jpg'}
+    again = apply_csv(bears, tmp_path/'decisions.csv')
+    assert len(again.problems) == 2 and 'black/0.jpg is not there; it was moved to .cleaning/trash/black/0.jpg' in again.problems[0]
+    other.undo(all=True)
+    assert state(bears) == before and names(other) == {'teddy/0.jpg': DELETE}, 'the person still has the table'
+
+
+def test_a_table_with_mistakes(bears, tmp_path):
+    before = state(bears)
+    for text, words in (('photo,what\nblack/0.jpg,<Delete>\n', 'columns file and decision'), ('', 'columns file and decision'),
+                        ('file,decision\nblack/0.jpg,<Delete>\nblack/1.jpg,a/b\n', r"decisions.csv, black/1.jpg: 'a/b' cannot be the name of a folder.*Nothing was changed")):
+        with pytest.raises(BearclfError, match=words): apply_csv(bears, write(tmp_path/'decisions.csv', text))
+    with pytest.raises(BearclfError, match='cannot be read'): apply_csv(bears, tmp_path/'none.csv')
+    assert state(bears) == before and not (bears/CLEANING).exists()
+    report = apply_csv(bears, write(tmp_path/'decisions.csv', 'file,decision\nblack/9.jpg,panda\nblack/0.jpg,<Delete>\n../x.jpg,<Delete>\n'))
+    assert len(report.problems) == 2 and 'black/9.jpg is not there' in report.problems[0] and 'x.jpg' in report.problems[1]
+    assert not (bears/'black/0.jpg').exists() and '1 photos' in str(report)
