@@ -20,6 +20,8 @@ import numpy as np
 from bearclf.core import class_of
 from bearclf.data import *
 from bearclf.drawn import *
+from bearclf.issues import *
+from bearclf.precompute import photo_features
 from bearclf.train import *
 from fastai.vision.all import *
 
@@ -96,6 +98,106 @@ def run(side, path, results, cases=('real', 'drawn')):
                 note(results, side=side.__name__, case=case, seed=seed, faults=faults, **res)
 
 
+def small_learner(path):
+    "A body to look with; its head is not used"
+    return photo_learner(photo_dls(path), 'squeezenet1_0')
+
+
+def ours(path, seed):
+    "The table of `find_issues`; and those of its rows that have a finding of one kind, in order"
+    table = find_issues(small_learner(path), path)
+    name = lambda o: f'{o.parent.name}/{o.name}'
+    kind = lambda *ks: [name(o.photo) for o in table.itertuples() if set(ks) & set(o.kinds)]
+    gone = [name(o.photo) for o in table[table.suggestion == '<Delete>'].itertuples()]
+    return dict(rank=[name(o) for o in table.photo], label=kind('label'), outlier=kind('outlier'), deleted=gone,
+                twins=kind('duplicate', 'near duplicate', 'two classes'))
+
+
+def repaired(table):
+    "photo -> label, after one round in which all suggestions above the default threshold are accepted"
+    labels = dict(zip(table.photo, table.label))
+    for o in suggestions(table).itertuples():
+        if o.suggestion == '<Delete>': del labels[o.photo]
+        else: labels[o.photo] = o.suggestion
+    return labels
+
+
+def n_wrong(x, labels, unseen, truth):
+    "Errors on unseen photos of the logistic regression of `learning_curve`"
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    fit = make_pipeline(StandardScaler(), LogisticRegression(C=.01, max_iter=1000)).fit(x, labels)
+    return int((fit.predict(unseen) != np.array(truth)).sum())
+
+
+def repair(path, results):
+    "Errors on a fifth that is never flipped, for each fifth of 5 divisions; the flips are in the other four"
+    from sklearn.model_selection import StratifiedKFold
+    files = find_photos(path)
+    y = np.array([class_of(o) for o in files])
+    for seed in SEEDS:
+        for part, (pool, unseen) in enumerate(StratifiedKFold(5, shuffle=True, random_state=seed).split(y, y)):
+            with tempfile.TemporaryDirectory() as d:
+                dest, kept = Path(d)/'bears', [files[i] for i in pool]
+                put(kept, flip_labels(y[pool], SHARE, 100*seed+part), dest)
+                learn = small_learner(dest)
+                table = find_issues(learn, dest)
+                fixed, x = repaired(table), photo_features(list(table.photo), learn)
+                new = photo_features([files[i] for i in unseen], learn)([files[i] for i in unseen])
+                labels = dict(clean={o: o.name.split('-')[0] for o in table.photo}, flipped=dict(zip(table.photo, table.label)), repaired=fixed)
+                wrong = {k: n_wrong(x(list(v)), list(v.values()), new, y[unseen]) for k, v in labels.items()}
+                left = sum(v != o.name.split('-')[0] for o, v in fixed.items())
+                note(results, side='repair', case='real', seed=seed, part=part, n=len(unseen), errors=wrong, accepted=len(suggestions(table)), left=left,
+                     **{f'wrong_{k}': v for k, v in wrong.items()})
+
+
+def looks_needed(rank, bad, share=.9):
+    "How many photos one has to look at, in order, to meet this share of the bad ones"
+    met = np.cumsum([o in bad for o in rank])
+    return int(np.searchsorted(met, np.ceil(share*len(bad)))) + 1
+
+
+def interval(values, f='{:.2f}'):
+    "Mean, and the 95 % t-interval over seeds"
+    from scipy.stats import t
+    values = np.array(values, float)
+    if len(values) < 2: return ' '.join(map(f.format, values)) or '-'
+    half = t.ppf(.975, len(values)-1)*values.std(ddof=1)/len(values)**.5
+    return f"{f.format(values.mean())} ({f.format(values.mean()-half)} to {f.format(values.mean()+half)})"
+
+
+def figures(row):
+    "What is counted of one run"
+    bad = {f for f, o in row['faults'].items() if o in ('mislabelled', 'duplicated_across')}
+    copies = [f for f, o in row['faults'].items() if o == 'duplicated_across']
+    outliers = {f for f, o in row['faults'].items() if o == 'outliers'}
+    res = dict(k=len(bad), precision=np.mean([o in bad for o in row.get('label', row['rank'])[:len(bad)]]), looks=looks_needed(row['rank'], bad), n=len(row['rank']))
+    if 'twins' in row: res |= dict(copies=(sum(o in row['twins'] for o in copies), len(copies)), right=sum(o in row['deleted'] for o in copies),
+                                   outliers=(len(outliers & set(row['outlier'])), len(outliers), len(set(row['outlier'])-outliers)))
+    return res
+
+
+def table(results):
+    names = dict(book='the chapter: fine_tune(4), by loss', ours='find_issues')
+    print('| data | way | seeds | precision at k | photos to look at for 90 % | copies found | outliers found, and others called so |\n|---|---|---|---|---|---|---|')
+    for case in CASES:
+        for side in names:
+            rows = [figures(o) for o in done(results) if (o['side'], o['case']) == (side, case)]
+            if not rows: continue
+            total = lambda key, i: sum(o[key][i] for o in rows)
+            more = f"{total('copies', 0)} of {total('copies', 1)} | {total('outliers', 0)} of {total('outliers', 1)}, {total('outliers', 2)}" if side == 'ours' else '- | -'
+            print(f"| {case}, {rows[0]['n']} photos, k = {rows[0]['k']} | {names[side]} | {len(rows)} | {interval([o['precision'] for o in rows])} | {interval([o['looks'] for o in rows], '{:.0f}')} | {more} |")
+    rows = [o for o in done(results) if o['side'] == 'repair']
+    if not rows: return
+    total = {k: sum(o['errors'][k] for o in rows) for k in ('clean', 'flipped', 'repaired')}
+    share = (total['flipped']-total['repaired'])/(total['flipped']-total['clean'])
+    print(f"\nErrors on {sum(o['n'] for o in rows)} unseen photos ({len(rows)} splits): clean {total['clean']}, flipped {total['flipped']}, repaired {total['repaired']}; {share:.2f} of the harm is undone.")
+    by_seed = [{k: sum(o['errors'][k] for o in rows if o['seed'] == s) for k in total} for s in SEEDS]
+    print('By seed:', by_seed)
+
+
 if __name__ == '__main__':
     what, *args = sys.argv[1:]
-    if what == 'book': run(book, args[0], args[1], args[2:] or ('real', 'drawn'))
+    if what in ('book', 'ours'): run(dict(book=book, ours=ours)[what], args[0], args[1], args[2:] or ('real', 'drawn'))
+    else: dict(repair=repair, table=table)[what](*args)
