@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['KINDS', 'SURE', 'out_of_sample', 'find_issues', 'show_issues', 'suggestions', 'issues_html']
 
-# %% ../nbs/07_issues.ipynb #97a3456a
+# %% ../nbs/07_issues.ipynb #b4bfb9e3
 import base64, html, io, os, textwrap, warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -25,7 +25,7 @@ with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
     from fastai.vision.all import *
 
-# %% ../nbs/07_issues.ipynb #97854ae9
+# %% ../nbs/07_issues.ipynb #114e2946
 def _folds(y, groups, folds, seed):
     "(to learn from, to judge), each photo judged once; photos of one group stay together"
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
@@ -44,7 +44,7 @@ def _fit_predict(x, y, held):
     if len(set(y)) == 1: return np.ones((len(held), 1))
     return make_pipeline(StandardScaler(), LogisticRegression(C=.001, max_iter=1000)).fit(x, y).predict_proba(held)
 
-# %% ../nbs/07_issues.ipynb #50afde13
+# %% ../nbs/07_issues.ipynb #dff15eef
 def out_of_sample(
     features, # Array of shape (n, d): a row for each photo, as from `photo_features`
     labels, # n labels, all str or all int
@@ -63,10 +63,10 @@ def out_of_sample(
     probs[empty] = np.bincount(y)/len(y)  # too few photos to learn from any
     return probs/probs.sum(1, keepdims=True)
 
-# %% ../nbs/07_issues.ipynb #21d2b6fd
+# %% ../nbs/07_issues.ipynb #8403f570
 KINDS = 'label', 'duplicate', 'near duplicate', 'two classes', 'leak', 'outlier', 'dark', 'light', 'blurry', 'tiny', 'odd shape', 'low information'
 
-# %% ../nbs/07_issues.ipynb #81e14067
+# %% ../nbs/07_issues.ipynb #e2d11631
 _DELETE = '<Delete>'  # fastai's word in `ImagesCleaner`
 
 class _Finding(NamedTuple):
@@ -86,7 +86,7 @@ def _label_findings(probs, y, classes, groups):
     return [_Finding(i, 'label', f'looks like {classes[best[i]]} ({probs[i, best[i]]:.0%})', 1-quality[i], str(classes[best[i]]))
             for i in np.flatnonzero(best != y) if known[y[i]]]
 
-# %% ../nbs/07_issues.ipynb #2343c66b
+# %% ../nbs/07_issues.ipynb #56151724
 _QUALITY = dict(dark='dark', light='light', blurry='blurry', odd_aspect_ratio='odd shape', low_information='low information')  # cleanvision's names, ours
 
 def _properties(file):
@@ -107,7 +107,7 @@ def _look_at(root, files):
     "A look, the properties and the colours for each of `files`"
     with ThreadPoolExecutor(os.cpu_count()) as ex: return list(progress(ex.map(partial(_looked, root), files), 'Looking at the photos', len(files)))
 
-# %% ../nbs/07_issues.ipynb #2ebd549c
+# %% ../nbs/07_issues.ipynb #1a251fbb
 def _copies(looks):
     "(number of a photo, finding, number of its twin), as `verify` finds them"
     at = {id(o): i for i, o in enumerate(looks)}
@@ -121,7 +121,7 @@ def _groups(n, copies):
     a, b = [o[0] for o in copies], [o[2] for o in copies]
     return connected_components(coo_matrix((np.ones(len(a)), (a, b)), (n, n)), directed=False)[1]
 
-# %% ../nbs/07_issues.ipynb #256663d4
+# %% ../nbs/07_issues.ipynb #2457bb64
 def _twin_findings(copies, looks, own):
     "What to do about two photos that are one; `own` is the probability of each photo's label"
     found = []
@@ -143,7 +143,7 @@ def _leak_findings(copies, looks, split):
     return [_Finding(a, 'leak', f'its copy {looks[b].file} is among the photos {name[split[b]]}, this one is {name[split[a]]}', .5)
             for i, _, j in copies for a, b in ((i, j), (j, i)) if {split[a], split[b]} == {'train', 'valid'}]
 
-# %% ../nbs/07_issues.ipynb #dc957f48
+# %% ../nbs/07_issues.ipynb #baffc674
 FAR = 2.7  # steps; of normal numbers, one of 300 is so far above
 
 def _farness(features):
@@ -158,7 +158,7 @@ def _farness(features):
 def _outlier_findings(far):
     return [_Finding(i, 'outlier', 'unlike all the other photos', 1/(1+np.exp(2*(3-far[i]))), _DELETE) for i in np.flatnonzero(far > FAR)]
 
-# %% ../nbs/07_issues.ipynb #a174a650
+# %% ../nbs/07_issues.ipynb #120a1859
 TINY = 6400  # pixels, as of 80 by 80
 _WORDS = {'dark': 'very dark', 'light': 'very light', 'blurry': 'blurred', 'odd shape': 'very long or very high', 'low information': 'with hardly anything on it'}
 
@@ -172,7 +172,7 @@ def _quality_findings(properties, looks):
     found = [_Finding(i, kind, _WORDS[kind], .3*(1-res[f'{o}_score'][i])) for o, kind in _QUALITY.items() for i in n if res[f'is_{o}_issue'][i]]
     return found + [_Finding(i, 'tiny', f'only {o.pixels:,} pixels', .3*(1-o.pixels/TINY)) for i, o in enumerate(looks) if o.pixels < TINY]
 
-# %% ../nbs/07_issues.ipynb #3e537293
+# %% ../nbs/07_issues.ipynb #b5c48a73
 def _split_of(learn, files):
     "'train', 'valid' or '' for each of `files`, by the data of `learn`"
     absolute = lambda ds: {Path(os.path.abspath(o)) for o in ds.items if isinstance(o, (str, Path))}
@@ -200,7 +200,7 @@ def _all_findings(root, files, features, split, folds, seed):
     for o in found: by.setdefault(o.i, []).append(o)
     return probs, own, classes, [by.get(i, []) for i in range(len(files))]
 
-# %% ../nbs/07_issues.ipynb #944a993b
+# %% ../nbs/07_issues.ipynb #23f29b20
 def find_issues(
     learn:Learner, # From `photo_learner`, `precomputed_learner`, `vision_learner`; its body is used, and its split is told
     path:str|Path=None, # A folder with a folder of photos for each class; default: where the photos of `learn` are
@@ -222,7 +222,7 @@ def find_issues(
     table = table.join(pd.DataFrame([_summed_up(o) for o in findings]))
     return table.sort_values(['score', 'loss'], ascending=False, kind='stable', ignore_index=True)
 
-# %% ../nbs/07_issues.ipynb #0138dd58
+# %% ../nbs/07_issues.ipynb #105f2487
 def show_issues(
     table, # From `find_issues`, or some of its rows
     n:int=12, # Photos
@@ -240,7 +240,7 @@ def show_issues(
         ax.imshow(im)
         ax.set_title('\n'.join([o.label, *textwrap.wrap(o.reasons[0] if o.reasons else '', 26, max_lines=3)]), fontsize=8)
 
-# %% ../nbs/07_issues.ipynb #7895b324
+# %% ../nbs/07_issues.ipynb #2f2f1a27
 SURE = .75
 
 def suggestions(
@@ -250,7 +250,7 @@ def suggestions(
     "The rows with a suggestion and a score of at least `threshold`"
     return table[(table.suggestion != '') & (table.score >= threshold)]
 
-# %% ../nbs/07_issues.ipynb #26842d74
+# %% ../nbs/07_issues.ipynb #3155ccd2
 _PAGE = '''<!DOCTYPE html>
 <html><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title><style>
 :root {{color-scheme: light dark}} body {{font: 15px system-ui, sans-serif; margin: 1.5em; background: Canvas; color: CanvasText}}
@@ -270,7 +270,7 @@ def _card(row, path, size):
     return (f'<article><img alt="{text(name)}" src="data:image/jpeg;base64,{base64.b64encode(b.getvalue()).decode()}"><p><b>{text(row.label)}</b> '
             f'{row.score:.2f}<br>{text(name)}</p>{what}<ul>{"".join(f"<li>{text(o)}</li>" for o in row.reasons)}</ul></article>')
 
-# %% ../nbs/07_issues.ipynb #aa27e921
+# %% ../nbs/07_issues.ipynb #90bcedad
 def issues_html(
     table, # From `find_issues`
     path:str|Path, # The folder, which the names are shown without
