@@ -855,6 +855,7 @@ def plate(pen, rng):
         turn, far, r = rng.uniform(0, 2*pi), .22*rng.random()**.5, rng.uniform(.03, .065)
         pen.oval(.5+far*cos(turn), .52+far*sin(turn), r, .7*r, mix(rng.choice(food), WHITE, rng.uniform(0, .15)), rng.uniform(0, 180))
 
+# %% ../nbs/01_drawn.ipynb #323de3b6
 def land_map(pen, rng):
     "A map with roads, a river and a pin"
     box(pen, 0, 0, 1, 1, (238, 234, 222))
@@ -868,6 +869,7 @@ def land_map(pen, rng):
     x, y = rng.uniform(.3, .7), rng.uniform(.3, .6)
     pen.poly([(x-.045, y), (x+.045, y), (x, y+.13)], (214, 52, 48)); pen.oval(x, y, .052, .052, (214, 52, 48)); pen.oval(x, y, .02, .02, WHITE)
 
+# %% ../nbs/01_drawn.ipynb #bd85f786
 def logo(pen, rng):
     "A shape of one colour on another, as on a shop's sign"
     a, b = rng.sample(CLOTH, 2)
