@@ -1,0 +1,174 @@
+"What is found in a folder: wrong labels, copies, outliers; and what is said of odd folders"
+import os, shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bearclf.core import BearclfError, class_of
+from bearclf.data import find_photos, photo_dls
+from bearclf.drawn import draw_bear, draw_bears
+from bearclf.issues import *
+from bearclf.train import photo_learner
+
+
+def learner(path, size=224, pretrained=True): return photo_learner(photo_dls(path, size, num_workers=0), 'squeezenet1_0', pretrained)
+
+
+def bare(path): return learner(path, 64, False)
+
+
+def name(photo): return f'{photo.parent.name}/{photo.name}'
+
+
+@pytest.fixture(scope='module')
+def real(shared, tmp_path_factory):
+    "Half of the real photos, 8 % of them in another folder, and copies: (learner, table, flipped, copies)"
+    path, rng = tmp_path_factory.mktemp('real')/'bears', np.random.default_rng(7)
+    files = find_photos(shared/'bears_small')[::2]
+    labels = [class_of(o) for o in files]
+    flipped = set(rng.choice(len(files), round(.08*len(files)), replace=False))
+    for i, (f, label) in enumerate(zip(files, labels)):
+        if i in flipped: label = rng.choice([o for o in ('black', 'grizzly', 'teddy') if o != label])
+        (path/label).mkdir(parents=True, exist_ok=True)
+        shutil.copy(f, path/label/f'{i}{"x"*(i in flipped)}.jpg')
+    still = [o for o in sorted(path.glob('*/*.jpg')) if 'x' not in o.name]
+    copies = still[3], still[60], still[120]
+    shutil.copy(copies[0], copies[0].with_name('z copy.jpg'))
+    Image.open(copies[1]).convert('RGB').resize((150, 140)).save(copies[1].with_name('z small.jpg'))
+    shutil.copy(copies[2], path/('black' if copies[2].parent.name != 'black' else 'teddy')/'z across.jpg')
+    old = os.environ.get('TORCH_HOME')
+    os.environ['TORCH_HOME'] = str(shared/'torch')
+    try: learn = learner(path)
+    finally: os.environ.pop('TORCH_HOME') if old is None else os.environ.update(TORCH_HOME=old)
+    return learn, find_issues(learn), copies
+
+
+def test_wrong_labels_come_first(real):
+    _, table, _ = real
+    suspect = table[[('label' in o) for o in table.kinds]]
+    flipped = ['x' in o.name for o in table.photo]
+    k = sum(flipped)
+    assert np.mean(['x' in o.name for o in suspect.photo[:k]]) >= .7
+    assert np.flatnonzero(flipped)[:round(.8*k)].max() <= 2*k + 3
+    assert len(table) == len(find_photos(real[0].dls.path)) and table.score.is_monotonic_decreasing
+    row = suspect.iloc[0]
+    assert row.suggestion == row.prediction != row.label and row.prediction in row.reasons[0] and row.loss > 1
+
+
+def test_copies_on_real_photos(real):
+    _, table, (same, small, across) = real
+    rows = {o.photo.name: o for o in table.itertuples()}
+    assert 'duplicate' in rows['z copy.jpg'].kinds and rows['z copy.jpg'].suggestion == '<Delete>'
+    assert any(name(same) in o for o in rows['z copy.jpg'].reasons)
+    assert 'near duplicate' in rows['z small.jpg'].kinds and rows['z small.jpg'].suggestion == '<Delete>'
+    assert 'two classes' in rows['z across.jpg'].kinds and rows['z across.jpg'].suggestion == '<Delete>' and rows['z across.jpg'].score > .5
+    home = table[table.photo == across].iloc[0]
+    assert 'two classes' in home.kinds and home.suggestion != '<Delete>'
+
+
+def test_leak_and_split(real):
+    learn, table, _ = real
+    assert set(table.split) == {'train', 'valid'}
+    by = dict(zip(table.photo, table.split))
+    assert set(by[o] for o in map(type(table.photo[0]), learn.dls.valid_ds.items)) == {'valid'}
+    for o in table[[('leak' in o) for o in table.kinds]].itertuples(): assert {'duplicate', 'near duplicate', 'two classes'} & set(o.kinds) or 'its copy' in str(o.reasons)
+
+
+def test_photos_kept_aside_are_not_there(real):
+    learn, table, _ = real
+    aside = list(table.photo[:5]) + [o for o in table.photo if o.name == 'z across.jpg']
+    again = find_issues(learn, test=map(str, aside))
+    assert len(again) == len(table)-len(set(aside)) and not set(again.photo) & set(aside)
+    assert not [o for r in again.reasons for o in r if 'z across' in o]
+
+
+def test_planted_outliers_and_copies_of_drawn_bears(shared, tmp_path, monkeypatch):
+    monkeypatch.setenv('TORCH_HOME', str(shared/'torch'))
+    planted = draw_bears(tmp_path/'bears', 200, 160, seed=3, outliers=5, duplicated=2, duplicated_across=3, near_duplicated=3)
+    table = find_issues(learner(tmp_path/'bears'))
+    kinds = {name(o.photo): o.kinds for o in table.itertuples()}
+    outliers = planted.file[planted.fault == 'outliers']
+    assert sum('outlier' in kinds[o] for o in outliers) >= 4
+    assert sum('outlier' in o for o in kinds.values()) <= 10
+    for o in planted[planted.fault.str.contains('duplicated')].itertuples():
+        pair, want = kinds[o.file] + kinds[o.original], 'two classes' if o.label != o.truth else 'duplicate'
+        assert any(want in k for k in pair), o
+    deleted = set(map(name, table.photo[table.suggestion == '<Delete>']))
+    copies = planted[planted.original != '']
+    assert all((o.file in deleted) != (o.original in deleted) for o in copies.itertuples()), 'of two copies, one stays'
+    across = planted[planted.fault == 'duplicated_across']
+    assert sum(o.file in deleted for o in across.itertuples()) == 3, 'the one in the wrong class goes'
+
+
+def test_old_keywords_draw_the_same_as_ever(tmp_path):
+    from hashlib import sha256
+    for o, more in ('a', {}), ('b', dict(outliers=2, duplicated_across=2)): draw_bears(tmp_path/o, 12, 32, seed=1, mislabelled=0, **more)
+    planted = (tmp_path/'b/planted.csv').read_text()
+    files = [o.relative_to(tmp_path/'a') for o in (tmp_path/'a').glob('*/*.jpg')]
+    same = [(tmp_path/'b'/o).read_bytes() == (tmp_path/'a'/o).read_bytes() for o in files]
+    assert same.count(False) == 2 and all(s or f'{o.as_posix()},outliers' in planted for s, o in zip(same, files))
+    assert len(list((tmp_path/'b').glob('*/*.jpg'))) == 14
+
+
+def test_quality_in_words(tmp_path):
+    draw_bears(tmp_path/'bears', 12, 96)
+    f = tmp_path/'bears/teddy'
+    bear = draw_bear('teddy', 1, 200)
+    bear.point(lambda o: o*.08).save(f/'dark?.jpg', 'JPEG')
+    bear.resize((40, 44)).save(f/'tiny.png')
+    bear.resize((600, 60)).save(f/'long 100%.jpg', 'JPEG')
+    Image.new('RGB', (200, 200), 'white').save(f/'empty.jpg')
+    (f/'broken.jpg').write_bytes(b'no photo')
+    kinds = {o.photo.name: set(o.kinds) for o in find_issues(bare(tmp_path/'bears')).itertuples()}
+    assert 'broken.jpg' not in kinds
+    for file, kind in {'dark?.jpg': 'dark', 'tiny.png': 'tiny', 'long 100%.jpg': 'odd shape', 'empty.jpg': 'low information'}.items():
+        assert kind in kinds[file], (file, kinds[file])
+
+
+def test_few_photos_and_odd_classes(tmp_path):
+    path = tmp_path/'bears'
+    draw_bears(path, 12, 64)
+    learn = bare(path)
+    (path/'кот').mkdir()
+    draw_bear('teddy', 'alone', 64).save(path/'кот/one.jpg')
+    table = find_issues(learn, path)
+    alone = table[table.label == 'кот'].iloc[0]
+    assert len(table) == 13 and 'label' not in alone.kinds and np.isfinite(alone.loss) and alone.split == ''
+    one = find_issues(learn, path.rename(tmp_path/'moved'), test=[o for o in (tmp_path/'moved').glob('*/*') if o.parent.name != 'black'])
+    assert set(one.label) == {'black'} and set(one.prediction) == {'black'} and not [o for k in one.kinds for o in k if o == 'label']
+    for c in 'ab': (tmp_path/'two'/c).mkdir(parents=True); draw_bear('teddy', c, 64).save(tmp_path/'two'/c/'1.jpg')
+    assert len(find_issues(learn, tmp_path/'two')) == 2
+    (tmp_path/'none/black').mkdir(parents=True)
+    with pytest.raises(BearclfError, match='no photos in class folders'): find_issues(learn, tmp_path/'none')
+    with pytest.raises(BearclfError, match='There is no folder'): find_issues(learn, tmp_path/'nowhere')
+
+
+def test_out_of_sample_keeps_copies_together():
+    rng = np.random.default_rng(0)
+    x = np.repeat(rng.normal(size=(40, 300)), 2, 0).astype(np.float32)  # each row twice, labels that mean nothing
+    y = np.repeat(np.arange(40) % 2, 2)
+    right = lambda p: (p.argmax(1) == y).mean()
+    assert right(out_of_sample(x, y)) > .9 and right(out_of_sample(x, y, groups=np.arange(80)//2)) < .7
+    p = out_of_sample(x, np.array(['b', 'a'])[y], folds=3, seed=1)
+    assert p.shape == (80, 2) and np.allclose(p.sum(1), 1)
+    assert (p != out_of_sample(x, y, folds=3, seed=2)).any()
+    assert np.allclose(p[:, ::-1], out_of_sample(x, y, folds=3, seed=1), atol=.2)
+
+
+def test_suggestions_and_page(tmp_path):
+    path = tmp_path/'bears <i>'
+    draw_bears(path, 30, 64, duplicated=2, mislabelled=2)
+    (path/'teddy').rename(path/'тедди')
+    next((path/'тедди').glob('*.jpg')).rename(path/'тедди/a & b?.jpg')
+    table = find_issues(bare(path))
+    some = suggestions(table, .9)
+    assert len(some) >= 1 and (some.score >= .9).all() and (some.suggestion != '').all()
+    assert len(suggestions(table, 0)) >= len(suggestions(table)) >= len(some) and len(suggestions(table, 1.01)) == 0
+    table.loc[table.photo == path/'тедди/a & b?.jpg', 'score'] = 1.
+    page = issues_html(table, path, n=1000)
+    assert page.count('<article>') == (table.score > 0).sum() == page.count('data:image/jpeg;base64,')
+    assert 'bears &lt;i&gt;' in page and 'тедди/a &amp; b?.jpg' in page and 'a & b' not in page and 'src="http' not in page
+    assert issues_html(table, path, n=3).count('<article>') == 3 and 'color-scheme: light dark' in page
+    table.photo[0].rename(tmp_path/'gone.jpg')
+    assert issues_html(table, path, n=3).count('<article>') == 2
