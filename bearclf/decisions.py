@@ -375,7 +375,8 @@ class DecisionReport:
     def __str__(self):
         done = [o for o in self.rows if not o[3]]
         kept = sum(o[1] == KEEP for o in done)
-        said = f'{len(done) - kept} photos in {self.path.name} were {self.verb}' + f', {kept} stay as they are'*bool(kept) + '.'
+        n = len(done) - kept
+        said = f"{n} photo{'s were' if n != 1 else ' was'} {self.verb} in {self.path.name}" + f", {kept} stay{'s' if kept == 1 else ''} as {'it is' if kept == 1 else 'they are'}"*bool(kept) + '.'
         return '\n'.join([said, *self.problems[:20]] + [f'{len(self.problems) - 20} more problems are in the table.']*(len(self.problems) > 20))
     __repr__ = __str__
 
