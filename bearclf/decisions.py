@@ -35,29 +35,37 @@ def _event(line):
     except ValueError: return None
 
 # %% ../nbs/07b_decisions.ipynb #13862eec
+def _content(file):
+    "The bytes of `file`; of a link, where it leads to"
+    return os.fsencode(os.readlink(file)) if os.path.islink(file) else Path(file).read_bytes()
+
 def _identity(file):
-    st = os.stat(file)
-    with open(file, 'rb') as f: return dict(size=st.st_size, mtime=st.st_mtime_ns, sha=sha256(f.read()).hexdigest())
+    st = os.lstat(file)
+    return dict(size=st.st_size, mtime=st.st_mtime_ns, sha=sha256(_content(file)).hexdigest())
 
 def _looks_same(file, e):
-    try: st = os.stat(file)
+    try: st = os.lstat(file)
     except OSError: return False
     return (st.st_size, st.st_mtime_ns) == (e['size'], e['mtime'])
 
 def _is_same(file, e):
     "Whether `file` holds what the photo of line `e` held, whatever its time is"
-    try: return os.stat(file).st_size == e['size'] and _identity(file)['sha'] == e['sha']
+    try: return os.lstat(file).st_size == e['size'] and _identity(file)['sha'] == e['sha']
     except OSError: return False
 
 # %% ../nbs/07b_decisions.ipynb #9ab67f0b
 @dataclass
 class _State:
     pending: dict = field(default_factory=dict) # photo -> its decision's line
-    runs: dict = field(default_factory=dict) # number of an apply -> lines of its moves that were not taken back
+    runs: dict = field(default_factory=dict) # number of an apply -> {photo: its move's line}, of moves that were not taken back
     made: dict = field(default_factory=dict) # folders that an apply made
     by_hand: list = field(default_factory=list) # lines about decisions that a person carried out
     replaced: list = field(default_factory=list) # (earlier line, later line) of two sessions about one photo
+    n: int = 0 # decisions so far; each has its number
     unfinished: dict = None # the line that began an apply or an undo that has not ended
+
+    @property
+    def moves(self): return [o for run in self.runs.values() for o in run.values()]
 
     @property
     def of_use(self): return bool(self.pending or self.unfinished or any(self.runs.values()))
@@ -70,7 +78,8 @@ def _add(s, e):
 def _decided(s, e):
     old = s.pending.pop(e['photo'], None)
     if old and old['by'] != e['by'] and old['what'] != e['what']: s.replaced.append((old, e))
-    s.pending[e['photo']] = e
+    s.n += 1
+    s.pending[e['photo']] = e | {'n': s.n}
 
 def _dropped(s, e):
     for o in [e['photo']] if e['photo'] else list(s.pending):
@@ -80,15 +89,12 @@ def _dropped(s, e):
 def _moved(s, e):
     s.pending.pop(e['photo'], None)
     s.made |= dict.fromkeys(e['made'])
-    s.runs[e['run']] = [o for o in s.runs.get(e['run'], ()) if o['photo'] != e['photo']] + [e]
+    s.runs.setdefault(e['run'], {})[e['photo']] = e
 
 # %% ../nbs/07b_decisions.ipynb #c68973cd
 def _take_out(s, e):
     "The move that the line `e` is about, which does not count any more; `None` if its line was damaged"
-    moves = s.runs.get(e['run'], [])
-    move = next((o for o in moves if o['photo'] == e['photo']), None)
-    if move: moves.remove(move)
-    return move
+    return s.runs.get(e['run'], {}).pop(e['photo'], None)
 
 def _failed(s, e):
     if move := _take_out(s, e): s.pending[e['photo']] = move
@@ -100,11 +106,11 @@ def _came_back(s, e):
     later = s.pending.pop(move['to'], None)  # decided after the move, and put off by this undo
     if e['gone'] or move['once']: return
     what = later['what'] if later and later['what'] != KEEP else move['what']
-    s.pending = {e['photo']: move | {'what': KEEP if what == _class_below(e['photo']) else what}, **s.pending}  # in the old order, as moves are taken back from the last
+    s.pending[e['photo']] = move | {'what': KEEP if what == _class_below(e['photo']) else what}
 
 def _begun(s, e):
     s.unfinished = e
-    s.runs.setdefault(e['run'], [])
+    s.runs.setdefault(e['run'], {})
 
 def _ended(s, e): s.unfinished = None
 
@@ -232,7 +238,6 @@ def _change(self:Decisions):
     "Alone, with all that was written before, and with what a stopped process left brought to its end"
     try:
         with self._alone():
-            self._known = dict(self._state.pending)
             self._refresh()
             self._finish()
             yield
@@ -246,7 +251,7 @@ def _write(self:Decisions, *events):
     "Append lines, be sure that they are on the disk, and only then count them in"
     if not self._at: events = (dict(do='begin', version=_VERSION, id=uuid4().hex), *events)
     when = datetime.now().isoformat(' ', 'seconds')
-    events = [e | dict(by=self.by, when=when) for e in events]
+    events = [dict(by=self.by) | e | dict(when=when) for e in events]
     with open(self.journal, 'ab', buffering=0) as f:
         self._cut_off(f)
         data = b''.join(_line(**e) for e in events)
@@ -281,7 +286,7 @@ def _name(self:Decisions, photo):
     file = next((o for o in inside if o.is_file()), inside[0])
     name = self._below(file)
     if file.is_file() and CLEANING not in file.parts: return name
-    gone = [o for o in [*self._state.by_hand, *sum(self._state.runs.values(), [])] if o['photo'] == name and o['to']]
+    gone = [o for o in [*self._state.by_hand, *self._state.moves] if o['photo'] == name and o['to']]
     raise BearclfError(f'{name} is not there' + (f"; it was moved to {gone[-1]['to']} on {gone[-1]['when']}." if gone else '. Check the name, or look whether it was moved.'))
 
 @patch
@@ -312,6 +317,7 @@ def decide_all(self:Decisions,
     events = [self._decision(photo, what, once) for photo, what in decisions.items()]
     if not events: return
     with self._change(): self._write(*[e | self._blind(e) for e in events])
+    self._known |= {e['photo']: self._state.pending[e['photo']] for e in events}
 
 @patch
 def _decision(self:Decisions, photo, what, once):
@@ -319,9 +325,11 @@ def _decision(self:Decisions, photo, what, once):
     where = self._where(name)
     if what not in (KEEP, DELETE): what = _class_folder(where, what, others - {KEEP, DELETE})
     if what == _class_below(name): what = KEEP
+    if what not in (KEEP, DELETE) and os.path.islink(self.path/name) and not os.path.isabs(os.readlink(self.path/name)):
+        raise BearclfError(f'{name} is a link, which would lead nowhere from another folder. Put the photo itself there.')
     try: identity = _identity(self.path/name)
     except OSError as e: raise BearclfError(f'{name} cannot be read ({e.strerror}), so nothing can be decided about it.') from e
-    return dict(do='decide', photo=name, what=what, where=self._below(where), once=once, **identity)
+    return dict(do='decide', photo=name, what=what, where=self._below(where), once=once, by=self.by, **identity)
 
 @patch
 def _blind(self:Decisions, e):
@@ -330,19 +338,23 @@ def _blind(self:Decisions, e):
     return dict(blind=bool(now and now is not self._known.get(e['photo'])))
 
 # %% ../nbs/07b_decisions.ipynb #dc713d6a
+@patch
+def _in_order(self:Decisions): return sorted(self._state.pending.items(), key=lambda o: o[1]['n'])
+
 @patch(as_prop=True)
 def pending(self:Decisions): # dict of `Path` -> `KEEP`, `DELETE` or a class
     "What is decided and not yet done, in the order of deciding"
     self._refresh()
     if any(not os.path.lexists(self.path/o) for o in self._state.pending):
         with self._change(): self._settle()
-    return {self._file(o): e['what'] for o, e in self._state.pending.items()}
+    self._known = dict(self._state.pending)
+    return {self._file(o): e['what'] for o, e in self._in_order()}
 
 @patch(as_prop=True)
 def kept(self:Decisions): # set of `Path`
     "Photos that an `apply` has kept, and that are still what they were; there is no need to ask about them again"
     self._refresh()
-    return {self._file(e['photo']) for run in self._state.runs.values() for e in run if e['what'] == KEEP and _looks_same(self.path/e['photo'], e)}
+    return {self._file(e['photo']) for e in self._state.moves if e['what'] == KEEP and _looks_same(self.path/e['photo'], e)}
 
 # %% ../nbs/07b_decisions.ipynb #6f97f170
 @patch
@@ -462,7 +474,7 @@ def apply(self:Decisions,
     names = None if photos is None else {self._below(way) for o in photos for way in self._ways(o)}
     with self._change():
         report = DecisionReport(self.path, 'moved', [(e['photo'], e['what'], e['to'], '') for e in self._settle() if names is None or e['photo'] in names])
-        todo = [o for o in self._state.pending if names is None or o in names]
+        todo = [o for o, _ in self._in_order() if names is None or o in names]
         report.rows += self._drop_changed(todo)
         todo = [o for o in todo if o in self._state.pending]
         if not todo: return report
@@ -476,7 +488,7 @@ def apply(self:Decisions,
 @patch
 def _finish_apply(self:Decisions, e):
     rows = []
-    for move in list(self._state.runs[e['run']]):
+    for move in list(self._state.runs[e['run']].values()):
         if move['what'] == KEEP or not os.path.lexists(self.path/move['photo']): continue
         if os.path.lexists(self.path/move['to']) and _is_same(self.path/move['to'], move): continue
         self._write(dict(do='failed', run=e['run'], photo=move['photo']))
@@ -492,7 +504,7 @@ def _put_back(self:Decisions, move):
     if move['what'] == KEEP: return '', False
     if not os.path.lexists(to):
         if _is_same(file, move): return '', False  # it is back already
-        onward = next((o for run in self._state.runs.values() for o in run if o['photo'] == move['to']), None)
+        onward = next((o for o in self._state.moves if o['photo'] == move['to']), None)
         if onward: return f"{move['to']} was moved on to {onward['to']}, and stays there.", False
         return f"{move['to']} is not there any more, and cannot be put back.", True
     if os.path.lexists(file): return f"{move['photo']} is taken meanwhile; {move['to']} stays where it is.", False
@@ -503,8 +515,8 @@ def _put_back(self:Decisions, move):
 @patch
 def _take_back(self:Decisions, run):
     "Take back the moves of one apply, the last first; rows of the report"
-    rows, moves = [], self._state.runs[run][::-1]
-    for move in moves:
+    rows = []
+    for move in reversed(list(self._state.runs[run].values())):
         problem, gone = self._put_back(move)
         if gone or not problem: self._write(dict(do='back', run=run, photo=move['photo'], gone=gone))
         rows.append((move['photo'], move['what'], move['photo'] if not problem else move['to'], problem))
@@ -536,7 +548,7 @@ def history(self:Decisions): # A pandas `DataFrame` of run, when, photo, decisio
     "What was applied and not taken back; run 0 is what was moved by hand"
     import pandas as pd
     self._refresh()
-    rows = [(run, e['when'], e['photo'], e['what'], e['to']) for run, moves in self._state.runs.items() for e in moves]
+    rows = [(e['run'], e['when'], e['photo'], e['what'], e['to']) for e in self._state.moves]
     rows += [(0, e['when'], e['photo'], e['what'], e['to']) for e in self._state.by_hand]
     return pd.DataFrame(sorted(rows, key=lambda o: o[1]), columns=['run', 'when', 'photo', 'decision', 'to'])
 

@@ -218,6 +218,16 @@ def test_what_is_no_photo(bears, tmp_path):
     with pytest.raises(BearclfError, match='There is no folder'): Decisions(tmp_path/'beers')
 
 
+@pytest.mark.skipif(os.name == 'nt', reason='links need rights there')
+def test_links(bears):
+    (bears/'black/near.jpg').symlink_to('../teddy/0.jpg'); (bears/'black/far.jpg').symlink_to(bears/'teddy/1.jpg')
+    links, d = {o: os.readlink(bears/o) for o in ('black/near.jpg', 'black/far.jpg')}, Decisions(bears)
+    with pytest.raises(BearclfError, match='black/near.jpg is a link, which would lead nowhere'): d.decide('black/near.jpg', 'teddy')
+    d.decide('black/near.jpg', DELETE); d.decide('black/far.jpg', 'grizzly')
+    assert not d.apply().problems and (bears/'grizzly/far.jpg').read_bytes() == (bears/'teddy/1.jpg').read_bytes()
+    assert not d.undo().problems and {o: os.readlink(bears/o) for o in links} == links
+
+
 def test_ways_to_name_a_photo(bears, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     d = Decisions('bears')
