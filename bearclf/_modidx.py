@@ -168,6 +168,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'bearclf.decisions._event': ('decisions.html#_event', 'bearclf/decisions.py'),
                                    'bearclf.decisions._failed': ('decisions.html#_failed', 'bearclf/decisions.py'),
                                    'bearclf.decisions._folder_names': ('decisions.html#_folder_names', 'bearclf/decisions.py'),
+                                   'bearclf.decisions._gave_way': ('decisions.html#_gave_way', 'bearclf/decisions.py'),
                                    'bearclf.decisions._identity': ('decisions.html#_identity', 'bearclf/decisions.py'),
                                    'bearclf.decisions._is_same': ('decisions.html#_is_same', 'bearclf/decisions.py'),
                                    'bearclf.decisions._line': ('decisions.html#_line', 'bearclf/decisions.py'),
