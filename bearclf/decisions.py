@@ -61,7 +61,7 @@ class _State:
     begun: dict = field(default_factory=dict) # number of an apply -> the line that began it
     made: dict = field(default_factory=dict) # folders that an apply made
     by_hand: list = field(default_factory=list) # lines about decisions that a person carried out
-    conflicts: list = field(default_factory=list) # (session whose work gave way, session that did it, did it not know?, sentence)
+    conflicts: list = field(default_factory=list) # (session that overruled another, had it not seen that?, sentence)
     n: int = 0 # decisions so far; each has its number
     unfinished: dict = None # the line that began an apply or an undo that has not ended
 
@@ -74,19 +74,19 @@ class _State:
 # %% ../nbs/07b_decisions.ipynb #21daaa4e
 def _gave_way(s, old, e, end):
     "Note that session `e['by']` overruled what another one had decided"
-    sentence = f"{old['photo']}: {old['what']} was decided on {old['when']}, and then {end} on {e['when']}."
-    s.conflicts.append((old['by'], e['by'], e.get('blind', False), sentence))
+    sentence = f"{old['photo']}: {old['what']} was decided on {old['when']}, and on {e['when']} it {end}."
+    s.conflicts.append((e['by'], e.get('blind', False), sentence))
 
 def _decided(s, e):
     old = s.pending.pop(e['photo'], None)
-    if old and old['by'] != e['by'] and old['what'] != e['what']: _gave_way(s, old, e, f"{e['what']}, which stands,")
+    if old and old['by'] != e['by'] and old['what'] != e['what']: _gave_way(s, old, e, f"became {e['what']}, which stands")
     s.n, s.unfinished = s.n + 1, None  # nobody decides before what is unfinished is finished
     s.pending[e['photo']] = e | {'n': s.n}
 
 def _dropped(s, e):
     for o in [e['photo']] if e['photo'] else list(s.pending):
         old = s.pending.pop(o, None)
-        if old and old['by'] != e['by']: _gave_way(s, old, e, 'dropped')
+        if old and old['by'] != e['by']: _gave_way(s, old, e, 'was dropped')
 
 # %% ../nbs/07b_decisions.ipynb #c68973cd
 def _begun(s, e):
@@ -94,7 +94,7 @@ def _begun(s, e):
     s.runs.setdefault(e['run'], {})
     if e['do'] == 'apply': s.begun[e['run']] = e; return
     old = s.begun.get(e['run'], e)
-    if old['by'] != e['by']: s.conflicts.append((old['by'], e['by'], False, f"What was applied on {old['when']} was taken back on {e['when']}."))
+    if old['by'] != e['by']: s.conflicts.append((e['by'], False, f"What was applied on {old['when']} was taken back on {e['when']}."))
 
 def _ended(s, e): s.unfinished = None
 
@@ -170,6 +170,7 @@ class Decisions:
         self.messages = [] # Sentences that were printed: what a stopped run left, what was moved by hand
         self._forget()
         self._refresh()
+        self._seen = len(self._state.conflicts) # those before this session
         if self._state.unfinished:
             with self._change(): pass
 
@@ -178,8 +179,6 @@ class Decisions:
         self._first, self._at, self._damaged = None, 0, 0 # the journal's first line, the bytes that were read, damaged lines
 
     def _say(self, text): self.messages.append(text); print(text)
-
-    def __repr__(self): return f'{len(self.pending)} decisions about photos in {self.path.name} are pending; {len(self.kept)} photos were kept.'
 
 # %% ../nbs/07b_decisions.ipynb #34c9ab47
 @patch
@@ -206,7 +205,7 @@ def _refresh(self:Decisions):
     if self._first not in (None, first):  # another process has dropped all there was, and perhaps begun anew
         now = dict(by='', when=datetime.now().isoformat(' ', 'seconds'))
         for e in self._state.pending.values():
-            if e['by'] == self.by: _gave_way(self._state, e, now, 'dropped')
+            if e['by'] == self.by: _gave_way(self._state, e, now, 'was dropped')
         self._forget(self._state.conflicts)
         first, lines = self._new_lines()
     if lines and self._first is None:
@@ -376,6 +375,13 @@ def kept(self:Decisions): # set of `Path`
     "Photos that an `apply` has kept, and that are still what they were; there is no need to ask about them again"
     self._refresh()
     return {self._file(e['photo']) for e in self._state.moves if e['what'] == KEEP and _looks_same(self.path/e['photo'], e)}
+
+# %% ../nbs/07b_decisions.ipynb #0b67a98d
+@patch
+def __repr__(self:Decisions):
+    rows = [f'  {self._below(o)}: {what}' for o, what in self.pending.items()]
+    more = [f'  and {len(rows) - 12} more']*(len(rows) > 12)
+    return '\n'.join([f'In {self.path.name}, {len(rows)} decisions are pending, and {len(self.kept)} photos were kept.', *rows[:12], *more])
 
 # %% ../nbs/07b_decisions.ipynb #6f97f170
 @patch
@@ -566,7 +572,7 @@ def undo(self:Decisions,
             self._write(dict(do='end', run=run))
             report.rows += rows
             begun = self._state.begun.get(run)
-            if begun and begun['by'] != self.by: report.notes.append(f"What was taken back had been applied on {begun['when']} in another session.")
+            if begun and begun['by'] != self.by: report.notes.append(f"What was taken back was applied on {begun['when']}, not by this session.")
             if not all and any(not o[3] for o in rows): break
     return report
 
@@ -583,11 +589,21 @@ def history(self:Decisions): # A pandas `DataFrame` of run, when, photo, decisio
 # %% ../nbs/07b_decisions.ipynb #1bbc83c4
 @patch(as_prop=True)
 def conflicts(self:Decisions): # list of sentences
-    "Decisions of this session that another one replaced, and the other way round where that had not been seen"
+    "What was decided or applied and overruled by another session since this one began, or by this one, which had not seen it"
     self._refresh()
-    return [said for a, b, blind, said in self._state.conflicts if a == self.by or (b == self.by and blind)]
+    return [said for by, blind, said in self._state.conflicts[self._seen:] if by != self.by or blind]
 
-# %% ../nbs/07b_decisions.ipynb #fc0a696b
+# %% ../nbs/07b_decisions.ipynb #d2f9f588
+def _read_table(file):
+    "The (file, decision) of each row of a CSV file that has a decision, whatever separates its columns"
+    try: text = file.read_bytes().decode('utf-8-sig', 'surrogateescape')
+    except OSError as e: raise BearclfError(f'{file} cannot be read ({e.strerror}).') from e
+    head = text.split('\n', 1)[0]
+    rows = csvlib.DictReader(io.StringIO(text, newline=''), delimiter=';' if head.count(';') > head.count(',') else ',')
+    if not {'file', 'decision'} <= set(rows.fieldnames or ()): raise BearclfError(f'{file} needs a first line with the columns file and decision.')
+    return [(o['file'], o['decision'].strip()) for o in rows if o['file'] and (o['decision'] or '').strip()]
+
+# %% ../nbs/07b_decisions.ipynb #68bb0dee
 def apply_csv(
     path:str|Path, # The folder that holds the class folders
     csv:str|Path, # A table with the columns `file` (below `path`) and `decision` (`<Keep>`, `<Delete>` or a class); others may be there
@@ -602,12 +618,3 @@ def apply_csv(
     report = decisions.apply(wanted)
     report.rows += problems
     return report
-
-def _read_table(file):
-    "The (file, decision) of each row of a CSV file that has a decision, whatever separates its columns"
-    try: text = file.read_bytes().decode('utf-8-sig', 'surrogateescape')
-    except OSError as e: raise BearclfError(f'{file} cannot be read ({e.strerror}).') from e
-    head = text.split('\n', 1)[0]
-    rows = csvlib.DictReader(io.StringIO(text, newline=''), delimiter=';' if head.count(';') > head.count(',') else ',')
-    if not {'file', 'decision'} <= set(rows.fieldnames or ()): raise BearclfError(f'{file} needs a first line with the columns file and decision.')
-    return [(o['file'], o['decision'].strip()) for o in rows if o['file'] and (o['decision'] or '').strip()]

@@ -251,10 +251,10 @@ def test_two_sessions_see_each_other(bears):
     assert a.conflicts == b.conflicts == []
     b.decide('black/0.jpg', 'panda')  # seen before
     assert names(a)['black/0.jpg'] == 'panda' and b.conflicts == []
-    assert len(a.conflicts) == 1 and a.conflicts[0].startswith('black/0.jpg: <Delete> was decided on') and 'and then panda, which stands' in a.conflicts[0]
+    assert len(a.conflicts) == 1 and a.conflicts[0].startswith('black/0.jpg: <Delete> was decided on') and 'it became panda, which stands' in a.conflicts[0]
     a.decide('black/1.jpg', 'teddy')  # the same again is no conflict
     b.drop('black/2.jpg'); a.decide('black/2.jpg', DELETE); b.drop('black/2.jpg')
-    assert len(b.conflicts) == 0 and len(a.conflicts) == 2 and 'and then dropped on' in a.conflicts[1]
+    assert len(b.conflicts) == 0 and len(a.conflicts) == 2 and 'it was dropped' in a.conflicts[1]
 
 
 def test_a_decision_that_was_not_seen_is_said_on_both_sides(bears):
@@ -265,6 +265,15 @@ def test_a_decision_that_was_not_seen_is_said_on_both_sides(bears):
     assert names(a) == names(b) == {'black/0.jpg': 'teddy'} and a.conflicts == b.conflicts and len(a.conflicts) == 1
     b.decide('black/0.jpg', KEEP)
     assert len(b.conflicts) == 1 and len(a.conflicts) == 1, 'its own decision'
+
+
+def test_who_comes_later_is_told_what_is_overruled_then(bears):
+    a = Decisions(bears)
+    a.decide('black/0.jpg', DELETE); Decisions(bears).decide('black/0.jpg', KEEP)
+    c, b = Decisions(bears), Decisions(bears)
+    assert c.conflicts == [] and len(a.conflicts) == 1
+    b.decide('black/0.jpg', 'teddy')
+    assert len(c.conflicts) == 1 and len(a.conflicts) == 2 and '<Keep> was decided' in c.conflicts[0]
 
 
 def test_one_session_drops_what_the_other_decided(bears):
@@ -289,10 +298,10 @@ def test_one_applies_and_the_other_goes_on(bears):
 def test_one_takes_back_what_the_other_applied(bears):
     a, b = Decisions(bears), Decisions(bears)
     a.decide('black/0.jpg', DELETE); a.apply()
-    assert 'in another session' in str(b.undo()) and (bears/'black/0.jpg').exists()
+    assert 'not by this session' in str(b.undo()) and (bears/'black/0.jpg').exists()
     assert len(a.conflicts) == 1 and a.conflicts[0].startswith('What was applied on') and b.conflicts == [] and names(a) == {'black/0.jpg': DELETE}
     a.apply()
-    assert 'in another session' not in str(a.undo())
+    assert 'not by this session' not in str(a.undo())
 
 
 def test_lines_that_another_process_has_to_take_out_again(bears):
