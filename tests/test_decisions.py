@@ -151,6 +151,31 @@ def test_a_name_that_is_taken_when_it_is_undone(bears):
     assert state(bears)['black/0.jpg'] == before['black/0.jpg'] and list(d.history.photo) == ['black/2.jpg']
 
 
+def test_two_deleted_photos_of_one_name(bears):
+    d = Decisions(bears)
+    for text in 'first', 'second':
+        (bears/'black/new.jpg').write_text(text)
+        d.decide('black/new.jpg', DELETE); d.apply()
+    trash = bears/CLEANING/'trash/black'
+    assert (trash/'new.jpg').read_text() == 'first' and (trash/'new-2.jpg').read_text() == 'second'
+    assert len(d.undo(all=True).problems) == 1 and (bears/'black/new.jpg').read_text() == 'second' and (trash/'new.jpg').read_text() == 'first'
+    (bears/'black/new.jpg').unlink()
+    d.undo()
+    assert (bears/'black/new.jpg').read_text() == 'first'
+
+
+def test_a_name_that_is_taken_just_before_the_move(bears, monkeypatch):
+    d = Decisions(bears)
+    d.decide_all({'black/0.jpg': 'teddy', 'black/1.jpg': 'teddy'})
+    def fsync(fd):
+        if b'teddy/0-2.jpg' in journal(bears).read_bytes() and not (bears/'teddy/0-2.jpg').exists(): (bears/'teddy/0-2.jpg').write_text('mine')
+    with monkeypatch.context() as m:
+        m.setattr(os, 'fsync', fsync)
+        assert d.apply().problems == ['black/0.jpg could not be moved to teddy/0-2.jpg (this name is taken).']
+    assert (bears/'teddy/0-2.jpg').read_text() == 'mine' and (bears/'black/0.jpg').exists() and names(d) == {'black/0.jpg': 'teddy'}
+    assert not d.apply().problems and (bears/'teddy/0-3.jpg').exists() and (bears/'teddy/0-2.jpg').read_text() == 'mine'
+
+
 def test_an_undo_that_can_do_nothing_goes_to_the_run_before(bears):
     d = Decisions(bears)
     d.decide('black/0.jpg', 'panda'); d.apply()
