@@ -175,6 +175,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'bearclf.decisions._looks_same': ('decisions.html#_looks_same', 'bearclf/decisions.py'),
                                    'bearclf.decisions._missing_folders': ('decisions.html#_missing_folders', 'bearclf/decisions.py'),
                                    'bearclf.decisions._moved': ('decisions.html#_moved', 'bearclf/decisions.py'),
+                                   'bearclf.decisions._printable': ('decisions.html#_printable', 'bearclf/decisions.py'),
                                    'bearclf.decisions._read_table': ('decisions.html#_read_table', 'bearclf/decisions.py'),
                                    'bearclf.decisions._removed': ('decisions.html#_removed', 'bearclf/decisions.py'),
                                    'bearclf.decisions._take_out': ('decisions.html#_take_out', 'bearclf/decisions.py'),

@@ -156,6 +156,11 @@ def _class_folder(where, what, others=()):
     return what
 
 # %% ../nbs/07b_decisions.ipynb #6bbc1fbd
+def _printable(text):
+    "`text` with what is no Unicode, as it may occur in the names of files, written as \\udcff"
+    return text.encode('utf-8', 'backslashreplace').decode()
+
+# %% ../nbs/07b_decisions.ipynb #fc5c96d0
 class Decisions:
     "What was decided about the photos below `path`, from a journal in `path/.cleaning`; whatever is changed is written down at once"
     def __init__(self,
@@ -178,7 +183,9 @@ class Decisions:
         self._state, self._known = _State(conflicts=list(conflicts)), {} # the sum of the journal, and the decisions that this session has seen
         self._first, self._at, self._damaged = None, 0, 0 # the journal's first line, the bytes that were read, damaged lines
 
-    def _say(self, text): self.messages.append(text); print(text)
+    def _say(self, text):
+        self.messages.append(_printable(text))
+        print(self.messages[-1])
 
 # %% ../nbs/07b_decisions.ipynb #34c9ab47
 @patch
@@ -381,7 +388,7 @@ def kept(self:Decisions): # set of `Path`
 def __repr__(self:Decisions):
     rows = [f'  {self._below(o)}: {what}' for o, what in self.pending.items()]
     more = [f'  and {len(rows) - 12} more']*(len(rows) > 12)
-    return '\n'.join([f'In {self.path.name}, {len(rows)} decisions are pending, and {len(self.kept)} photos were kept.', *rows[:12], *more])
+    return _printable('\n'.join([f'In {self.path.name}, {len(rows)} decisions are pending, and {len(self.kept)} photos were kept.', *rows[:12], *more]))
 
 # %% ../nbs/07b_decisions.ipynb #6f97f170
 @patch
@@ -417,7 +424,8 @@ class DecisionReport:
         kept = sum(o[1] == KEEP for o in done)
         n = len(done) - kept
         said = f"{n} photo{'s were' if n != 1 else ' was'} {self.verb} in {self.path.name}" + f", {kept} stay{'s' if kept == 1 else ''} as {'it is' if kept == 1 else 'they are'}"*bool(kept) + '.'
-        return '\n'.join([said, *self.notes, *self.problems[:20]] + [f'{len(self.problems) - 20} more problems are in the table.']*(len(self.problems) > 20))
+        more = [f'{len(self.problems) - 20} more problems are in the table.']*(len(self.problems) > 20)
+        return _printable('\n'.join([said, *self.notes, *self.problems[:20], *more]))
     __repr__ = __str__
 
 # %% ../nbs/07b_decisions.ipynb #84919adc

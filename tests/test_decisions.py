@@ -197,6 +197,16 @@ def test_a_photo_that_was_moved_on_stays(bears):
     assert not d.undo(all=True).problems and (bears/'black/0.jpg').exists()
 
 
+def test_a_photo_that_was_moved_on_and_then_changed(bears):
+    d = Decisions(bears)
+    for o, what in ('black/0.jpg', 'panda'), ('panda/0.jpg', 'koala'): d.decide(o, what); d.apply()
+    data = (bears/'koala/0.jpg').read_bytes()
+    (bears/'koala/0.jpg').write_text('turned')
+    assert d.undo(all=True).problems == ['koala/0.jpg has changed since it was moved, and stays where it is.', 'panda/0.jpg was moved on to koala/0.jpg, and stays there.']
+    (bears/'koala/0.jpg').write_bytes(data)
+    assert not d.undo(all=True).problems and (bears/'black/0.jpg').exists() and not (bears/'koala').exists()
+
+
 def test_class_folders_that_vanish(bears):
     before, d = state(bears), Decisions(bears)
     d.decide_all({'black/0.jpg': 'teddy', 'grizzly/0.jpg': 'black', 'grizzly/1.jpg': DELETE})
@@ -221,6 +231,9 @@ def test_any_name(name, kind, tmp_path):
     assert not d.apply().problems and str(d.apply())
     assert (d.path/CLEANING/'trash'/kind/name).read_text() == 'a' and (d.path/kind/'x.jpg').read_text() == 'b' and len(list(d.path.iterdir())) == 3
     assert not Decisions(d.path).undo().problems and state(d.path) == before
+    (d.path/kind/name).unlink()
+    d.apply()
+    print(d, d.messages[-1], repr(d.apply()), d.conflicts)  # what pytest captures is UTF-8
 
 
 @pytest.mark.parametrize('what', ['a/b', '..', '.', '', '.hidden', 'con', 'NUL.txt', 'a:b', 'x'*300, ' black', 'black ', 'Black', '<Other>', None, 3, 'notes'])
