@@ -341,6 +341,33 @@ def _blind(self:Decisions, e):
     now = self._state.pending.get(e['photo'])
     return dict(blind=bool(now and now is not self._known.get(e['photo'])))
 
+# %% ../nbs/07b_decisions.ipynb #90e9d9ac
+@patch
+def _in_order(self:Decisions): return sorted(self._state.pending.items(), key=lambda o: o[1]['n'])
+
+# %% ../nbs/07b_decisions.ipynb #0114baef
+@patch(as_prop=True)
+def pending(self:Decisions): # dict of `Path` -> `KEEP`, `DELETE` or a class
+    "What is decided and not yet done, in the order of deciding"
+    self._refresh()
+    if any(not os.path.lexists(self.path/o) for o in self._state.pending):
+        with self._change(): self._settle()
+    self._known = dict(self._state.pending)
+    return {self._file(o): e['what'] for o, e in self._in_order()}
+
+@patch(as_prop=True)
+def kept(self:Decisions): # set of `Path`
+    "Photos that an `apply` has kept, and that are still what they were; there is no need to ask about them again"
+    self._refresh()
+    return {self._file(e['photo']) for e in self._state.moves if e['what'] == KEEP and _looks_same(self.path/e['photo'], e)}
+
+# %% ../nbs/07b_decisions.ipynb #0b67a98d
+@patch
+def __repr__(self:Decisions):
+    rows = [f'  {self._below(o)}: {what}' for o, what in self.pending.items()]
+    more = [f'  and {len(rows) - 12} more']*(len(rows) > 12)
+    return _printable('\n'.join([f'In {self.path.name}, {len(rows)} decisions are pending, and {len(self.kept)} photos were kept.', *rows[:12], *more]))
+
 # %% ../nbs/07b_decisions.ipynb #21e4fbb4
 @patch
 def decide_all(self:Decisions,
@@ -363,32 +390,6 @@ def decide(self:Decisions,
 ):
     "Write down what is to be done with a photo; decided again, the later decision stands"
     self.decide_all({photo: what})
-
-# %% ../nbs/07b_decisions.ipynb #dc713d6a
-@patch
-def _in_order(self:Decisions): return sorted(self._state.pending.items(), key=lambda o: o[1]['n'])
-
-@patch(as_prop=True)
-def pending(self:Decisions): # dict of `Path` -> `KEEP`, `DELETE` or a class
-    "What is decided and not yet done, in the order of deciding"
-    self._refresh()
-    if any(not os.path.lexists(self.path/o) for o in self._state.pending):
-        with self._change(): self._settle()
-    self._known = dict(self._state.pending)
-    return {self._file(o): e['what'] for o, e in self._in_order()}
-
-@patch(as_prop=True)
-def kept(self:Decisions): # set of `Path`
-    "Photos that an `apply` has kept, and that are still what they were; there is no need to ask about them again"
-    self._refresh()
-    return {self._file(e['photo']) for e in self._state.moves if e['what'] == KEEP and _looks_same(self.path/e['photo'], e)}
-
-# %% ../nbs/07b_decisions.ipynb #0b67a98d
-@patch
-def __repr__(self:Decisions):
-    rows = [f'  {self._below(o)}: {what}' for o, what in self.pending.items()]
-    more = [f'  and {len(rows) - 12} more']*(len(rows) > 12)
-    return _printable('\n'.join([f'In {self.path.name}, {len(rows)} decisions are pending, and {len(self.kept)} photos were kept.', *rows[:12], *more]))
 
 # %% ../nbs/07b_decisions.ipynb #6f97f170
 @patch
@@ -564,6 +565,16 @@ def _take_back(self:Decisions, run):
     _remove_empty(self.home/'trash')
     return rows
 
+# %% ../nbs/07b_decisions.ipynb #f569649b
+@patch(as_prop=True)
+def history(self:Decisions): # A pandas `DataFrame` of run, when, photo, decision, to
+    "What was applied and not taken back; run 0 is what was moved by hand"
+    import pandas as pd
+    self._refresh()
+    rows = [(e['run'], e['when'], e['photo'], e['what'], e['to']) for e in self._state.moves]
+    rows += [(0, e['when'], e['photo'], e['what'], e['to']) for e in self._state.by_hand]
+    return pd.DataFrame(sorted(rows, key=lambda o: o[1]), columns=['run', 'when', 'photo', 'decision', 'to'])
+
 # %% ../nbs/07b_decisions.ipynb #eaa92ea3
 @patch
 def undo(self:Decisions,
@@ -583,16 +594,6 @@ def undo(self:Decisions,
             if begun and begun['by'] != self.by: report.notes.append(f"What was taken back was applied on {begun['when']}, not by this session.")
             if not all and any(not o[3] for o in rows): break
     return report
-
-# %% ../nbs/07b_decisions.ipynb #f569649b
-@patch(as_prop=True)
-def history(self:Decisions): # A pandas `DataFrame` of run, when, photo, decision, to
-    "What was applied and not taken back; run 0 is what was moved by hand"
-    import pandas as pd
-    self._refresh()
-    rows = [(e['run'], e['when'], e['photo'], e['what'], e['to']) for e in self._state.moves]
-    rows += [(0, e['when'], e['photo'], e['what'], e['to']) for e in self._state.by_hand]
-    return pd.DataFrame(sorted(rows, key=lambda o: o[1]), columns=['run', 'when', 'photo', 'decision', 'to'])
 
 # %% ../nbs/07b_decisions.ipynb #1bbc83c4
 @patch(as_prop=True)
