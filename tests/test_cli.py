@@ -200,6 +200,7 @@ def test_clean_report(tmp_path, monkeypatch, capsys):
     assert len(issues) == 40 and 0 < len(table) < 40 and list(table[0]) == ['file', 'decision', 'suggestion', 'score', 'reasons']
     copies = [o for o in table if 'the same photo as' in o['reasons']]
     assert len(copies) >= len(planted) and any(o['decision'] == '<Delete>' for o in copies) and all(o['decision'] in ('', o['suggestion']) for o in table)
+    for o in table: assert bool(o['decision']) == bool(o['suggestion'] and float(o['score']) > .75) or abs(float(o['score']) - .75) < .001, 'only what is sure is filled in'
     assert {o['file'] for o in issues} == {o for o in before if o.endswith('.jpg')} and any('чёрный, бурый/' in o['file'] for o in issues)
     assert main(['clean', 'звери', '--report']) == 1 and 'is there already' in capsys.readouterr().err
     assert main(['clean', 'звери', '--apply', str(out/'decisions.csv')]) == 0
