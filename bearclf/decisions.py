@@ -375,13 +375,14 @@ def decide_all(self:Decisions,
     once:bool=False, # Will these not be pending again after an `undo`? So for those of a table, which you still have
 ):
     "Write down many decisions at once; if one of them cannot be, none is"
-    classes, events = {o['what'] for o in self._state.pending.values()}, []
-    for photo, what in decisions.items():
-        events.append(self._decision(photo, what, once, classes - {KEEP, DELETE}))
-        classes.add(events[-1]['what'])
-    if not events: return
-    with self._change(): self._write(*[e | self._blind(e) for e in events])
-    self._known |= {e['photo']: self._state.pending[e['photo']] for e in events}
+    if not decisions: return
+    with self._change():
+        classes, events = {o['what'] for o in self._state.pending.values()}, []
+        for photo, what in decisions.items():
+            events.append(self._decision(photo, what, once, classes - {KEEP, DELETE}))
+            classes.add(events[-1]['what'])
+        self._write(*[e | self._blind(e) for e in events])
+        self._known |= {e['photo']: self._state.pending[e['photo']] for e in events}
 
 @patch
 def decide(self:Decisions,
@@ -456,8 +457,9 @@ def _rename(self:Decisions, a, b):
 
 @patch
 def _remove_made(self:Decisions):
-    "Remove the folders that an apply made and that are empty now"
-    for o in reversed(list(self._state.made)):
+    "Remove the folders that an apply made and that are empty now, unless an undo will need them again"
+    homes = {os.path.dirname(o['photo']) for o in self._state.moves}
+    for o in reversed([o for o in self._state.made if o not in homes]):
         try: os.rmdir(self.path/o)
         except FileNotFoundError: pass
         except OSError: continue  # something is in it
@@ -591,7 +593,7 @@ def undo(self:Decisions,
             self._write(dict(do='end', run=run))
             report.rows += rows
             begun = self._state.begun.get(run)
-            if begun and begun['by'] != self.by: report.notes.append(f"What was taken back was applied on {begun['when']}, not by this session.")
+            if begun and begun['by'] != self.by and rows: report.notes.append(f"What was taken back was applied on {begun['when']}, not by this session.")
             if not all and any(not o[3] for o in rows): break
     return report
 

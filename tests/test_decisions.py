@@ -207,6 +207,16 @@ def test_a_photo_that_was_moved_on_and_then_changed(bears):
     assert not d.undo(all=True).problems and (bears/'black/0.jpg').exists() and not (bears/'koala').exists()
 
 
+def test_a_folder_that_was_made_and_is_empty_for_a_while(bears):
+    before, d = state(bears), Decisions(bears)
+    for o, what in ('black/0.jpg', 'panda'), ('panda/0.jpg', 'koala'), ('black/1.jpg', 'otter'): d.decide(o, what); d.apply()
+    d.undo(); d.drop()
+    assert not (bears/'otter').exists()
+    d.undo(); d.drop()
+    d.undo(); d.drop()
+    assert state(bears) == before and not (bears/CLEANING).exists()
+
+
 def test_class_folders_that_vanish(bears):
     before, d = state(bears), Decisions(bears)
     d.decide_all({'black/0.jpg': 'teddy', 'grizzly/0.jpg': 'black', 'grizzly/1.jpg': DELETE})
