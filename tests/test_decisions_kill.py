@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from bearclf.core import BearclfError
 from bearclf.decisions import CLEANING, DELETE, KEEP, Decisions, _event
 
 CODE = '''
@@ -209,3 +210,43 @@ def test_what_goes_on_is_killed_too(short):
         Decisions(path).undo(all=True)
         assert state(path) == before
         Decisions(path).drop()
+
+
+def busy(path, seed):
+    "Decide, apply, undo and drop at will, for ever"
+    rng, sys.stdout = random.Random(seed), open(os.devnull, 'w')
+    decisions = Decisions(path)
+    while True:
+        try:
+            photos = [o for o in path.rglob('*.jpg') if CLEANING not in o.parts]
+            k = rng.random()
+            if k < .5: decisions.decide_all({o: rng.choice([DELETE, KEEP, 'p', 'q', 'black', 'teddy']) for o in rng.sample(photos, min(len(photos), 5))})
+            elif k < .75: decisions.apply()
+            elif k < .9: decisions.undo(all=rng.random() < .3)
+            else: decisions.drop()
+        except FileNotFoundError: pass  # a folder that went while we looked for photos
+        except BearclfError as e:
+            if 'is not there' not in str(e): raise
+
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='no fork')
+def test_three_at_once_are_killed_again_and_again(short):
+    path, _, before, _ = short
+    rng, pids = random.Random(1), []
+    for i in range(60):
+        while len(pids) < 3:
+            pid = os.fork()
+            if not pid:
+                try: busy(path, f'{i} {len(pids)}')
+                finally: os._exit(1)
+            pids.append(pid)
+        time.sleep(rng.uniform(0, .1))
+        pid = pids.pop(rng.randrange(3))
+        os.kill(pid, signal.SIGKILL)
+        assert os.waitpid(pid, 0)[1] == signal.SIGKILL, 'it had died of itself'
+    for pid in pids: os.kill(pid, signal.SIGKILL); os.waitpid(pid, 0)
+    assert contents(path) == sorted(o[0] for o in before.values() if o)
+    decisions = Decisions(path)
+    assert not decisions.undo(all=True).problems
+    decisions.drop()
+    assert state(path) == before and not (path/CLEANING).exists()
