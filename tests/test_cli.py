@@ -1,5 +1,5 @@
 "The command, as a person types it"
-import json, os, subprocess, sysconfig
+import csv, json, os, subprocess, sysconfig
 from pathlib import Path
 
 import pytest
@@ -33,7 +33,7 @@ def cyrillic(tmp_path_factory):
 
 def test_help_names_every_command():
     text = run('--help').stdout
-    assert all(o in text for o in ('draw', 'collect', 'verify', 'bundle', 'train', 'evaluate', 'predict', 'app'))
+    assert all(o in text for o in ('draw', 'collect', 'verify', 'bundle', 'train', 'clean', 'evaluate', 'predict', 'app'))
     assert '--no-pretrained' in run('train', '--help').stdout
 
 
@@ -159,3 +159,69 @@ def test_verify_fix_and_undo(tmp_path):
     assert run('verify', tmp_path/'bears', '--fix').returncode == 0 and files() != before
     assert 'back in their places' in run('verify', tmp_path/'bears', '--undo').stdout and files() == before
     assert 'no folder' in sentence(run('verify', tmp_path/'beers'))
+
+
+def files(path): return {o.relative_to(path).as_posix(): (o.read_bytes(), o.stat().st_mtime_ns) for o in path.rglob('*') if o.is_file()}
+
+
+def test_clean_apply_and_undo(tmp_path):
+    draw_bears(tmp_path/'bears', n=12, size=64)
+    before = files(tmp_path)
+    table = tmp_path.parent/'решения.csv'
+    table.write_text('file,decision,suggestion\nblack/00000000.jpg,кот,\nteddy/00000002.jpg,<Delete>,\nblack/00000003.jpg,,teddy\n', encoding='utf-8')
+    res = run('clean', tmp_path/'bears', '--apply', table)
+    assert res.returncode == 0 and '2 photos were moved' in res.stdout and (tmp_path/'bears/кот/00000000.jpg').exists(), res.stderr
+    assert '2 photos were put back' in run('clean', tmp_path/'bears', '--undo').stdout and files(tmp_path) == before
+    assert '0 photos' in run('clean', tmp_path/'bears', '--undo').stdout and files(tmp_path) == before
+    table.write_text('file,decision\nblack/9.jpg,кот\nteddy/00000002.jpg,<Delete>\n', encoding='utf-8')
+    res = run('clean', tmp_path/'bears', '--apply', table)
+    assert res.returncode == 1 and 'black/9.jpg is not there' in res.stdout and '1 photo was moved' in res.stdout
+    for words in ([], ['--undo', '--apply', table], ['--report', '--undo']): assert 'one of them' in sentence(run('clean', tmp_path/'bears', *words))
+    assert 'columns file and decision' in sentence(run('clean', tmp_path/'bears', '--apply', tmp_path/'bears/black/00000003.jpg'))
+    assert 'no folder' in sentence(run('clean', tmp_path/'beers', '--undo'))
+
+
+def test_clean_report(tmp_path, monkeypatch, capsys):
+    "Copies are found without a network that has seen photos; what is kept is not asked about again"
+    from bearclf import precompute
+    from bearclf.cli import main
+    from bearclf.decisions import KEEP, Decisions
+    monkeypatch.setattr(precompute, 'precomputed_learner', lambda path, arch, f=precompute.precomputed_learner: f(path, arch, 64, 1, pretrained=False, num_workers=0))
+    monkeypatch.chdir(tmp_path)
+    planted = draw_bears(tmp_path/'звери', n=36, size=96, duplicated=4, seed=3)
+    (tmp_path/'звери/black').rename(tmp_path/'звери/чёрный, бурый')
+    before = files(tmp_path/'звери')
+    assert main(['clean', 'звери', '--report']) == 0
+    said, out = capsys.readouterr().out, tmp_path/'звери-report'
+    assert 'nothing was moved' in said and 'bearclf clean "звери" --apply' in said and files(tmp_path/'звери') == before
+    assert 'data:image/jpeg' in (out/'issues.html').read_text(encoding='utf-8')
+    issues = list(csv.DictReader((out/'issues.csv').open(encoding='utf-8-sig')))
+    table = list(csv.DictReader((out/'decisions.csv').open(encoding='utf-8-sig')))
+    assert len(issues) == 40 and 0 < len(table) < 40 and list(table[0]) == ['file', 'decision', 'suggestion', 'score', 'reasons']
+    copies = [o for o in table if 'the same photo as' in o['reasons']]
+    assert len(copies) >= len(planted) and any(o['decision'] == '<Delete>' for o in copies) and all(o['decision'] in ('', o['suggestion']) for o in table)
+    assert {o['file'] for o in issues} == {o for o in before if o.endswith('.jpg')} and any('чёрный, бурый/' in o['file'] for o in issues)
+    assert main(['clean', 'звери', '--report']) == 1 and 'is there already' in capsys.readouterr().err
+    assert main(['clean', 'звери', '--apply', str(out/'decisions.csv')]) == 0
+    gone = [o['file'] for o in table if o['decision'] == '<Delete>']
+    assert gone and not any((tmp_path/'звери'/o).exists() for o in gone)
+    assert main(['clean', 'звери', '--undo']) == 0 and files(tmp_path/'звери') == before
+    d = Decisions(tmp_path/'звери')
+    d.decide(gone[0], KEEP); d.apply()
+    assert main(['clean', 'звери', '--report', 'again']) == 0
+    assert gone[0] not in [o['file'] for o in csv.DictReader((tmp_path/'again/decisions.csv').open(encoding='utf-8-sig'))]
+
+
+def test_clean_report_of_real_photos(shared, tmp_path):
+    "With a network that has seen photos, what lies in a wrong folder stands at the top"
+    for kind in 'black', 'grizzly', 'teddy':
+        (tmp_path/'bears'/kind).mkdir(parents=True)
+        for o in sorted((shared/'bears_small'/kind).iterdir())[:25]: (tmp_path/'bears'/kind/o.name).write_bytes(o.read_bytes())
+    wrong = [o.name for o in sorted((tmp_path/'bears/teddy').iterdir())[:3]]
+    for o in wrong: (tmp_path/'bears/teddy'/o).rename(tmp_path/'bears/black'/f'teddy_{o}')
+    env = os.environ | {'TORCH_HOME': str(shared/'torch'), 'BEARCLF_CACHE': str(tmp_path/'cache')}
+    res = run('clean', tmp_path/'bears', '--report', tmp_path/'out', '--arch', 'squeezenet1_0', env=env)
+    assert res.returncode == 0, res.stderr
+    rows = list(csv.DictReader((tmp_path/'out/decisions.csv').open(encoding='utf-8-sig')))
+    found = {o['file']: o['suggestion'] for o in rows[:12]}
+    assert [found.get(f'black/teddy_{o}') for o in wrong] == ['teddy']*3

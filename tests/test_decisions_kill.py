@@ -1,0 +1,209 @@
+"`kill -9` of an apply or an undo, at any step and at any moment: each photo is in one place, and the next start brings it to its end"
+import json, os, random, signal, subprocess, sys, time
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from bearclf.decisions import CLEANING, DELETE, KEEP, Decisions, _event
+
+CODE = '''
+import sys
+from bearclf.decisions import Decisions
+decisions = Decisions(sys.argv[1])
+print('ready', flush=True)
+getattr(decisions, sys.argv[2])()
+print('done', flush=True)
+'''
+
+
+def state(path):
+    "Every file that is no part of the journal, with its bytes and its time, and every folder"
+    return {o.relative_to(path).as_posix(): (sha256(o.read_bytes()).hexdigest(), o.stat().st_mtime_ns) if o.is_file() else None
+            for o in path.rglob('*') if o.parent != path/CLEANING and o != path/CLEANING}
+
+
+def contents(path): return sorted(o[0] for o in state(path).values() if o)
+
+
+def folder(path, n):
+    "`n` files of three classes, each with its own bytes; some names are taken in the class that they are to go to"
+    for i in range(n):
+        file = path/['black', 'grizzly', 'teddy'][i%3]/f'{i//5}_{"?" if i%7 else "кот"}.jpg'
+        while file.exists(): file = file.with_name(f'x{file.name}')
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b'%06d ' % i * 50)
+        os.utime(file, ns=(10**18 + i, 10**18 + 7*i))
+    return sorted(path.rglob('*.jpg'))
+
+
+def decide(path, photos):
+    "A decision of each kind about each photo but some"
+    whats = [DELETE, 'teddy', KEEP, 'black', 'полярный', DELETE, 'grizzly']
+    Decisions(path).decide_all({o: whats[i%7] for i, o in enumerate(photos) if i%9})
+
+
+def check_journal(path):
+    "Every line but the last is whole, and each photo of each move is in one of its two places"
+    lines = (path/CLEANING/'journal.jsonl').read_bytes().split(b'\n')
+    events = [_event(o) for o in lines[:-1]]
+    assert all(events), 'a damaged line'
+    moves = {(o['run'], o['photo']): o for o in events if o['do'] == 'move' and o['what'] != KEEP}
+    for o in moves.values(): assert (path/o['photo']).exists() or (path/o['to']).exists(), o
+    return events
+
+
+def wanted(path, photos):
+    "What an apply that nobody kills leaves"
+    decide(path, photos)
+    Decisions(path).apply()
+    res = state(path)
+    Decisions(path).undo()
+    Decisions(path).drop()
+    return res
+
+
+def start(path, what):
+    "A process that is about to apply or to undo, once it is ready"
+    p = subprocess.Popen([sys.executable, '-W', 'ignore', '-c', CODE, path, what], stdout=subprocess.PIPE, text=True)
+    while (line := p.stdout.readline()) != 'ready\n': assert line, 'it did not start'
+    return p
+
+
+def seconds(path, what):
+    p, t = start(path, what), time.monotonic()
+    assert p.stdout.readline() == 'done\n' and p.wait() == 0
+    return time.monotonic() - t
+
+
+@pytest.fixture(scope='module')
+def long(tmp_path_factory):
+    "A folder in which 200 photos are decided, its state before, the state after an apply, and the seconds of apply and undo"
+    path = tmp_path_factory.mktemp('long')/'bears'
+    photos = folder(path, 225)
+    before, after = state(path), wanted(path, photos)
+    assert state(path) == before and not (path/CLEANING).exists()
+    decide(path, photos)
+    assert len(Decisions(path).pending) == 200
+    times = seconds(path, 'apply'), seconds(path, 'undo')
+    assert state(path) == before
+    return path, before, after, times
+
+
+@pytest.fixture(scope='module')
+def moments(): return dict(apply=[], undo=[])
+
+
+@pytest.mark.parametrize('seed', range(30))
+def test_an_apply_is_killed_at_a_random_moment(seed, long, moments, capsys):
+    path, before, after, (t, _) = long
+    p = start(path, 'apply')
+    time.sleep(t*random.Random(seed).uniform(0, 1))
+    os.kill(p.pid, signal.SIGKILL) if hasattr(signal, 'SIGKILL') else p.kill()
+    p.wait()
+    check_journal(path)
+    now = state(path)
+    assert contents(path) == sorted(o[0] for o in before.values() if o)
+    moments['apply'].append(now)
+    decisions = Decisions(path)
+    if now not in (before, after): assert capsys.readouterr().out.count('\n') == 1 and 'was stopped half-way' in decisions.messages[0]
+    decisions.apply()  # what it had not begun
+    assert state(path) == after and not decisions.pending
+    assert not decisions.undo(all=True).problems and state(path) == before and len(decisions.pending) == 200
+
+
+@pytest.mark.parametrize('seed', range(10))
+def test_an_undo_is_killed_at_a_random_moment(seed, long, moments, capsys):
+    path, before, after, (_, t) = long
+    Decisions(path).apply()
+    p = start(path, 'undo')
+    time.sleep(t*random.Random(seed).uniform(0, 1))
+    p.kill()
+    p.wait()
+    check_journal(path)
+    assert contents(path) == sorted(o[0] for o in before.values() if o)
+    moments['undo'].append(now := state(path))
+    decisions = Decisions(path)
+    if now not in (before, after): assert capsys.readouterr().out.count('\n') == 1
+    if state(path) != before: decisions.undo()
+    assert state(path) == before and len(decisions.pending) == 200
+
+
+def test_most_of_them_were_killed_at_work(moments, long):
+    _, before, after, _ = long
+    for o in moments.values():
+        at_work = [now for now in o if now not in (before, after)]
+        assert len(at_work) > len(o)/3 and len({len([k for k in now if k.startswith(CLEANING)]) for now in at_work}) > 2
+
+
+STEPS = 'rename', 'fsync', 'mkdir', 'rmdir', 'unlink', 'ftruncate'
+
+def do_and_die(f, at):
+    "In a child: do `f`, and kill itself before or after one of `STEPS`, when `at` of these moments have gone by"
+    left = [at]
+    def stepping(step):
+        def g(*args, **kw):
+            if left[0] == 0: os.kill(os.getpid(), signal.SIGKILL)
+            left[0] -= 2
+            try: return step(*args, **kw)
+            finally:
+                if left[0] == -1: os.kill(os.getpid(), signal.SIGKILL)
+        return g
+    for o in STEPS: setattr(os, o, stepping(getattr(os, o)))
+    sys.stdout = open(os.devnull, 'w')
+    try: f()
+    finally: os._exit(0)
+
+
+def killed_at(f, step):
+    "Whether a child that did `f` was killed at moment `step`, or was done before"
+    pid = os.fork()
+    if not pid: do_and_die(f, step)
+    return os.waitpid(pid, 0)[1] != 0
+
+
+@pytest.fixture
+def short(tmp_path):
+    photos = folder(tmp_path/'bears', 16)
+    return tmp_path/'bears', photos, state(tmp_path/'bears'), wanted(tmp_path/'bears', photos)
+
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='no fork')
+@pytest.mark.parametrize('what', ['apply', 'undo', 'decide', 'drop'])
+def test_killed_at_every_step(what, short):
+    path, photos, before, after = short
+    f = {'decide': lambda: decide(path, photos)}.get(what, lambda: getattr(Decisions(path), what)())
+    step, seen = 0, set()
+    while True:
+        if what != 'decide': decide(path, photos)
+        if what == 'undo': Decisions(path).apply()
+        if not killed_at(f, step): break
+        now = state(path)
+        seen.add(tuple(now))
+        assert contents(path) == sorted(o[0] for o in before.values() if o), step
+        if what in ('apply', 'undo'): check_journal(path)
+        decisions = Decisions(path)
+        assert len(decisions.pending) in (0, 14)
+        decide(path, photos) if state(path) == before else None
+        decisions.apply()
+        assert state(path) == after, step
+        decisions.undo(all=True); decisions.drop()
+        assert state(path) == before and not (path/CLEANING).exists(), step
+        step += 1
+    assert step > dict(apply=50, undo=40, decide=5, drop=7)[what] and len(seen) >= dict(apply=13, undo=13).get(what, 1)
+
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='no fork')
+def test_what_goes_on_is_killed_too(short):
+    "An apply that is killed, whose successor is killed, whose successor is killed"
+    path, photos, before, after = short
+    rng = random.Random(1)
+    for _ in range(20):
+        decide(path, photos)
+        for _ in range(4): killed_at(lambda: Decisions(path).apply(), rng.randrange(24)); check_journal(path)
+        Decisions(path).apply()
+        assert state(path) == after
+        for _ in range(4): killed_at(lambda: Decisions(path).undo(all=True), rng.randrange(24)); check_journal(path)
+        Decisions(path).undo(all=True)
+        assert state(path) == before
+        Decisions(path).drop()
