@@ -63,6 +63,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'bearclf.clean.CleaningView._judge_soon': ('clean.html#cleaningview._judge_soon', 'bearclf/clean.py'),
                                'bearclf.clean.CleaningView._received': ('clean.html#cleaningview._received', 'bearclf/clean.py'),
                                'bearclf.clean.CleaningView._send_error': ('clean.html#cleaningview._send_error', 'bearclf/clean.py'),
+                               'bearclf.clean.CleaningView._tell': ('clean.html#cleaningview._tell', 'bearclf/clean.py'),
                                'bearclf.clean._Judge': ('clean.html#_judge', 'bearclf/clean.py'),
                                'bearclf.clean._Judge.__call__': ('clean.html#_judge.__call__', 'bearclf/clean.py'),
                                'bearclf.clean._Judge.__init__': ('clean.html#_judge.__init__', 'bearclf/clean.py'),

@@ -99,6 +99,7 @@ def look(self:CleaningLoop) -> CleaningLoop:
     self.judge = _Judge(features(list(self.issues.photo)), x_test, [class_of(o) for o in self.test])
     self.at = {o: i for i, o in enumerate(self.issues.photo)}
     self.round, self.curve = self.round + 1, [(0, self._wrong(self.issues.label))]
+    if n := len(self.decisions.pending): self.curve.append((n, self._wrong(self.labels())))  # from an earlier session
     if not self.rounds: self.first = self._answers(self.issues.label)
     return self
 
@@ -349,7 +350,7 @@ const inWords = (what) => what === DELETE ? 'delete' : what === KEEP ? 'keep' : 
 _card_js = '''
 function chooser(c, app) {
   const select = make('select', {'aria-label': `another class for ${c.file}`}, choice('', 'class …'));
-  select.append(...app.info.classes.filter(o => o !== c.label).map(o => choice(o, o)), choice('+', 'a new class …'));
+  select.append(...app.info.classes.map((o, i) => [o, i < 9 ? `${i + 1}  ${o}` : o]).filter(([o]) => o !== c.label).map(o => choice(...o)), choice('+', 'a new class …'));
   select.onchange = () => {
     if (select.value !== '+') { if (select.value) app.decide(c, select.value); return; }
     const input = make('input', {placeholder: 'name, then Enter', 'aria-label': 'name of a new class'});
@@ -520,7 +521,7 @@ function hear(app, el, msg, urls) {
   if (msg.kind === 'error') app.error.replaceChildren(...errorLine(msg));
   if (msg.kind === 'done') { app.say(msg.text); el.classList.remove('busy'); app.sheet.replaceChildren(); app.turn(msg.again ? 0 : app.info.page); }
   if (!mine) return;
-  if (msg.kind === 'said') app.say(msg.text);
+  if (msg.kind === 'said') app.say(msg.text && [app.said.textContent, msg.text].filter(Boolean).join('\\n'));
   if (msg.kind === 'page') app.show(msg, urls);
   if (msg.kind === 'suggested') sheet(app, msg, urls);
   if (msg.kind === 'large' && urls[0]) { app.big.replaceChildren(make('img', {src: urls[0], alt: msg.file}), make('p', {textContent: msg.file})); app.big.showModal(); }
@@ -534,7 +535,7 @@ function render({ model, el }) {
   const app = newApp(model, el), part = (name, tag = 'div', more = {}) => app[name] = make(tag, {className: name, ...more});
   const choose = part('choose'), error = part('error', 'p', {role: 'status'}), said = part('said', 'p', {role: 'status'});
   const top = part('top'), grid = part('grid'), low = part('low'), foot = part('foot'), legend = part('legend', 'dl', {hidden: true}), big = part('big', 'dialog');
-  legend.append(...LEGEND.flatMap(([k, text]) => [make('dt', {textContent: k}), make('dd', {textContent: text})]));
+  legend.append(...LEGEND.map(([k, text]) => make('div', {}, make('dt', {textContent: k}), make('dd', {textContent: text}))));
   const cells = make('details', {className: 'cells'}, make('summary', {textContent: 'Confusion matrix'})), accept = acceptPanel(app);
   big.onclick = () => big.close();
   app.say = (text) => said.textContent = text;
@@ -556,7 +557,7 @@ function render({ model, el }) {
   const heard = (msg, buffers) => hear(app, el, msg, (buffers || []).map(o => o.byteLength ? URL.createObjectURL(new Blob([o], {type: 'image/jpeg'})) : null));
   model.on('msg:custom', heard);
   el.addEventListener('keydown', (e) => key(app, e));
-  el.replaceChildren(error, choose, top, grid, low, said, foot, legend, accept, cells, big);
+  el.replaceChildren(error, choose, make('div', {className: 'tools'}, top, foot), said, legend, accept, cells, grid, low, big);
   app.say('Waiting for the kernel …'); app.ask('start');
   return () => { model.off('msg:custom', heard); app.urls?.forEach(o => URL.revokeObjectURL(o)); };
 }
@@ -566,8 +567,9 @@ export default { render };'''
 _clean_css = '''
 .bearclf-clean { font: 14px/1.4 system-ui, sans-serif; color: inherit; --line: color-mix(in srgb, currentColor 22%, transparent); --soft: color-mix(in srgb, currentColor 7%, transparent);
   --go: #2f855a; --stop: #c0392b; --move: #b4581a; container-type: inline-size }
-.bearclf-clean p { margin: .25em 0 } .bearclf-clean [hidden] { display: none }
-.bearclf-clean .choose, .bearclf-clean .top, .bearclf-clean .low, .bearclf-clean .foot { display: flex; flex-wrap: wrap; gap: .5em; align-items: center; margin: .6em 0 }
+.bearclf-clean p { margin: .25em 0 } .bearclf-clean [hidden] { display: none !important }
+.bearclf-clean .choose, .bearclf-clean .tools, .bearclf-clean .top, .bearclf-clean .low, .bearclf-clean .foot { display: flex; flex-wrap: wrap; gap: .5em; align-items: center; margin: .5em 0 }
+.bearclf-clean .tools { justify-content: space-between } .bearclf-clean .tools > div { margin: 0 } .bearclf-clean details { margin-bottom: .4em }
 .bearclf-clean button, .bearclf-clean select, .bearclf-clean input { font: inherit; color: inherit; background: var(--soft); border: 1px solid var(--line); border-radius: 6px; padding: .25em .6em; max-width: 100%; box-sizing: border-box }
 .bearclf-clean select option { color: #222; background: #fff }
 .bearclf-clean button { cursor: pointer } .bearclf-clean button:disabled { opacity: .45; cursor: default } .bearclf-clean button:hover:enabled { background: color-mix(in srgb, currentColor 14%, transparent) }
@@ -578,7 +580,7 @@ _clean_css = '''
 .bearclf-clean .curve { width: 220px; height: 44px; color: var(--move); flex: none }
 .bearclf-clean .said { white-space: pre-line } .bearclf-clean .said:empty, .bearclf-clean .sheet:empty { display: none } .bearclf-clean.busy .grid { opacity: .45; pointer-events: none }
 .bearclf-clean .big { border: 0; border-radius: 10px; padding: .6em; background: #222; color: #eee; max-width: 92vw } .bearclf-clean .big img { max-width: 88vw; max-height: 82vh; display: block }
-.bearclf-clean .legend { display: grid; grid-template-columns: repeat(auto-fill, 5.5em minmax(9em, 1fr)); gap: .2em .6em; padding: .6em; border: 1px solid var(--line); border-radius: 8px } .bearclf-clean dt { font-weight: 600 } .bearclf-clean dd { margin: 0 }
+.bearclf-clean .legend { display: grid; grid-template-columns: repeat(auto-fill, minmax(14em, 1fr)); gap: .2em 1em; padding: .6em; margin: .3em 0; border: 1px solid var(--line); border-radius: 8px; box-sizing: border-box } .bearclf-clean .legend div { display: flex; gap: .7em } .bearclf-clean dt { font-weight: 600; min-width: 4em } .bearclf-clean dd { margin: 0 }
 .bearclf-clean .matrix { border-collapse: collapse; margin: .5em 0 } .bearclf-clean .matrix td, .bearclf-clean .matrix th { padding: .2em .5em; text-align: center; border: 1px solid var(--line) } .bearclf-clean .matrix .same { background: var(--soft) }
 .bearclf-clean summary { cursor: pointer; padding: .3em 0 }'''
 
@@ -612,14 +614,20 @@ class CleaningView(anywidget.AnyWidget):
 
     def __init__(self, loop):
         super().__init__()
-        self.loop, self.latest, self.judging = loop, 0, ThreadPoolExecutor(1, thread_name_prefix='bearclf-judge')
+        self.loop, self.latest, self.told, self.judging = loop, 0, set(), ThreadPoolExecutor(1, thread_name_prefix='bearclf-judge')
         self.on_msg(self._received)
 
     def _received(self, _, msg, buffers):
-        try: _ANSWERS[msg['do']](self, msg)
+        try: _ANSWERS[msg['do']](self, msg); self._tell()
         except (BearclfError, OSError) as e:
             text = str(e) if isinstance(e, BearclfError) else f'That did not work: {e.strerror or e}. Nothing is lost.'
             self.send(dict(kind='problem', id=msg.get('id'), round=msg.get('round'), view=msg['view'], text=text))
+
+    def _tell(self):
+        "What the journal has to say: photos moved by hand, decisions that another loop has replaced"
+        new = [o for o in [*self.loop.decisions.messages, *self.loop.decisions.conflicts] if o not in self.told]
+        self.told |= set(new)
+        if new: self.send(dict(kind='said', text='\n'.join(new)))
 
 # %% ../nbs/07c_clean.ipynb #ade05ddb
 def _photo(view, msg):
