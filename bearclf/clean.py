@@ -347,7 +347,7 @@ function state(c) {
 const inWords = (what) => what === DELETE ? 'delete' : what === KEEP ? 'keep' : `move to ${what}`;'''
 
 # %% ../nbs/07c_clean.ipynb #924e5de8
-_card_js = '''
+_chooser_js = '''
 function chooser(c, app) {
   const select = make('select', {'aria-label': `another class for ${c.file}`}, choice('', 'class …'));
   select.append(...app.info.classes.map((o, i) => [o, i < 9 ? `${i + 1}  ${o}` : o]).filter(([o]) => o !== c.label).map(o => choice(...o)), choice('+', 'a new class …'));
@@ -361,7 +361,10 @@ function chooser(c, app) {
     select.replaceWith(input); input.focus();
   };
   return select;
-}
+}'''
+
+# %% ../nbs/07c_clean.ipynb #0f3e5bc7
+_card_js = '''
 function card(c, url, app) {
   const picture = url ? make('img', {src: url, alt: c.file, title: 'click for a larger one', onclick: () => app.ask('large', {id: c.id})})
     : make('span', {className: 'none', textContent: 'no picture'});
@@ -528,36 +531,43 @@ function hear(app, el, msg, urls) {
 }'''
 
 # %% ../nbs/07c_clean.ipynb #c01b44f2
-_render_js = '''
-function render({ model, el }) {
-  el.classList.add('bearclf-clean');
-  el.setAttribute('data-lm-suppress-shortcuts', 'true');
-  const app = newApp(model, el), part = (name, tag = 'div', more = {}) => app[name] = make(tag, {className: name, ...more});
-  const choose = part('choose'), error = part('error', 'p', {role: 'status'}), said = part('said', 'p', {role: 'status'});
-  const top = part('top'), grid = part('grid'), low = part('low'), foot = part('foot'), legend = part('legend', 'dl', {hidden: true}), big = part('big', 'dialog');
-  legend.append(...LEGEND.map(([k, text]) => make('div', {}, make('dt', {textContent: k}), make('dd', {textContent: text}))));
-  const cells = make('details', {className: 'cells'}, make('summary', {textContent: 'Confusion matrix'})), accept = acceptPanel(app);
-  big.onclick = () => big.close();
-  app.say = (text) => said.textContent = text;
+_parts_js = '''
+function parts(app, el) {
+  const part = (name, tag = 'div', more = {}) => app[name] = make(tag, {className: name, ...more});
+  part('error', 'p', {role: 'status'}); part('said', 'p', {role: 'status'}); part('legend', 'dl', {hidden: true}); part('big', 'dialog');
+  for (const o of ['choose', 'top', 'foot', 'grid', 'low']) part(o);
+  app.legend.append(...LEGEND.map(([k, text]) => make('div', {}, make('dt', {textContent: k}), make('dd', {textContent: text}))));
+  app.cells = make('details', {className: 'cells'}, make('summary', {textContent: 'Confusion matrix'}));
+  app.big.onclick = () => app.big.close();
+  app.say = (text) => app.said.textContent = text;
   app.footer = () => {
-    const n = app.info.pending;
-    foot.replaceChildren(button(n ? `Apply ${n} decision${n === 1 ? '' : 's'}` : 'Nothing to apply', () => app.work('apply', 'Moving the photos, and judging all anew …'), {disabled: !n, className: 'apply'}),
-      button('Undo the last apply', () => app.work('undo', 'Putting the photos back …')), button('Keys', () => legend.hidden = !legend.hidden));
+    const n = app.info.pending, apply = () => app.work('apply', 'Moving the photos, and judging all anew …');
+    app.foot.replaceChildren(button(n ? `Apply ${n} decision${n === 1 ? '' : 's'}` : 'Nothing to apply', apply, {disabled: !n, className: 'apply'}),
+      button('Undo the last apply', () => app.work('undo', 'Putting the photos back …')), button('Keys', () => app.legend.hidden = !app.legend.hidden));
   };
   app.show = (msg, urls) => {
-    app.urls?.forEach(o => URL.revokeObjectURL(o)); app.urls = urls;
-    app.info = msg; app.at = null;
-    choose.replaceChildren(...filters(app).filter(Boolean));
-    top.replaceChildren(...pager(app)); low.replaceChildren(...pager(app));
-    grid.replaceChildren(...(msg.cards.length ? msg.cards.map((c, i) => card(c, urls[i], app)) : [make('p', {textContent: 'No photo is left here.'})]));
-    cells.replaceChildren(cells.firstChild, matrix(app));
+    app.urls?.forEach(o => URL.revokeObjectURL(o));
+    Object.assign(app, {urls, info: msg, at: null});
+    app.choose.replaceChildren(...filters(app).filter(Boolean));
+    app.top.replaceChildren(...pager(app)); app.low.replaceChildren(...pager(app));
+    app.grid.replaceChildren(...(msg.cards.length ? msg.cards.map((c, i) => card(c, urls[i], app)) : [make('p', {textContent: 'No photo is left here.'})]));
+    app.cells.replaceChildren(app.cells.firstChild, matrix(app));
     app.footer();
     if (app.focusNext) app.focus(msg.cards[0]);
   };
-  const heard = (msg, buffers) => hear(app, el, msg, (buffers || []).map(o => o.byteLength ? URL.createObjectURL(new Blob([o], {type: 'image/jpeg'})) : null));
+}'''
+
+# %% ../nbs/07c_clean.ipynb #03d7ab6e
+_render_js = '''
+function render({ model, el }) {
+  const app = newApp(model, el), picture = (o) => o.byteLength ? URL.createObjectURL(new Blob([o], {type: 'image/jpeg'})) : null;
+  el.classList.add('bearclf-clean');
+  el.setAttribute('data-lm-suppress-shortcuts', 'true');
+  parts(app, el);
+  el.replaceChildren(app.error, app.choose, make('div', {className: 'tools'}, app.top, app.foot), app.said, app.legend, acceptPanel(app), app.cells, app.grid, app.low, app.big);
+  const heard = (msg, buffers) => hear(app, el, msg, (buffers || []).map(picture));
   model.on('msg:custom', heard);
   el.addEventListener('keydown', (e) => key(app, e));
-  el.replaceChildren(error, choose, make('div', {className: 'tools'}, top, foot), said, legend, accept, cells, grid, low, big);
   app.say('Waiting for the kernel …'); app.ask('start');
   return () => { model.off('msg:custom', heard); app.urls?.forEach(o => URL.revokeObjectURL(o)); };
 }
@@ -609,7 +619,7 @@ _cards_css = '''
 # %% ../nbs/07c_clean.ipynb #2786b10b
 class CleaningView(anywidget.AnyWidget):
     "The page of cards of a `CleaningLoop`"
-    _esm = _make_js + _state_js + _card_js + _filters_js + _error_js + _matrix_js + _accept_js + _keys_js + _app_js + _hear_js + _render_js
+    _esm = _make_js + _state_js + _chooser_js + _card_js + _filters_js + _error_js + _matrix_js + _accept_js + _keys_js + _app_js + _hear_js + _parts_js + _render_js
     _css = _clean_css + _cards_css
 
     def __init__(self, loop):
