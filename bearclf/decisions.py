@@ -58,9 +58,10 @@ def _is_same(file, e):
 class _State:
     pending: dict = field(default_factory=dict) # photo -> its decision's line
     runs: dict = field(default_factory=dict) # number of an apply -> {photo: its move's line}, of moves that were not taken back
+    begun: dict = field(default_factory=dict) # number of an apply -> the line that began it
     made: dict = field(default_factory=dict) # folders that an apply made
     by_hand: list = field(default_factory=list) # lines about decisions that a person carried out
-    replaced: list = field(default_factory=list) # (earlier line, later line) of two sessions about one photo
+    conflicts: list = field(default_factory=list) # (session that overruled another, had it not seen that?, sentence)
     n: int = 0 # decisions so far; each has its number
     unfinished: dict = None # the line that began an apply or an undo that has not ended
 
@@ -70,28 +71,38 @@ class _State:
     @property
     def of_use(self): return bool(self.pending or self.unfinished or any(self.runs.values()))
 
-def _add(s, e):
-    "Add the line `e` to the state `s`"
-    _ADD.get(e.get('do'), lambda s, e: None)(s, e)
-
 # %% ../nbs/07b_decisions.ipynb #21daaa4e
+def _gave_way(s, old, e, end):
+    "Note that session `e['by']` overruled what another one had decided"
+    sentence = f"{old['photo']}: {old['what']} was decided on {old['when']}, and on {e['when']} it {end}."
+    s.conflicts.append((e['by'], e.get('blind', False), sentence))
+
 def _decided(s, e):
     old = s.pending.pop(e['photo'], None)
-    if old and old['by'] != e['by'] and old['what'] != e['what']: s.replaced.append((old, e))
-    s.n += 1
+    if old and old['by'] != e['by'] and old['what'] != e['what']: _gave_way(s, old, e, f"became {e['what']}, which stands")
+    s.n, s.unfinished = s.n + 1, None  # nobody decides before what is unfinished is finished
     s.pending[e['photo']] = e | {'n': s.n}
 
 def _dropped(s, e):
     for o in [e['photo']] if e['photo'] else list(s.pending):
         old = s.pending.pop(o, None)
-        if old and old['by'] != e['by']: s.replaced.append((old, e))
+        if old and old['by'] != e['by']: _gave_way(s, old, e, 'was dropped')
+
+# %% ../nbs/07b_decisions.ipynb #c68973cd
+def _begun(s, e):
+    s.unfinished = e
+    s.runs.setdefault(e['run'], {})
+    if e['do'] == 'apply': s.begun[e['run']] = e; return
+    old = s.begun.get(e['run'], e)
+    if old['by'] != e['by']: s.conflicts.append((e['by'], False, f"What was applied on {old['when']} was taken back on {e['when']}."))
+
+def _ended(s, e): s.unfinished = None
 
 def _moved(s, e):
     s.pending.pop(e['photo'], None)
     s.made |= dict.fromkeys(e['made'])
     s.runs.setdefault(e['run'], {})[e['photo']] = e
 
-# %% ../nbs/07b_decisions.ipynb #c68973cd
 def _take_out(s, e):
     "The move that the line `e` is about, which does not count any more; `None` if its line was damaged"
     return s.runs.get(e['run'], {}).pop(e['photo'], None)
@@ -99,20 +110,16 @@ def _take_out(s, e):
 def _failed(s, e):
     if move := _take_out(s, e): s.pending[e['photo']] = move
 
+# %% ../nbs/07b_decisions.ipynb #5dd570c5
+def _class_below(photo): return unicodedata.normalize('NFC', photo.split('/')[-2]) if '/' in photo else ''
+
 def _came_back(s, e):
-    "A move was taken back: its decision is pending again, unless it came from a table, which the person still has"
     move = _take_out(s, e)
     if not move: return
-    later = s.pending.pop(move['to'], None)  # decided after the move, and put off by this undo
+    later = s.pending.pop(move['to'], None)  # decided after the move, and pending since a later apply was taken back
     if e['gone'] or move['once']: return
     what = later['what'] if later and later['what'] != KEEP else move['what']
     s.pending[e['photo']] = move | {'what': KEEP if what == _class_below(e['photo']) else what}
-
-def _begun(s, e):
-    s.unfinished = e
-    s.runs.setdefault(e['run'], {})
-
-def _ended(s, e): s.unfinished = None
 
 def _done_by_hand(s, e):
     s.pending.pop(e['photo'], None)
@@ -120,10 +127,12 @@ def _done_by_hand(s, e):
 
 def _removed(s, e): s.made.pop(e['folder'], None)
 
-_ADD = dict(decide=_decided, drop=_dropped, move=_moved, failed=_failed, back=_came_back, apply=_begun, undo=_begun, end=_ended, hand=_done_by_hand,
-            removed=_removed)
+# %% ../nbs/07b_decisions.ipynb #73e46747
+_ADD = dict(decide=_decided, drop=_dropped, apply=_begun, move=_moved, failed=_failed, undo=_begun, back=_came_back, end=_ended, hand=_done_by_hand, removed=_removed)
 
-def _class_below(photo): return unicodedata.normalize('NFC', photo.split('/')[-2]) if '/' in photo else ''
+def _add(s, e):
+    "Add the line `e` to the state `s`"
+    _ADD.get(e.get('do'), lambda s, e: None)(s, e)
 
 # %% ../nbs/07b_decisions.ipynb #8864c972
 _NO_NAME = re.compile(r'[<>:"/\\|?*\x00-\x1f]|^[. ]|[. ]$|^$')
@@ -137,7 +146,7 @@ def _class_folder(where, what, others=()):
     "The class `what` as a folder's name in `where`; one sentence for what cannot be one. `others` are classes that are to come"
     if not isinstance(what, str): raise BearclfError(f'{what!r} is no class name. Give KEEP, DELETE or the name of a class as text.')
     what, there = unicodedata.normalize('NFC', what), _folder_names(where)
-    if what in there and not _NO_NAME.match(what[:1]):
+    if what in there and what[:1] not in '. ':
         if not (where/there[what]).is_dir(): raise BearclfError(f'{what!r} is a file in {where.name}, so no class can have this name. Choose another one.')
         return what
     if _NO_NAME.search(what) or _RESERVED.match(what) or len(os.fsencode(what)) > 255:
@@ -147,6 +156,11 @@ def _class_folder(where, what, others=()):
     return what
 
 # %% ../nbs/07b_decisions.ipynb #6bbc1fbd
+def _printable(text):
+    "`text` with what is no Unicode, as it may occur in the names of files, written as \\udcff"
+    return text.encode('utf-8', 'backslashreplace').decode()
+
+# %% ../nbs/07b_decisions.ipynb #fc5c96d0
 class Decisions:
     "What was decided about the photos below `path`, from a journal in `path/.cleaning`; whatever is changed is written down at once"
     def __init__(self,
@@ -161,38 +175,26 @@ class Decisions:
         self.messages = [] # Sentences that were printed: what a stopped run left, what was moved by hand
         self._forget()
         self._refresh()
+        self._seen = len(self._state.conflicts) # those before this session
         if self._state.unfinished:
             with self._change(): pass
 
-    def _forget(self, replaced=()): self._state, self._known, self._at, self._first, self._damaged = _State(replaced=list(replaced)), {}, 0, None, 0
+    def _forget(self, conflicts=()):
+        self._state, self._known = _State(conflicts=list(conflicts)), {} # the sum of the journal, and the decisions that this session has seen
+        self._first, self._at, self._damaged = None, 0, 0 # the journal's first line, the bytes that were read, damaged lines
 
-    def _say(self, text): self.messages.append(text); print(text)
-
-    def __repr__(self): return f'{len(self.pending)} decisions about photos in {self.path.name} are pending; {len(self.kept)} photos were kept.'
+    def _say(self, text):
+        self.messages.append(_printable(text))
+        print(self.messages[-1])
 
 # %% ../nbs/07b_decisions.ipynb #34c9ab47
-@patch
-def _refresh(self:Decisions):
-    "Add the lines that are new"
-    first, lines = self._new_lines()
-    if self._first not in (None, first):  # another process has dropped all there was, and perhaps begun anew
-        self._forget(self._state.replaced + [(e, dict(do='drop', by='', when='')) for e in self._state.pending.values() if e['by'] == self.by])
-        first, lines = self._new_lines()
-    if lines and self._first is None:
-        _check_version(first[:-1], self.journal)
-        self._first = first
-    for line in lines:
-        self._at += len(line)
-        e = _event(line[:-1])
-        if e: _add(self._state, e)
-        else: self._damaged += 1; self._say(f'A line of {self.journal.name} is damaged and left out; if a photo is not where you expect it, look into {CLEANING}/trash. The line: {line[:60]!r}')
-
 @patch
 def _new_lines(self:Decisions):
     "The first line, and the whole lines that were not read yet"
     try:
         with open(self.journal, 'rb') as f:
             first = f.readline()
+            if first == self._first and f.seek(0, os.SEEK_END) < self._at: self._forget()  # lines for which the disk had no room were taken out again
             f.seek(self._at)
             return first, [o for o in f if o.endswith(b'\n')]
     except FileNotFoundError: return b'', []
@@ -201,6 +203,27 @@ def _new_lines(self:Decisions):
 def _check_version(line, journal):
     e = _event(line) or {}
     if e.get('version', _VERSION) > _VERSION: raise BearclfError(f'{journal} was written by a newer bearclf. Get that one: pip install -U bearclf')
+
+# %% ../nbs/07b_decisions.ipynb #0b4f9842
+@patch
+def _refresh(self:Decisions):
+    "Add the lines that are new"
+    first, lines = self._new_lines()
+    if self._first not in (None, first):  # another process has dropped all there was, and perhaps begun anew
+        now = dict(by='', when=datetime.now().isoformat(' ', 'seconds'))
+        for e in self._state.pending.values():
+            if e['by'] == self.by: _gave_way(self._state, e, now, 'was dropped')
+        self._forget(self._state.conflicts)
+        first, lines = self._new_lines()
+    if lines and self._first is None:
+        _check_version(first[:-1], self.journal)
+        self._first = first
+    for line in lines:
+        self._at += len(line)
+        e = _event(line[:-1])
+        if e: _add(self._state, e); continue
+        self._damaged += 1
+        self._say(f'A line of {self.journal.name} is damaged and left out; if a photo is not where you expect it, look into {CLEANING}/trash. The line: {line[:60]!r}')
 
 # %% ../nbs/07b_decisions.ipynb #71a10be1
 @patch
@@ -211,8 +234,7 @@ def _finish(self:Decisions):
     rows = self._finish_apply(e) if e['do'] == 'apply' else self._take_back(e['run'])
     self._write(dict(do='end', run=e['run']))
     problems = [o[3] for o in rows if o[3]]
-    self._say(f"An {e['do']} of {e['when']} was stopped half-way; the {len(rows)} photos that it had left to do are done now." if not problems else
-              f"An {e['do']} of {e['when']} was stopped half-way; of the {len(rows)} photos that it had left to do, {len(problems)} could not be done: " + ' '.join(problems))
+    self._say(' '.join([f"An {e['do']} of {e['when']} was stopped half-way. It is finished now; {len(rows) - len(problems)} photos were left to do.", *problems]))
 
 # %% ../nbs/07b_decisions.ipynb #fdde4530
 @patch
@@ -232,6 +254,7 @@ def _alone(self:Decisions):
         lock.release()
         if not self.journal.exists(): _remove_empty(self.home)
 
+# %% ../nbs/07b_decisions.ipynb #d98c7191
 @patch
 @contextmanager
 def _change(self:Decisions):
@@ -270,17 +293,20 @@ def _cut_off(self:Decisions, f):
 
 # %% ../nbs/07b_decisions.ipynb #dc0f15b9
 @patch
+def _below(self:Decisions, file): return Path(os.path.relpath(file, self.path)).as_posix()
+
+@patch
+def _file(self:Decisions, name): return Path(os.path.normpath(self.path/name))
+
+@patch
 def _ways(self:Decisions, photo):
     "What `photo` can mean: below `path`, or where we are, or below what `path` is a link to"
     real = Path(os.path.realpath(Path(photo).parent))/Path(photo).name
     return [Path(os.path.normpath(o)) for o in (self.path/photo, Path(photo).absolute(), self.path/os.path.relpath(real, os.path.realpath(self.path)))]
 
 @patch
-def _below(self:Decisions, file): return Path(os.path.relpath(file, self.path)).as_posix()
-
-@patch
 def _name(self:Decisions, photo):
-    "`photo` as it stands in the journal: below `path`, with '/'; one of `source` may begin with '../'"
+    "`photo` as it stands in the journal; that of a photo of `source` may begin with '../'"
     inside = [o for o in self._ways(photo) if {self.path, self.source} & set(o.parents)]
     if not inside: raise BearclfError(f'{photo} does not lie in {self.path}' + f' or {self.source}'*bool(self.source) + '.')
     file = next((o for o in inside if o.is_file()), inside[0])
@@ -289,6 +315,7 @@ def _name(self:Decisions, photo):
     gone = [o for o in [*self._state.by_hand, *self._state.moves] if o['photo'] == name and o['to']]
     raise BearclfError(f'{name} is not there' + (f"; it was moved to {gone[-1]['to']} on {gone[-1]['when']}." if gone else '. Check the name, or look whether it was moved.'))
 
+# %% ../nbs/07b_decisions.ipynb #bc37cf13
 @patch
 def _where(self:Decisions, name):
     "The folder that holds the class folders for the photo `name`"
@@ -296,34 +323,11 @@ def _where(self:Decisions, name):
     return self.path if self.source in file.parents or file.parent == self.path else file.parent.parent
 
 @patch
-def _file(self:Decisions, name): return Path(os.path.normpath(self.path/name))
-
-# %% ../nbs/07b_decisions.ipynb #bc37cf13
-@patch
-def decide(self:Decisions,
-    photo:str|Path, # Absolute, or below `path`
-    what:str, # `KEEP`, `DELETE`, or a class, which may be a new one
-):
-    "Write down what is to be done with a photo; decided again, the later decision stands"
-    self.decide_all({photo: what})
-
-# %% ../nbs/07b_decisions.ipynb #21e4fbb4
-@patch
-def decide_all(self:Decisions,
-    decisions:dict, # photo -> `KEEP`, `DELETE` or a class
-    once:bool=False, # Will these not be pending again after an `undo`? So for those of a table, which you still have
-):
-    "Write down many decisions at once; if one of them cannot be, none is"
-    events = [self._decision(photo, what, once) for photo, what in decisions.items()]
-    if not events: return
-    with self._change(): self._write(*[e | self._blind(e) for e in events])
-    self._known |= {e['photo']: self._state.pending[e['photo']] for e in events}
-
-@patch
-def _decision(self:Decisions, photo, what, once):
-    name, others = self._name(photo), {o['what'] for o in self._state.pending.values()}
+def _decision(self:Decisions, photo, what, once, classes):
+    "The line about a photo; `classes` are those that other decisions are for"
+    name = self._name(photo)
     where = self._where(name)
-    if what not in (KEEP, DELETE): what = _class_folder(where, what, others - {KEEP, DELETE})
+    if what not in (KEEP, DELETE): what = _class_folder(where, what, classes)
     if what == _class_below(name): what = KEEP
     if what not in (KEEP, DELETE) and os.path.islink(self.path/name) and not os.path.isabs(os.readlink(self.path/name)):
         raise BearclfError(f'{name} is a link, which would lead nowhere from another folder. Put the photo itself there.')
@@ -333,14 +337,15 @@ def _decision(self:Decisions, photo, what, once):
 
 @patch
 def _blind(self:Decisions, e):
-    "Whether this decision replaces one that this session had not seen when it was made"
+    "Whether the decision `e` replaces one that this session had not seen"
     now = self._state.pending.get(e['photo'])
     return dict(blind=bool(now and now is not self._known.get(e['photo'])))
 
-# %% ../nbs/07b_decisions.ipynb #dc713d6a
+# %% ../nbs/07b_decisions.ipynb #90e9d9ac
 @patch
 def _in_order(self:Decisions): return sorted(self._state.pending.items(), key=lambda o: o[1]['n'])
 
+# %% ../nbs/07b_decisions.ipynb #0114baef
 @patch(as_prop=True)
 def pending(self:Decisions): # dict of `Path` -> `KEEP`, `DELETE` or a class
     "What is decided and not yet done, in the order of deciding"
@@ -355,6 +360,36 @@ def kept(self:Decisions): # set of `Path`
     "Photos that an `apply` has kept, and that are still what they were; there is no need to ask about them again"
     self._refresh()
     return {self._file(e['photo']) for e in self._state.moves if e['what'] == KEEP and _looks_same(self.path/e['photo'], e)}
+
+# %% ../nbs/07b_decisions.ipynb #0b67a98d
+@patch
+def __repr__(self:Decisions):
+    rows = [f'  {self._below(o)}: {what}' for o, what in self.pending.items()]
+    more = [f'  and {len(rows) - 12} more']*(len(rows) > 12)
+    return _printable('\n'.join([f'In {self.path.name}, {len(rows)} decisions are pending, and {len(self.kept)} photos were kept.', *rows[:12], *more]))
+
+# %% ../nbs/07b_decisions.ipynb #21e4fbb4
+@patch
+def decide_all(self:Decisions,
+    decisions:dict, # photo -> `KEEP`, `DELETE` or a class
+    once:bool=False, # Will these not be pending again after an `undo`? So for those of a table, which you still have
+):
+    "Write down many decisions at once; if one of them cannot be, none is"
+    classes, events = {o['what'] for o in self._state.pending.values()}, []
+    for photo, what in decisions.items():
+        events.append(self._decision(photo, what, once, classes - {KEEP, DELETE}))
+        classes.add(events[-1]['what'])
+    if not events: return
+    with self._change(): self._write(*[e | self._blind(e) for e in events])
+    self._known |= {e['photo']: self._state.pending[e['photo']] for e in events}
+
+@patch
+def decide(self:Decisions,
+    photo:str|Path, # Absolute, or below `path`
+    what:str, # `KEEP`, `DELETE`, or a class, which may be a new one
+):
+    "Write down what is to be done with a photo; decided again, the later decision stands"
+    self.decide_all({photo: what})
 
 # %% ../nbs/07b_decisions.ipynb #6f97f170
 @patch
@@ -375,6 +410,7 @@ class DecisionReport:
     path: Path # The folder
     verb: str # 'moved' or 'put back'
     rows: list = field(default_factory=list) # (photo, decision, to, problem); names below `path`, '' for no problem
+    notes: list = field(default_factory=list) # Sentences about the whole
 
     @property
     def table(self): # A pandas `DataFrame` of photo, decision, to, problem
@@ -389,7 +425,8 @@ class DecisionReport:
         kept = sum(o[1] == KEEP for o in done)
         n = len(done) - kept
         said = f"{n} photo{'s were' if n != 1 else ' was'} {self.verb} in {self.path.name}" + f", {kept} stay{'s' if kept == 1 else ''} as {'it is' if kept == 1 else 'they are'}"*bool(kept) + '.'
-        return '\n'.join([said, *self.problems[:20]] + [f'{len(self.problems) - 20} more problems are in the table.']*(len(self.problems) > 20))
+        more = [f'{len(self.problems) - 20} more problems are in the table.']*(len(self.problems) > 20)
+        return _printable('\n'.join([said, *self.notes, *self.problems[:20], *more]))
     __repr__ = __str__
 
 # %% ../nbs/07b_decisions.ipynb #84919adc
@@ -408,19 +445,6 @@ def _missing_folders(folder):
 
 # %% ../nbs/07b_decisions.ipynb #40df3f24
 @patch
-def _carry_out(self:Decisions, run, e):
-    "Do what the decision `e` says; a row of the report"
-    file, to = self.path/e['photo'], self._target(e)
-    made = [self._below(o) for o in _missing_folders(to.parent) if self.home not in o.parents]
-    move = e | dict(do='move', run=run, to=self._below(to), made=made)
-    self._write(move)
-    problem = self._rename(file, to) if e['what'] != KEEP else ''
-    if problem:
-        self._write(dict(do='failed', run=run, photo=e['photo']))
-        self._remove_made()
-    return e['photo'], e['what'], '' if problem else move['to'], problem and f"{e['photo']} could not be moved to {move['to']} ({problem})."
-
-@patch
 def _rename(self:Decisions, a, b):
     "Rename `a` to `b`; what is wrong, in words, if it cannot be"
     try:
@@ -438,6 +462,20 @@ def _remove_made(self:Decisions):
         except FileNotFoundError: pass
         except OSError: continue  # something is in it
         self._write(dict(do='removed', folder=o))
+
+# %% ../nbs/07b_decisions.ipynb #81025857
+@patch
+def _carry_out(self:Decisions, run, e):
+    "Do what the decision `e` says; a row of the report"
+    file, to = self.path/e['photo'], self._target(e)
+    made = [self._below(o) for o in _missing_folders(to.parent) if self.home not in o.parents]
+    move = e | dict(do='move', run=run, to=self._below(to), made=made)
+    self._write(move)
+    problem = self._rename(file, to) if e['what'] != KEEP else ''
+    if problem:
+        self._write(dict(do='failed', run=run, photo=e['photo']))
+        self._remove_made()
+    return e['photo'], e['what'], '' if problem else move['to'], problem and f"{e['photo']} could not be moved to {move['to']} ({problem})."
 
 # %% ../nbs/07b_decisions.ipynb #d11c8570
 @patch
@@ -458,6 +496,7 @@ def _settle(self:Decisions):
     self._say(f"Moved or deleted by hand, so nothing is left to decide: {', '.join(said[:5])}" + f' and {len(said) - 5} more'*(len(said) > 5) + '.')
     return events
 
+# %% ../nbs/07b_decisions.ipynb #0faefe87
 @patch
 def _drop_changed(self:Decisions, names):
     "Drop the decisions about photos that hold something else now; rows of the report"
@@ -472,11 +511,13 @@ def apply(self:Decisions,
 ) -> DecisionReport: # It prints itself; `table` is a `DataFrame`
     "Move the photos as decided: what is deleted into a trash folder, the others into their classes' folders"
     names = None if photos is None else {self._below(way) for o in photos for way in self._ways(o)}
+    report = DecisionReport(self.path, 'moved')
+    self._refresh()
+    if not self._state.of_use: return report
     with self._change():
-        report = DecisionReport(self.path, 'moved', [(e['photo'], e['what'], e['to'], '') for e in self._settle() if names is None or e['photo'] in names])
+        report.rows += [(e['photo'], e['what'], e['to'], '') for e in self._settle() if names is None or e['photo'] in names]
+        report.rows += self._drop_changed([o for o in self._state.pending if names is None or o in names])
         todo = [o for o, _ in self._in_order() if names is None or o in names]
-        report.rows += self._drop_changed(todo)
-        todo = [o for o in todo if o in self._state.pending]
         if not todo: return report
         run = 1 + max(self._state.runs, default=0)
         self._write(dict(do='apply', run=run, photos=todo))
@@ -487,13 +528,12 @@ def apply(self:Decisions,
 # %% ../nbs/07b_decisions.ipynb #9d5064f5
 @patch
 def _finish_apply(self:Decisions, e):
-    rows = []
     for move in list(self._state.runs[e['run']].values()):
         if move['what'] == KEEP or not os.path.lexists(self.path/move['photo']): continue
         if os.path.lexists(self.path/move['to']) and _is_same(self.path/move['to'], move): continue
         self._write(dict(do='failed', run=e['run'], photo=move['photo']))
     self._settle()
-    rows += self._drop_changed(e['photos'])
+    rows = self._drop_changed(e['photos'])
     return rows + [self._carry_out(e['run'], self._state.pending[o]) for o in e['photos'] if o in self._state.pending]
 
 # %% ../nbs/07b_decisions.ipynb #a5ef52e8
@@ -512,6 +552,7 @@ def _put_back(self:Decisions, move):
     problem = self._rename(to, file)
     return problem and f"{move['to']} could not be put back ({problem}).", False
 
+# %% ../nbs/07b_decisions.ipynb #4c0a1c41
 @patch
 def _take_back(self:Decisions, run):
     "Take back the moves of one apply, the last first; rows of the report"
@@ -523,6 +564,16 @@ def _take_back(self:Decisions, run):
     self._remove_made()
     _remove_empty(self.home/'trash')
     return rows
+
+# %% ../nbs/07b_decisions.ipynb #f569649b
+@patch(as_prop=True)
+def history(self:Decisions): # A pandas `DataFrame` of run, when, photo, decision, to
+    "What was applied and not taken back; run 0 is what was moved by hand"
+    import pandas as pd
+    self._refresh()
+    rows = [(e['run'], e['when'], e['photo'], e['what'], e['to']) for e in self._state.moves]
+    rows += [(0, e['when'], e['photo'], e['what'], e['to']) for e in self._state.by_hand]
+    return pd.DataFrame(sorted(rows, key=lambda o: o[1]), columns=['run', 'when', 'photo', 'decision', 'to'])
 
 # %% ../nbs/07b_decisions.ipynb #eaa92ea3
 @patch
@@ -539,47 +590,19 @@ def undo(self:Decisions,
             rows = self._take_back(run)
             self._write(dict(do='end', run=run))
             report.rows += rows
+            begun = self._state.begun.get(run)
+            if begun and begun['by'] != self.by: report.notes.append(f"What was taken back was applied on {begun['when']}, not by this session.")
             if not all and any(not o[3] for o in rows): break
     return report
-
-# %% ../nbs/07b_decisions.ipynb #f569649b
-@patch(as_prop=True)
-def history(self:Decisions): # A pandas `DataFrame` of run, when, photo, decision, to
-    "What was applied and not taken back; run 0 is what was moved by hand"
-    import pandas as pd
-    self._refresh()
-    rows = [(e['run'], e['when'], e['photo'], e['what'], e['to']) for e in self._state.moves]
-    rows += [(0, e['when'], e['photo'], e['what'], e['to']) for e in self._state.by_hand]
-    return pd.DataFrame(sorted(rows, key=lambda o: o[1]), columns=['run', 'when', 'photo', 'decision', 'to'])
 
 # %% ../nbs/07b_decisions.ipynb #1bbc83c4
 @patch(as_prop=True)
 def conflicts(self:Decisions): # list of sentences
-    "Decisions of this session that another one replaced, and the other way round where that had not been seen"
+    "What was decided or applied and overruled by another session since this one began, or by this one, which had not seen it"
     self._refresh()
-    mine = [(a, b) for a, b in self._state.replaced if a['by'] == self.by or (b['by'] == self.by and b.get('blind'))]
-    end = lambda b: 'was dropped' if b['do'] == 'drop' else f"{b['what']} was decided on {b['when']}, which stands"
-    return [f"{a['photo']}: {a['what']} was decided on {a['when']}, and then {end(b)}." for a, b in mine]
+    return [said for by, blind, said in self._state.conflicts[self._seen:] if by != self.by or blind]
 
-# %% ../nbs/07b_decisions.ipynb #fc0a696b
-def apply_csv(
-    path:str|Path, # The folder that holds the class folders
-    csv:str|Path, # A table with the columns `file` (below `path`) and `decision` (`<Keep>`, `<Delete>` or a class); others may be there
-) -> DecisionReport: # It prints itself; `table` is a `DataFrame`
-    "Decide what a table says, and apply it; other decisions that are pending stay so"
-    decisions, path_to = Decisions(path), Path(csv).expanduser()
-    rows = _read_table(path_to)
-    wanted, problems = {}, []
-    for file, what in rows:
-        try: wanted[file] = decisions._decision(file, what, True)['what']
-        except BearclfError as e:
-            if what in (KEEP, DELETE) or not os.path.lexists(decisions.path/file): problems.append((file, what, '', str(e)))
-            else: raise BearclfError(f'{path_to.name}, {file}: {e} Nothing was changed.') from e
-    decisions.decide_all(wanted, once=True)
-    report = decisions.apply(wanted)
-    report.rows += problems
-    return report
-
+# %% ../nbs/07b_decisions.ipynb #d2f9f588
 def _read_table(file):
     "The (file, decision) of each row of a CSV file that has a decision, whatever separates its columns"
     try: text = file.read_bytes().decode('utf-8-sig', 'surrogateescape')
@@ -588,3 +611,19 @@ def _read_table(file):
     rows = csvlib.DictReader(io.StringIO(text, newline=''), delimiter=';' if head.count(';') > head.count(',') else ',')
     if not {'file', 'decision'} <= set(rows.fieldnames or ()): raise BearclfError(f'{file} needs a first line with the columns file and decision.')
     return [(o['file'], o['decision'].strip()) for o in rows if o['file'] and (o['decision'] or '').strip()]
+
+# %% ../nbs/07b_decisions.ipynb #68bb0dee
+def apply_csv(
+    path:str|Path, # The folder that holds the class folders
+    csv:str|Path, # A table with the columns `file` (below `path`) and `decision` (`<Keep>`, `<Delete>` or a class); others may be there
+) -> DecisionReport: # It prints itself; `table` is a `DataFrame`
+    "Decide what a table says, and apply it; other decisions that are pending stay so"
+    decisions, wanted, problems = Decisions(path), {}, []
+    for file, what in _read_table(Path(csv).expanduser()):
+        try: wanted[decisions._name(file)] = what
+        except BearclfError as e: problems.append((file, what, '', str(e)))
+    try: decisions.decide_all(wanted, once=True)
+    except BearclfError as e: raise BearclfError(f'{Path(csv).name}: {e} Nothing was changed.') from e
+    report = decisions.apply(wanted)
+    report.rows += problems
+    return report
