@@ -6,8 +6,7 @@
 __all__ = ['kept_aside', 'CleaningLoop', 'CleaningView']
 
 # %% ../nbs/07c_clean.ipynb #2583eb4a
-import io, os, threading, warnings
-from concurrent.futures import ThreadPoolExecutor
+import io, os, warnings
 
 import anywidget, numpy as np
 
@@ -24,6 +23,7 @@ from .train import *
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
     from fastai.vision.all import *
+from concurrent.futures import ThreadPoolExecutor  # fastai brings another one of this name
 
 # %% ../nbs/07c_clean.ipynb #91e8b0d3
 def _share(look):

@@ -6,9 +6,9 @@
 __all__ = ['KINDS', 'SURE', 'out_of_sample', 'find_issues', 'show_issues', 'of_kind', 'suggestions', 'issues_html']
 
 # %% ../nbs/07_issues.ipynb #b4bfb9e3
-import base64, html, io, os, textwrap, warnings
-from concurrent.futures import ThreadPoolExecutor
+import base64, html, io, os, pickle, textwrap, warnings
 from functools import partial
+from hashlib import sha256
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +24,7 @@ from .verify import _first_of_same, _look, _near_ones
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
     from fastai.vision.all import *
+from concurrent.futures import ThreadPoolExecutor  # fastai brings another one of this name
 
 # %% ../nbs/07_issues.ipynb #114e2946
 def _folds(y, groups, folds, seed):
@@ -94,7 +95,7 @@ def _properties(file):
     from cleanvision.issue_managers.image_property_issue_manager import ImagePropertyIssueManager
     im, props = _small_photo(file.read_bytes(), 256), ImagePropertyIssueManager().image_properties
     im.thumbnail((256, 256))
-    return {k: v for o in _QUALITY for k, v in props[o].calculate(im).items()}, np.array(im.histogram())/(im.width*im.height)
+    return {k: v for o in _QUALITY for k, v in props[o].calculate(im).items()}, np.array(im.histogram(), np.float32)/(im.width*im.height)
 
 _seen = {}  # (folder, file, size, time) -> a look for `verify`, properties, colours
 
@@ -103,9 +104,25 @@ def _looked(root, file):
     if key not in _seen: _seen[key] = _look(root, file.relative_to(root).as_posix()), *_properties(file)
     return _seen[key]
 
+def _looks_file(root): return cache_dir()/'looks 1'/f'{sha256(os.fsencode(root)).hexdigest()[:24]}.pkl'
+
+def _known_looks(root):
+    "What was seen below `root` in an earlier process"
+    try: return pickle.loads(_looks_file(root).read_bytes())
+    except Exception: return {}  # nothing yet, or damaged: then it is looked at again
+
+def _keep_looks(root):
+    try:
+        with atomic_path(_looks_file(root)) as tmp: tmp.write_bytes(pickle.dumps({k: o for k, o in _seen.items() if k[0] == root}))
+    except OSError: pass  # a full disk; the next process looks again
+
 def _look_at(root, files):
     "A look, the properties and the colours for each of `files`"
-    with ThreadPoolExecutor(os.cpu_count()) as ex: return list(progress(ex.map(partial(_looked, root), files), 'Looking at the photos', len(files)))
+    if not any(k[0] == root for k in _seen): _seen.update(_known_looks(root))
+    n = len(_seen)
+    with ThreadPoolExecutor(os.cpu_count()) as ex: looks = list(progress(ex.map(partial(_looked, root), files), 'Looking at the photos', len(files)))
+    if len(_seen) > n: _keep_looks(root)
+    return looks
 
 # %% ../nbs/07_issues.ipynb #1a251fbb
 def _copies(looks):
