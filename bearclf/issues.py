@@ -104,6 +104,7 @@ def _looked(root, file):
     if key not in _seen: _seen[key] = _look(root, file.relative_to(root).as_posix()), *_properties(file)
     return _seen[key]
 
+# %% ../nbs/07_issues.ipynb #b0a47c29
 def _looks_file(root): return cache_dir()/'looks 1'/f'{sha256(os.fsencode(root)).hexdigest()[:24]}.pkl'
 
 def _known_looks(root):
