@@ -36,6 +36,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'bearclf.clean.CleaningLoop._choices': ('clean.html#cleaningloop._choices', 'bearclf/clean.py'),
                                'bearclf.clean.CleaningLoop._ipython_display_': ( 'clean.html#cleaningloop._ipython_display_',
                                                                                  'bearclf/clean.py'),
+                               'bearclf.clean.CleaningLoop._judged': ('clean.html#cleaningloop._judged', 'bearclf/clean.py'),
                                'bearclf.clean.CleaningLoop._name': ('clean.html#cleaningloop._name', 'bearclf/clean.py'),
                                'bearclf.clean.CleaningLoop._open_suggestions': ( 'clean.html#cleaningloop._open_suggestions',
                                                                                  'bearclf/clean.py'),

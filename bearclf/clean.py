@@ -76,7 +76,7 @@ class CleaningLoop:
         self.source = source and Path(os.path.abspath(existing_folder(source)))
         self.decisions = Decisions(self.path, self.source) if self.source else Decisions(self.path)
         self.test = [Path(os.path.abspath(o)) for o in find_photos(existing_folder(test))] if test else kept_aside(self.path, test_pct)
-        self.round, self.view, self.rounds = 0, None, []
+        self.round, self.view, self.rounds, self.first = 0, None, [], None
         self.look()
 
 # %% ../nbs/07c_clean.ipynb #ce3f1c4a
@@ -98,9 +98,7 @@ def look(self:CleaningLoop) -> CleaningLoop:
     self.issues = self._with_unlabelled(issues, features)
     self.judge = _Judge(features(list(self.issues.photo)), x_test, [class_of(o) for o in self.test])
     self.at = {o: i for i, o in enumerate(self.issues.photo)}
-    self.round, self.curve = self.round + 1, [(0, self._wrong(self.issues.label))]
-    if n := len(self.decisions.pending): self.curve.append((n, self._wrong(self.labels())))  # from an earlier session
-    if not self.rounds: self.first = self._answers(self.issues.label)
+    self.round, self.curve = self.round + 1, []
     return self
 
 # %% ../nbs/07c_clean.ipynb #7abc7d0a
@@ -138,6 +136,16 @@ def error(self:CleaningLoop) -> tuple: # Photos that are wrong, photos that were
 # %% ../nbs/07c_clean.ipynb #a92d91c7
 @patch
 def _answers(self:CleaningLoop, labels): return self.judge([o or None for o in labels]) if self.test else np.array([])
+
+@patch
+def _judged(self:CleaningLoop):
+    "Points (decisions, photos that are wrong) of this round; the first is judged when it is first asked for"
+    if self.curve: return self.curve
+    now = self._answers(self.issues.label)
+    if self.first is None: self.first = now
+    self.curve.append((0, int((now != self.judge.y_test).sum())))
+    if n := len(self.decisions.pending): self.curve.append((n, self._wrong(self.labels())))  # from an earlier session
+    return self.curve
 
 @patch
 def _wrong(self:CleaningLoop, labels): return self.judge.wrong([o or None for o in labels]) if self.test else 0
@@ -194,11 +202,11 @@ def _counts(made):
 @patch
 def apply(self:CleaningLoop): # The report of `Decisions.apply`
     "Move the photos as decided, and begin the next round"
-    made, before = dict(self.decisions.pending), self.curve[0][1]
+    made, before = dict(self.decisions.pending), self._judged()[0][1]
     report = self.decisions.apply()
     self.rounds.append({})
     self.look()
-    self.rounds[-1] = dict(round=len(self.rounds), **_counts(made), wrong_before=before, wrong_after=self.curve[0][1], of=len(self.test))
+    self.rounds[-1] = dict(round=len(self.rounds), **_counts(made), wrong_before=before, wrong_after=self._judged()[0][1], of=len(self.test))
     return report
 
 @patch
@@ -220,6 +228,7 @@ def compare(self:CleaningLoop): # A pandas `DataFrame`: round, decisions, kept, 
 @patch
 def changed(self:CleaningLoop): # A pandas `DataFrame`: photo, label, before, after
     "The photos kept aside that are taken for something else than at the start"
+    self._judged()
     now = self._answers(self.labels())
     table = pd.DataFrame(dict(photo=[o.name for o in self.test], label=[class_of(o) for o in self.test], before=self.first, after=now))
     return table[table.before != table.after]
@@ -700,15 +709,15 @@ _ANSWERS = dict(start=_start, page=_send_page, decide=_decide, drop=_drop, large
 # %% ../nbs/07c_clean.ipynb #c4b335f1
 @patch
 def _send_error(self:CleaningView):
-    loop, n = self.loop, len(self.loop.test)
-    low, high = wilson_interval(loop.curve[-1][1], n) if n else (0, 1)
-    self.send(dict(kind='error', of=n, wrong=loop.curve[-1][1], curve=loop.curve[-200:], low=low, high=high))
+    curve, n = self.loop._judged(), len(self.loop.test)
+    low, high = wilson_interval(curve[-1][1], n) if n else (0, 1)
+    self.send(dict(kind='error', of=n, wrong=curve[-1][1], curve=[curve[0], *curve[1:][-200:]], low=low, high=high))
 
 @patch
 def _judge_soon(self:CleaningView):
     self.latest += 1
     loop, mine, n = self.loop, self.latest, len(self.loop.decisions.pending)
-    labels, judge, curve = loop.labels(), loop.judge, loop.curve
+    labels, judge, curve = loop.labels(), loop.judge, loop._judged()
     def learn_again():
         if mine != self.latest or not loop.test: return
         curve.append((n, judge.wrong(labels)))

@@ -210,11 +210,11 @@ def _all_findings(root, files, features, split, folds, seed):
     classes, y = np.unique([class_of(o) for o in files], return_inverse=True)
     looks, properties, colours = zip(*_look_at(root, files))
     copies = _copies(looks)
-    groups = _groups(len(files), copies)
+    groups, far = _groups(len(files), copies), np.maximum(_farness(features), _farness(np.stack(colours)))
     probs = out_of_sample(features, y, folds, seed, groups=groups)
     own = np.maximum(probs[np.arange(len(y)), y], 1e-6)
     found = [*_twin_findings(copies, looks, own), *_leak_findings(copies, looks, split), *_label_findings(probs, y, classes, groups),
-             *_outlier_findings(np.maximum(_farness(features), _farness(np.stack(colours)))), *_quality_findings(properties, looks)]
+             *_outlier_findings(far), *_quality_findings(properties, looks)]
     by = {}
     for o in found: by.setdefault(o.i, []).append(o)
     return probs, own, classes, [by.get(i, []) for i in range(len(files))]
