@@ -16,6 +16,7 @@ from bearclf.core import BearclfError, class_of
 from bearclf.data import find_photos, photo_dls
 from bearclf.decisions import DELETE, KEEP
 from bearclf.drawn import draw_bears
+from bearclf.issues import suggestions
 from bearclf.train import photo_learner
 
 CELL = '''
@@ -306,11 +307,13 @@ def test_what_the_chapter_reads(loop):
 
 def test_apply_compare_retrain_undo(loop, photos):
     before = snapshot(photos)
-    n, start = loop.accept(.5), loop.error
-    assert n == len(loop.decisions.pending) > 0
+    mine = suggestions(loop.issues, .5).photo.iloc[0]
+    loop.decide(mine, KEEP)
+    n, start = 1 + loop.accept(.5), loop.error
+    assert n == len(loop.decisions.pending) > 1 and loop.accept(.5) == 0 and loop.decisions.pending[mine] == KEEP, 'what a person has decided stays'
     loop.apply()
     row, = loop.compare().to_dict('records')
-    assert row['decisions'] == n == row['deleted'] + row['relabelled'] and row['wrong_after'] == start[0] and row['of'] == start[1] == len(loop.test)
+    assert row['decisions'] == n == row['deleted'] + row['relabelled'] + 1 and row['kept'] == 1 and row['wrong_after'] == start[0] and row['of'] == start[1] == len(loop.test)
     assert snapshot(photos) != before and all(o.exists() for o in loop.issues.photo)
     assert not set(loop.test) & set(loop.issues.photo)
     new = loop.retrain()
