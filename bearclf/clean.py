@@ -585,7 +585,7 @@ export default { render };'''
 # %% ../nbs/07c_clean.ipynb #79a834be
 _clean_css = '''
 .bearclf-clean { font: 14px/1.4 system-ui, sans-serif; color: inherit; --line: color-mix(in srgb, currentColor 22%, transparent); --soft: color-mix(in srgb, currentColor 7%, transparent);
-  --go: #2f855a; --stop: #c0392b; --move: #b4581a; container-type: inline-size }
+  --go: color-mix(in srgb, #2f855a 75%, currentColor); --stop: color-mix(in srgb, #d0392b 80%, currentColor); --move: color-mix(in srgb, #c4601a 85%, currentColor); container-type: inline-size }
 .bearclf-clean p { margin: .25em 0 } .bearclf-clean [hidden] { display: none !important }
 .bearclf-clean .choose, .bearclf-clean .tools, .bearclf-clean .top, .bearclf-clean .low, .bearclf-clean .foot { display: flex; flex-wrap: wrap; gap: .5em; align-items: center; margin: .5em 0 }
 .bearclf-clean .tools { justify-content: space-between } .bearclf-clean .tools > div { margin: 0 } .bearclf-clean details { margin-bottom: .4em }
