@@ -22,12 +22,15 @@ from .train import *
 from .precompute import *
 from .steer import *
 from .interpret import *
+from .issues import *
+from .decisions import *
+from .clean import *
 from .export import *
 from .predict import *
 from .app import *
 
 # %% ../nbs/12_all.ipynb #683c74ab
-_names = 'core', 'drawn', 'search', 'verify', 'download', 'resized', 'data', 'train', 'precompute', 'steer', 'interpret', 'export', 'predict', 'app'
+_names = 'core', 'drawn', 'search', 'verify', 'download', 'resized', 'data', 'train', 'precompute', 'steer', 'interpret', 'issues', 'decisions', 'clean', 'export', 'predict', 'app'
 _own = {o for name in _names for o in sys.modules[f'bearclf.{name}'].__all__}
 _fastai = {o for o in vars(sys.modules['fastai.vision.all']) if not o.startswith('_')}
 __all__ = sorted(_own | _fastai)

@@ -89,7 +89,7 @@ def check_folder(
     path = existing_folder(path)
     files = list(_visible_files(path))
     with ThreadPoolExecutor(os.cpu_count()) as ex:
-        why = dict(zip(files, progress(ex.map(partial(_verdict, copies=copies), files), 'Looking at the photos', len(files))))
+        why = dict(zip(files, list(progress(ex.map(partial(_verdict, copies=copies), files), 'Looking at the photos', len(files)))))
     if get_y not in (class_of, parent_label): return FolderReport(path, L(o for o in files if why[o] is None), {o: w for o, w in why.items() if w}, get_y)
     loose = {o: 'beside the class folders, not in one' for o in files if o.parent == path and why[o] is None}
     left_out = {o: w for o, w in why.items() if w and o.parent != path} | loose

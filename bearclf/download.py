@@ -350,7 +350,7 @@ def take_stock(self:_ClassFolder, ex):
     there = sorted(o for o in self.path.iterdir() if o.is_file() and not o.name.startswith('.'))
     own = [o for o in there if f'{self.name}/{o.name}' not in known]
     for o in self.mine: self.add(o['file'], o['sha256'], o['perceptual_hash'], (self.dest/o['file']).exists())
-    for o, facts in zip(own, progress(ex.map(_look, own), f'Looking at your photos in {self.name}', len(own))):
+    for facts, o in zip(progress(ex.map(_look, own), f'Looking at your photos in {self.name}', len(own)), own):
         unfinished = facts and facts[0] not in listed and o.stem in (facts[0][:12], facts[0][:20])  # killed before its row was written
         if facts and not unfinished: self.add(f'{self.name}/{o.name}', *facts)
 

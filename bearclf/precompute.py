@@ -191,6 +191,12 @@ def _rows_dl(rows, bs, shuffle):
     order = torch.utils.data.RandomSampler(rows) if shuffle else torch.utils.data.SequentialSampler(rows)
     return torch.utils.data.DataLoader(rows, batch_size=None, sampler=torch.utils.data.BatchSampler(order, min(bs, len(rows)), shuffle))
 
+class _PlainLosses(Callback):
+    "Numbers in place of fastai's small tensors: thousands of them, strewn over the memory between large ones, keep it from being used again"
+    order = 51  # after the Recorder
+    def after_batch(self):
+        if self.training: self.recorder.losses[-1] = float(self.recorder.losses[-1])
+
 # %% ../nbs/05b_precompute.ipynb #2c1ba9fd
 def fit_head(
     learn:Learner, # From `photo_learner` or `vision_learner`
@@ -209,7 +215,7 @@ def fit_head(
     targets = lambda ds: [int(o) for o in ds.tls[1]]
     dls = DataLoaders(_rows_dl(_Rows(features, train.items, targets(train), views), bs, True),
                       _rows_dl(_Rows(features, valid.items, targets(valid), 1), 256, False), device=learn.dls.device)
-    part = Learner(dls, head, loss_func=learn.loss_func, opt_func=learn.opt_func, metrics=learn.metrics, wd=learn.wd)
+    part = Learner(dls, head, loss_func=learn.loss_func, opt_func=learn.opt_func, metrics=learn.metrics, wd=learn.wd, cbs=_PlainLosses())
     with part.no_bar(), part.no_logging(): part.fit_one_cycle(epochs, lr)
     for o in 'losses', 'lrs', 'iters', 'values', 'metric_names': setattr(learn.recorder, o, getattr(part.recorder, o))
     return learn

@@ -6,7 +6,7 @@
 __all__ = ['ResizedPhotos']
 
 # %% ../nbs/03b_resized.ipynb #b1a5ce27
-import hashlib, io, os, shutil
+import hashlib, io, os, shutil, threading
 from multiprocessing import parent_process
 from pathlib import Path
 
@@ -57,6 +57,7 @@ class ResizedPhotos:
 
 # %% ../nbs/03b_resized.ipynb #a3bae643
 _SPARE = 1 << 30 # bytes on the disk that are never taken
+_one_says = threading.Lock()
 
 @patch
 def _write(self:ResizedPhotos, file, data):
@@ -66,7 +67,9 @@ def _write(self:ResizedPhotos, file, data):
         if data and shutil.disk_usage(file.parent).free < _SPARE: raise OSError(28, 'less than 1 GB is free')
         with atomic_path(file) as tmp: tmp.write_bytes(data)
     except OSError as e:
-        self.writes = False
+        with _one_says:  # many threads may have failed at once
+            if not self.writes: return
+            self.writes = False
         print(f'Smaller copies of the photos cannot be kept on disk ({e.strerror}). Training goes on, and reads the photos themselves.')
 
 # %% ../nbs/03b_resized.ipynb #08fa4fff

@@ -107,7 +107,7 @@ def ours(path, seed):
     "The table of `find_issues`; and those of its rows that have a finding of one kind, in order"
     table = find_issues(small_learner(path), path)
     name = lambda o: f'{o.parent.name}/{o.name}'
-    kind = lambda *ks: [name(o.photo) for o in table.itertuples() if set(ks) & set(o.kinds)]
+    kind = lambda *ks: [name(o) for o in of_kind(table, *ks).photo]
     gone = [name(o.photo) for o in table[table.suggestion == '<Delete>'].itertuples()]
     return dict(rank=[name(o) for o in table.photo], label=kind('label'), outlier=kind('outlier'), deleted=gone,
                 twins=kind('duplicate', 'near duplicate', 'two classes'))

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bearclf import issues
 from bearclf.core import BearclfError, class_of
 from bearclf.data import find_photos, photo_dls
 from bearclf.drawn import draw_bear, draw_bears
@@ -172,3 +173,44 @@ def test_suggestions_and_page(tmp_path):
     assert issues_html(table, path, n=3).count('<article>') == 3 and 'color-scheme: light dark' in page
     table.photo[0].rename(tmp_path/'gone.jpg')
     assert issues_html(table, path, n=3).count('<article>') == 2
+
+
+def test_what_was_seen_is_kept_on_disk(tmp_path, monkeypatch):
+    monkeypatch.setenv('BEARCLF_CACHE', str(tmp_path/'cache'))
+    draw_bears(tmp_path/'bears', 12, 64)
+    learn, real, seen = bare(tmp_path/'bears'), issues._properties, []
+    monkeypatch.setattr(issues, '_properties', lambda file: seen.append(file.name) or real(file))
+    first = find_issues(learn)
+    def again():
+        seen.clear(), issues._seen.clear()  # as in another process
+        return find_issues(learn)
+    assert len(seen) == 12 and again().equals(first) and not seen
+    file = first.photo[0]
+    os.utime(file, (1, 1))
+    assert again().equals(first) and seen == [file.name]
+    kept, = (tmp_path/'cache/looks 1').iterdir()
+    kept.write_bytes(kept.read_bytes()[:500])
+    assert again().equals(first) and len(seen) == 12 and again().equals(first) and not seen
+    monkeypatch.setattr(os, 'replace', lambda *a: (_ for _ in ()).throw(OSError(28, 'No space left on device')))
+    os.utime(file, (2, 2))
+    assert again().equals(first) and seen == [file.name]
+
+
+def test_a_leak_is_told_on_both_sides(tmp_path):
+    draw_bears(tmp_path/'bears', 30, 64)
+    learn = bare(tmp_path/'bears')
+    train, valid = learn.dls.train_ds.items[0], learn.dls.valid_ds.items[0]
+    shutil.copy(train, valid)
+    table = find_issues(learn)
+    leaks = {name(o.photo): ' '.join(o.reasons) for o in table.itertuples() if 'leak' in o.kinds}
+    assert set(leaks) == {name(train), name(valid)} and 'to judge by, this one is to learn from' in leaks[name(train)] and name(train) in leaks[name(valid)]
+
+
+def test_kinds_in_their_own_order(tmp_path):
+    draw_bears(tmp_path/'bears', 40, 64, duplicated=3, mislabelled=4)
+    table = find_issues(bare(tmp_path/'bears'))
+    for kind in 'label', 'duplicate':
+        rows = of_kind(table, kind)
+        scores = [dict(zip(o.kinds, o.scores))[kind] for o in rows.itertuples()]
+        assert len(rows) == sum(kind in o for o in table.kinds) > 0 and scores == sorted(scores, reverse=True)
+    assert len(of_kind(table, 'blurry', 'tiny')) == sum(bool({'blurry', 'tiny'} & set(o)) for o in table.kinds)

@@ -1,0 +1,359 @@
+"""The cleaning loop: what it holds and answers, and its page of cards in Voilà and in JupyterLab, driven by a real browser"""
+import os, shutil, signal, subprocess, sys
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from urllib.parse import urlsplit
+from urllib.request import urlopen
+
+import nbformat, pytest
+from PIL import Image
+from nbformat.v4 import new_code_cell, new_notebook
+
+from test_app import FLAGS, LONG, browser, browser_path, free_port
+from bearclf.clean import *
+from bearclf.core import BearclfError, class_of
+from bearclf.data import find_photos, photo_dls
+from bearclf.decisions import DELETE, KEEP
+from bearclf.drawn import draw_bears
+from bearclf.issues import suggestions
+from bearclf.train import photo_learner
+
+CELL = '''
+import os
+from bearclf.all import *
+path = Path(os.environ['PHOTOS'])
+learn = photo_learner(photo_dls(path, 64, num_workers=0), pretrained=False)
+loop = CleaningLoop(learn)
+loop
+'''
+
+
+def is_up(url):
+    try: return urlopen(url, timeout=5).status == 200
+    except OSError: return False
+
+
+@contextmanager
+def serving(command, url, cwd, photos):
+    "A server in a process group of its own, from when it answers"
+    root = str(Path(__file__).resolve().parents[1])
+    env = os.environ | dict(PHOTOS=str(photos), PYTHONPATH=os.pathsep.join(filter(None, (root, os.environ.get('PYTHONPATH')))), JUPYTER_CONFIG_DIR=str(cwd/'config'))
+    with open(cwd/'server.log', 'w') as log:
+        proc = subprocess.Popen([sys.executable, '-m', *command], cwd=cwd, env=env, stdout=log, stderr=log, start_new_session=True)
+    try:
+        while not is_up(url):
+            assert proc.poll() is None, (cwd/'server.log').read_text()[-2000:]
+        yield
+    finally:
+        os.killpg(proc.pid, signal.SIGTERM)
+        try: proc.wait(60)
+        except subprocess.TimeoutExpired: os.killpg(proc.pid, signal.SIGKILL)
+
+
+def snapshot(path):
+    "Each file below `path` but the journal, with what it holds and its time"
+    return {o.relative_to(path).as_posix(): (o.read_bytes(), o.stat().st_mtime_ns) for o in path.rglob('*') if o.is_file() and '.cleaning' not in o.parts}
+
+
+@pytest.fixture
+def photos(tmp_path):
+    "Class folders of drawn bears, some in the wrong one, and a class with another alphabet"
+    draw_bears(tmp_path/'мои bears', 90, 128, seed='page', mislabelled=6, duplicated_across=2)
+    (tmp_path/'мои bears/teddy').rename(tmp_path/'мои bears/мишка')
+    (tmp_path/'мои bears/planted.csv').rename(tmp_path/'planted.csv')
+    return tmp_path/'мои bears'
+
+
+class Voila:
+    "The page as `voila` serves a notebook; a reload is a new kernel"
+    def __init__(self, page, port): self.page, self.url = page, f'http://127.0.0.1:{port}/'
+    @staticmethod
+    def command(port): return ['voila', 'loop.ipynb', '--no-browser', f'--port={port}', '--Voila.ip=127.0.0.1']
+    def open(self): self.page.goto(self.url, timeout=LONG)
+    def new_kernel(self): self.page.reload(timeout=LONG)
+
+
+class Lab:
+    "The notebook in JupyterLab, run from its menu"
+    def __init__(self, page, port): self.page, self.url = page, f'http://127.0.0.1:{port}/lab/tree/loop.ipynb'
+    @staticmethod
+    def command(port): return ['jupyterlab', '--no-browser', f'--port={port}', '--ip=127.0.0.1', '--allow-root', '--IdentityProvider.token=', '--LabApp.news_url=']
+    def run(self, command):
+        self.page.get_by_role('menuitem', name='Run', exact=True).click()
+        self.page.click(f'.lm-Menu-item[data-command="runmenu:{command}"]')
+    def open(self):
+        self.page.goto(self.url, timeout=LONG)
+        self.page.wait_for_selector('.jp-Notebook .jp-CodeCell')
+        self.page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status=idle]')
+        self.run('run-all')
+    def new_kernel(self):
+        self.run('restart-and-run-all')
+        self.page.get_by_role('button', name='Confirm Kernel Restart').click()
+        self.page.wait_for_selector('.bearclf-clean', state='detached')
+
+
+@contextmanager
+def shown(browser, tmp_path, photos, place, width=1280, height=900):
+    "A page with the loop in it, once the cards are there; `asked` has every address that the browser asked for"
+    nbformat.write(new_notebook(cells=[new_code_cell(CELL)], metadata=dict(kernelspec=dict(name='python3', display_name='python3'))), tmp_path/'loop.ipynb')
+    (tmp_path/'config').mkdir()
+    (tmp_path/'config/voila.py').write_text('from bearclf.app import voila_config; voila_config(c)')  # Voilà's own page asks another host for its fonts
+    port, asked = free_port(), []
+    with serving(place.command(port), f'http://127.0.0.1:{port}/' + ('api' if place is Lab else 'voila/static/voila.js'), tmp_path, photos):
+        page = browser.new_page(viewport=dict(width=width, height=height))
+        page.set_default_timeout(LONG)
+        page.on('request', lambda r: asked.append(r.url))
+        page.on('websocket', lambda w: asked.append(w.url))
+        place = place(page, port)
+        place.open()
+        page.wait_for_selector('.bearclf-clean article')
+        try: yield SimpleNamespace(page=page, place=place, asked=asked)
+        finally: page.close()
+
+
+def names(page): return page.locator('.bearclf-clean article .file').all_inner_texts()
+
+def card(page, name): return page.locator('.bearclf-clean article', has=page.locator(f'.file[title="{name}"]'))
+
+def wait_state(page, name, state): page.wait_for_selector(f'article[data-state="{state}"]:has(.file[title="{name}"])')
+
+def choose(page, label, text): page.get_by_label(label, exact=True).first.select_option(label=text)
+
+def said(page, text): page.wait_for_function('t => document.querySelector(".bearclf-clean .said").textContent.includes(t)', arg=text)
+
+
+@pytest.mark.parametrize('place', (Voila, Lab))
+def test_decisions_stay_move_and_come_back(browser, tmp_path, photos, place):
+    before = snapshot(photos)
+    with shown(browser, tmp_path, photos, place) as v:
+        page = v.page
+        one, two = names(page)[:2]
+        card(page, one).get_by_role('button', name='Delete').click()
+        wait_state(page, one, 'delete')
+        card(page, two).get_by_role('combobox').select_option(label='a new class …')
+        card(page, two).get_by_placeholder('name').fill('кот')
+        card(page, two).get_by_placeholder('name').press('Enter')
+        wait_state(page, two, 'move')
+        label = next(o for o in ('black', 'grizzly', 'мишка') if not one.startswith(o))
+        choose(page, 'class', label)
+        page.wait_for_function('l => [...document.querySelectorAll(".bearclf-clean .label b")].every(o => o.textContent === l)', arg=label)
+        choose(page, 'class', 'all classes')
+        wait_state(page, one, 'delete'), wait_state(page, two, 'move')
+        assert snapshot(photos) == before, 'nothing moves before it is applied'
+        v.place.new_kernel()
+        wait_state(page, one, 'delete'), wait_state(page, two, 'move')
+        assert card(page, two).locator('.word').inner_text() == '→ кот'
+        page.get_by_role('button', name='Apply 2 decisions').click()
+        said(page, 'Round 2')
+        after = snapshot(photos)
+        assert one not in after and two not in after and after[f'кот/{Path(two).name}'] == before[two] and len(after) == len(before) - 1
+        assert (photos/'.cleaning/trash'/one).read_bytes() == before[one][0]
+        page.get_by_role('button', name='Undo the last apply').click()
+        said(page, 'put back')
+        wait_state(page, one, 'delete')
+        assert snapshot(photos) == before and not (photos/'кот').exists()
+        assert {urlsplit(o).hostname for o in v.asked if not o.startswith(('data:', 'blob:'))} == {'127.0.0.1'}
+
+
+def test_keys_filters_suggestions_and_layout(browser, tmp_path, photos):
+    with shown(browser, tmp_path, photos, Voila, 1200) as v:
+        page = v.page
+        boxes = [o.bounding_box() for o in page.query_selector_all('.bearclf-clean article')]
+        assert sum(o['y'] == boxes[0]['y'] for o in boxes) >= 5, 'several photos to a row'
+        assert all(page.evaluate('[...document.querySelectorAll(".bearclf-clean article img")].map(o => o.naturalWidth > 0)'))
+        all_names = names(page)
+        page.locator('.bearclf-clean article').first.focus()
+        for key, state in zip(('d', ' ', '1', '3'), ('delete', 'keep', None, None)):
+            at = page.evaluate('document.activeElement.querySelector(".file").title')
+            page.keyboard.press(key)
+            page.wait_for_selector(f'article:not([data-state=""]):not([data-state=waiting]):has(.file[title="{at}"])')
+            if state: wait_state(page, at, state)
+            assert page.evaluate('document.activeElement.querySelector(".file").title') != at, 'the next one has the focus'
+        decided = all_names[:4]
+        page.keyboard.press('j'), page.keyboard.press('u')
+        wait_state(page, all_names[3], '')
+        page.get_by_label('undecided only').check()
+        page.wait_for_function('n => !document.querySelector(`.bearclf-clean .file[title="${n}"]`)', arg=decided[0])
+        assert not set(decided[:3]) & set(names(page)) and all_names[3] in names(page)
+        page.get_by_label('undecided only').uncheck()
+        wait_state(page, decided[0], 'delete')
+        page.locator('.bearclf-clean article').first.focus()
+        page.keyboard.press('n')
+        page.wait_for_function('() => document.querySelector(".bearclf-clean .top").textContent.includes("page 2 of")')
+        assert not set(names(page)) & set(all_names)
+        page.get_by_text('Confusion matrix').click()
+        page.locator('.matrix td:not(.same) button').first.click()
+        page.wait_for_selector('.bearclf-clean .choose .cell')
+        label, taken = page.locator('.bearclf-clean .choose .cell').inner_text().removesuffix(' ✕').split(', taken for ')
+        shown_as = page.locator('.bearclf-clean article').evaluate_all('l => l.map(o => [o.querySelector(".label b").textContent, o.querySelector(".model b").textContent])')
+        assert shown_as and all(o == [label, taken] for o in shown_as)
+        page.locator('.bearclf-clean .choose .cell').click()
+        page.get_by_text('Accept suggestions').click()
+        page.get_by_label('lowest score').fill('0.5')
+        page.get_by_role('button', name='Show them').click()
+        page.wait_for_selector('.bearclf-clean .small')
+        n = page.locator('.bearclf-clean .small').count()
+        page.locator('.bearclf-clean .small').first.click()
+        left_out = page.locator('.bearclf-clean .small.out').get_attribute('title')
+        page.get_by_role('button', name=f'Accept {n-1}', exact=True).click()
+        said(page, f'{n-1} suggestions accepted')
+        page.get_by_role('button', name=f'Apply {n-1+3} decisions').wait_for()
+        wait_state(page, left_out, '')
+        assert len([o for o in (tmp_path/'мои bears/.cleaning/journal.jsonl').read_text().splitlines() if '"decide"' in o]) == 4 + n - 1
+
+
+def test_one_column_on_a_phone(browser, tmp_path, photos):
+    with shown(browser, tmp_path, photos, Voila, 390, 800) as v:
+        boxes = [o.bounding_box() for o in v.page.query_selector_all('.bearclf-clean article')]
+        assert len({round(o['x']) for o in boxes}) == 1 and boxes[0]['width'] > 300
+        assert v.page.evaluate('document.documentElement.scrollWidth <= innerWidth')
+
+
+@pytest.fixture
+def loop(photos, tmp_path):
+    return CleaningLoop(photo_learner(photo_dls(photos, 64, num_workers=0), pretrained=False))
+
+
+def ask(loop, do, **more):
+    "What the browser hears when it asks: a list of messages"
+    view, heard = loop.widget(), []
+    view.send = lambda msg, buffers=(): heard.append(msg | dict(buffers=buffers))
+    view._received(view, dict(do=do, view=1, round=loop.round) | more, [])
+    view.judging.submit(lambda: None).result()
+    return heard
+
+
+def kinds(heard): return [o['kind'] for o in heard]
+
+
+def test_a_decision_is_told_when_it_is_on_disk(loop, photos):
+    photo = loop.issues.photo[0]
+    saved, error = ask(loop, 'decide', id=0, what=DELETE)
+    assert saved['kind'] == 'saved' and saved['decision'] == DELETE and saved['pending'] == 1 and error['kind'] == 'error'
+    assert photo.name in (photos/'.cleaning/journal.jsonl').read_text()
+    again = CleaningLoop(loop.learn)  # as when the cell is run again
+    heard = ask(again, 'start')
+    card, = [o for o in heard[0]['cards'] if again.issues.photo[o['id']] == photo]
+    assert card['decision'] == DELETE
+    assert heard[-1]['kind'] == 'error' and heard[-1]['curve'][-1] == (1, error['wrong']) and heard[-1]['wrong'] == again.error[0]
+    assert kinds(ask(loop, 'drop', id=0))[0] == 'saved' and not again.decisions.pending
+
+
+def test_what_goes_wrong_is_said_on_the_card(loop, photos, monkeypatch):
+    problem, = ask(loop, 'decide', id=1, what='..')
+    assert problem['kind'] == 'problem' and problem['id'] == 1 and 'cannot be the name of a folder' in problem['text']
+    problem, = ask(loop, 'decide', id=1, what=KEEP, round=loop.round - 1)
+    assert 'judged anew' in problem['text'] and not loop.decisions.pending
+    loop.issues.photo[2].rename(photos/'black/moved by hand.jpg')
+    assert ask(loop, 'decide', id=2, what=KEEP)[0]['kind'] == 'problem'
+    page = ask(loop, 'page', filter={}, page=0)[0]
+    assert page['cards'][2]['gone'] and page['buffers'][2] == b'' and not page['cards'][1]['gone']
+    def full(fd): raise OSError(28, 'No space left on device')
+    monkeypatch.setattr(os, 'fsync', full)
+    problem = ask(loop, 'decide', id=3, what=KEEP)[0]
+    assert problem['kind'] == 'problem' and 'No space left' in problem['text']
+    monkeypatch.undo()
+    assert not loop.decisions.pending
+
+
+def test_another_loop_is_noticed(loop):
+    other = CleaningLoop(loop.learn)
+    ask(loop, 'decide', id=0, what=KEEP)
+    other.decide(loop.issues.photo[0], DELETE)
+    heard = ask(loop, 'page', filter={}, page=0)
+    assert heard[0]['cards'][0]['decision'] == DELETE
+    assert 'said' in kinds(heard) and DELETE in heard[-1]['text'], 'the one whose decision gave way is told'
+    assert kinds(ask(loop, 'page', filter={}, page=0)) == ['page'], 'and told once'
+
+
+def test_pages_and_filters(loop):
+    first, second = (ask(loop, 'page', filter={}, page=i)[0] for i in range(2))
+    assert first['n'] == len(loop.issues) and first['pages'] == -(-first['n']//24) and not {o['id'] for o in first['cards']} & {o['id'] for o in second['cards']}
+    assert ask(loop, 'page', filter={}, page=99)[0]['page'] == first['pages'] - 1
+    for f in dict(label='black'), dict(split='valid'), dict(label='мишка', split='train'):
+        cards = ask(loop, 'page', filter=f, page=0)[0]['cards']
+        assert cards and all(c[k] == v for c in cards for k, v in f.items())
+    label = ask(loop, 'page', filter=dict(kind='label'), page=0)[0]
+    assert all(any('looks like' in r for r in o['reasons']) for o in label['cards']) and label['n'] == sum('label' in o for o in loop.issues.kinds)
+    probs = [o['probability'] for o in ask(loop, 'page', filter=dict(order='surest'), page=0)[0]['cards']]
+    assert probs == sorted(probs, reverse=True)
+
+
+def test_kept_aside_stays_when_photos_move(photos):
+    aside = kept_aside(photos, .3)
+    assert 10 < len(aside) < 50 and kept_aside(photos, .3) == aside and kept_aside(photos, 0) == []
+    shutil.copy(aside[0], photos/'black/copy of a photo that is aside.jpg')
+    other = next(o for o in find_photos(photos) if o not in aside and 'copy' not in o.name)
+    shutil.copy(other, photos/'black/copy of another.jpg')
+    now = {o.name for o in kept_aside(photos, .3)}
+    assert now == {o.name for o in aside} | {'copy of a photo that is aside.jpg'}
+    aside[1].rename(photos/'мишка/кот.jpg')
+    assert len(kept_aside(photos, .3)) == len(now)
+    for o in aside[2:8]: Image.open(o).resize((100, 100)).save(o.with_name(f'{o.stem} smaller.jpg'))
+    assert {f'{o.stem} smaller.jpg' for o in aside[2:8]} < {o.name for o in kept_aside(photos, .3)}, 'copies that look the same go along'
+
+
+def test_what_the_chapter_reads(loop):
+    ids = loop.issues.photo[:4].tolist()
+    for o, what in zip(ids, (DELETE, KEEP, 'new class', DELETE)): loop.decide(o, what)
+    assert loop.fns == ids and loop.delete() == [0, 3] and loop.change() == [(2, 'new class')]
+    labels = dict(zip(loop.issues.photo, loop.labels()))
+    assert labels[ids[0]] is None and labels[ids[1]] == class_of(ids[1]) and labels[ids[2]] == 'new class'
+    for i in loop.delete(): loop.fns[i]  # the chapter unlinks here; a person may move the file away just as well
+    ids[0].rename(ids[0].parent.parent/'elsewhere.jpg')
+    assert ids[0] not in loop.fns and ids[3] in loop.fns
+
+
+def test_apply_compare_retrain_undo(loop, photos):
+    before = snapshot(photos)
+    mine = suggestions(loop.issues, .5).photo.iloc[0]
+    loop.decide(mine, KEEP)
+    n, start = 1 + loop.accept(.5), loop.error
+    assert n == len(loop.decisions.pending) > 1 and loop.accept(.5) == 0 and loop.decisions.pending[mine] == KEEP, 'what a person has decided stays'
+    loop.apply()
+    row, = loop.compare().to_dict('records')
+    assert row['decisions'] == n == row['deleted'] + row['relabelled'] + 1 and row['kept'] == 1 and row['wrong_after'] == start[0] and row['of'] == start[1] == len(loop.test)
+    assert snapshot(photos) != before and all(o.exists() for o in loop.issues.photo)
+    assert not set(loop.test) & set(loop.issues.photo)
+    new = loop.retrain()
+    assert not set(new.dls.train_ds.items + new.dls.valid_ds.items) & set(loop.test) and new.dls.vocab == loop.learn.dls.vocab
+    changed = loop.changed()
+    assert (changed.before != changed.after).all() and len(changed) <= len(loop.test)
+    loop.undo(all=True)
+    assert snapshot(photos) == before and len(loop.compare()) == 0
+
+
+def test_kept_photos_are_not_asked_about_again(loop):
+    photo = loop.issues.photo[0]
+    loop.decide(photo, KEEP)
+    loop.apply()
+    row = loop.issues[loop.issues.photo == photo].iloc[0]
+    assert row.score == 0 and row.suggestion == '' and photo not in set(loop._open_suggestions(0).photo)
+    page = ask(loop, 'page', filter=dict(undecided=True), page=0)[0]
+    assert page['n'] == len(loop.issues) - 1
+
+
+def test_photos_without_labels(loop, photos, tmp_path):
+    draw_bears(tmp_path/'fresh', 6, 128, seed='no label')
+    source = tmp_path/'no label yet'
+    source.mkdir()
+    for i, o in enumerate(find_photos(tmp_path/'fresh')): o.rename(source/f'{i}?.jpg')
+    both = CleaningLoop(loop.learn, photos, source=source)
+    first = both.issues.head(6)
+    assert [o == ['unlabelled'] for o in first.kinds] == [True]*6 and first.probability.is_monotonic_decreasing and both.error == loop.error
+    heard = ask(both, 'decide', id=0, what='кот')
+    assert heard[0]['kind'] == 'saved', heard
+    both.apply()
+    assert (photos/'кот'/first.photo[0].name).is_file() and len(list(source.iterdir())) == 5
+    both.undo()
+    assert len(list(source.iterdir())) == 6 and not (photos/'кот').exists()
+
+
+def test_trusted_photos_of_another_folder(loop, photos, tmp_path):
+    draw_bears(tmp_path/'test', 12, 128, seed='trusted')
+    trusted = CleaningLoop(loop.learn, photos, test=tmp_path/'test')
+    assert trusted.error[1] == 12 and len(trusted.issues) == len(find_photos(photos))
+    alone = CleaningLoop(loop.learn, photos, test_pct=0)
+    assert alone.error == (0, 0) and len(alone.issues) == len(find_photos(photos)) and kinds(ask(alone, 'decide', id=0, what=KEEP)) == ['saved']
+    with pytest.raises(BearclfError, match='There is no folder'): CleaningLoop(loop.learn, photos/'nowhere')
