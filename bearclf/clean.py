@@ -45,18 +45,22 @@ def kept_aside(
     return [f for f, g in zip(files, groups) if g in aside]
 
 # %% ../nbs/07c_clean.ipynb #a5c35248
+def _quick_head(x, y):
+    "A logistic regression from rows to labels, as in `learning_curve`"
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    return make_pipeline(StandardScaler(), LogisticRegression(C=.01, max_iter=1000)).fit(x, y)
+
 class _Judge:
     "Learns from rows and labels, and says how many of the photos that were kept aside it gets wrong"
     def __init__(self, x, x_test, y_test): self.x, self.x_test, self.y_test = x, x_test, np.array(y_test)
 
     def fit(self, labels): # a label for each row; None: not to learn from
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import StandardScaler
         keep = np.array([o is not None for o in labels])
         y = np.array([o for o in labels if o is not None])
         if len(set(y)) < 2: return lambda x: np.full(len(x), y[0] if len(y) else '')
-        return make_pipeline(StandardScaler(), LogisticRegression(C=.01, max_iter=1000)).fit(self.x[keep], y).predict
+        return _quick_head(self.x[keep], y).predict
 
     def __call__(self, labels): return self.fit(labels)(self.x_test)
 
@@ -91,8 +95,8 @@ def _settled(issues, kept):
 def look(self:CleaningLoop) -> CleaningLoop:
     "Judge all photos as they lie now; what comes after is a new round"
     aside = [o for o in self.test if o.exists()]
+    features = photo_features([*find_photos(self.path), *aside, *self._unlabelled()], self.learn)
     issues = _settled(find_issues(self.learn, self.path, test=aside), self.decisions.kept)
-    features = photo_features([*issues.photo, *aside, *self._unlabelled()], self.learn)
     self.test = [o for o in aside if o in features.names]
     x_test = features(self.test) if self.test else np.zeros((0, 1))
     self.issues = self._with_unlabelled(issues, features)
@@ -109,10 +113,7 @@ def _unlabelled(self:CleaningLoop): return [Path(os.path.abspath(o)) for o in ge
 def _with_unlabelled(self:CleaningLoop, issues, features):
     files = [o for o in self._unlabelled() if o in features.names and not o.is_relative_to(self.path)]
     if not files: return issues
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-    fit = make_pipeline(StandardScaler(), LogisticRegression(C=.01, max_iter=1000)).fit(features(list(issues.photo)), issues.label)
+    fit = _quick_head(features(list(issues.photo)), issues.label)
     probs = fit.predict_proba(features(files))
     best = [str(fit.classes_[i]) for i in probs.argmax(1)]
     words = [[f'looks like {b} ({p:.0%})'] for b, p in zip(best, probs.max(1))]
