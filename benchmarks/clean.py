@@ -172,7 +172,7 @@ def figures(row):
     bad = {f for f, o in row['faults'].items() if o in ('mislabelled', 'duplicated_across')}
     copies = [f for f, o in row['faults'].items() if o == 'duplicated_across']
     outliers = {f for f, o in row['faults'].items() if o == 'outliers'}
-    res = dict(k=len(bad), precision=np.mean([o in bad for o in row.get('label', row['rank'])[:len(bad)]]), looks=looks_needed(row['rank'], bad), n=len(row['rank']))
+    res = dict(k=len(bad), precision=np.mean([o in bad for o in row.get('label', row['rank'])[:len(bad)]]), looks=looks_needed(row['rank'], {f for f, o in row['faults'].items() if o != 'original'}), n=len(row['rank']))
     if 'twins' in row: res |= dict(copies=(sum(o in row['twins'] for o in copies), len(copies)), right=sum(o in row['deleted'] for o in copies),
                                    outliers=(len(outliers & set(row['outlier'])), len(outliers), len(set(row['outlier'])-outliers)))
     return res

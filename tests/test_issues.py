@@ -201,6 +201,7 @@ def test_a_leak_is_told_on_both_sides(tmp_path):
     learn = bare(tmp_path/'bears')
     train, valid = learn.dls.train_ds.items[0], learn.dls.valid_ds.items[0]
     shutil.copy(train, valid)
+    shutil.copy(learn.dls.train_ds.items[1], learn.dls.train_ds.items[2])  # a copy, but no leak
     table = find_issues(learn)
     leaks = {name(o.photo): ' '.join(o.reasons) for o in table.itertuples() if 'leak' in o.kinds}
     assert set(leaks) == {name(train), name(valid)} and 'to judge by, this one is to learn from' in leaks[name(train)] and name(train) in leaks[name(valid)]
@@ -214,3 +215,16 @@ def test_kinds_in_their_own_order(tmp_path):
         scores = [dict(zip(o.kinds, o.scores))[kind] for o in rows.itertuples()]
         assert len(rows) == sum(kind in o for o in table.kinds) > 0 and scores == sorted(scores, reverse=True)
     assert len(of_kind(table, 'blurry', 'tiny')) == sum(bool({'blurry', 'tiny'} & set(o)) for o in table.kinds)
+
+
+def test_copies_of_a_photo_are_judged_together(tmp_path, monkeypatch):
+    draw_bears(tmp_path/'bears', 20, 64)
+    learn, seen = bare(tmp_path/'bears'), {}
+    files = find_photos(tmp_path/'bears')
+    shutil.copy(files[0], files[-1])
+    real = issues.out_of_sample
+    def noted(features, labels, folds, seed, groups): seen['groups'] = groups; return real(features, labels, folds, seed, groups=groups)
+    monkeypatch.setattr(issues, 'out_of_sample', noted)
+    find_issues(learn)
+    groups = seen['groups'].tolist()
+    assert groups[0] == groups[-1] and len(set(groups)) == len(files) - 1
