@@ -97,3 +97,10 @@ def test_api_pages_without_quarto(tmp_path):
     page = (src/'_docs/04_data.html').read_text(encoding='utf-8')
     assert 'id="photo_dls"' in page and 'The four things a' in page
     assert {o.stem for o in (src/'_docs').glob('*.html')} == {o.stem for o in notebooks} - {'bear_classifier'}
+
+
+@pytest.mark.parametrize('file', [o for o in notebooks if o.stem[0].isdigit()], ids=lambda o: o.stem)
+def test_colab_installs(file):
+    "The install cell does install; it is easily commented out by an editor that knows no magics"
+    lines = next(o for o in map(source, code_cells(file)) if 'own_torch.txt' in o).splitlines()
+    assert [o.split()[:2] for o in lines[-2:]] == [['!pip', 'list'], ['!pip', 'install']]
