@@ -83,7 +83,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'bearclf.clean._moved': ('clean.html#_moved', 'bearclf/clean.py'),
                                'bearclf.clean._photo': ('clean.html#_photo', 'bearclf/clean.py'),
                                'bearclf.clean._pictures': ('clean.html#_pictures', 'bearclf/clean.py'),
-                               'bearclf.clean._quick_head': ('clean.html#_quick_head', 'bearclf/clean.py'),
                                'bearclf.clean._saved': ('clean.html#_saved', 'bearclf/clean.py'),
                                'bearclf.clean._send_page': ('clean.html#_send_page', 'bearclf/clean.py'),
                                'bearclf.clean._settled': ('clean.html#_settled', 'bearclf/clean.py'),

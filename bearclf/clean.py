@@ -6,7 +6,7 @@
 __all__ = ['kept_aside', 'CleaningLoop', 'CleaningView']
 
 # %% ../nbs/07c_clean.ipynb #2583eb4a
-import io, os, warnings
+import io, os, threading, warnings
 
 import anywidget, numpy as np
 
@@ -45,24 +45,26 @@ def kept_aside(
     return [f for f, g in zip(files, groups) if g in aside]
 
 # %% ../nbs/07c_clean.ipynb #a5c35248
-def _quick_head(x, y):
-    "A logistic regression from rows to labels, as in `learning_curve`"
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-    return make_pipeline(StandardScaler(), LogisticRegression(C=.01, max_iter=1000)).fit(x, y)
-
 class _Judge:
-    "Learns from rows and labels, and says how many of the photos that were kept aside it gets wrong"
-    def __init__(self, x, x_test, y_test): self.x, self.x_test, self.y_test = x, x_test, np.array(y_test)
+    "Learns from rows and labels, as `learning_curve` does, and says how many of the photos that were kept aside it gets wrong"
+    def __init__(self, x, x_test, y_test):
+        from sklearn.preprocessing import StandardScaler
+        self.scale, self.y_test, self.head, self.lock = StandardScaler().fit(x), np.array(y_test), None, threading.Lock()
+        self.x, self.x_test = self.scale.transform(x), self.scale.transform(x_test) if len(x_test) else x_test
 
     def fit(self, labels): # a label for each row; None: not to learn from
+        "From where the last fit ended, which is near if one label has changed"
+        from sklearn.linear_model import LogisticRegression
         keep = np.array([o is not None for o in labels])
         y = np.array([o for o in labels if o is not None])
-        if len(set(y)) < 2: return lambda x: np.full(len(x), y[0] if len(y) else '')
-        return _quick_head(self.x[keep], y).predict
+        if self.head is None or set(self.head.classes_) != set(y): self.head = LogisticRegression(C=.01, max_iter=1000, warm_start=True)
+        return self.head.fit(self.x[keep], y)
 
-    def __call__(self, labels): return self.fit(labels)(self.x_test)
+    def __call__(self, labels):
+        "What the photos kept aside are taken for"
+        left = {o for o in labels if o is not None}
+        if len(left) < 2: return np.array([*left, ''][:1]*len(self.x_test))
+        with self.lock: return self.fit(labels).predict(self.x_test)
 
     def wrong(self, labels): return int((self(labels) != self.y_test).sum())
 
@@ -113,8 +115,9 @@ def _unlabelled(self:CleaningLoop): return [Path(os.path.abspath(o)) for o in ge
 def _with_unlabelled(self:CleaningLoop, issues, features):
     files = [o for o in self._unlabelled() if o in features.names and not o.is_relative_to(self.path)]
     if not files: return issues
-    fit = _quick_head(features(list(issues.photo)), issues.label)
-    probs = fit.predict_proba(features(files))
+    judge = _Judge(features(list(issues.photo)), features(files), [''])
+    fit = judge.fit(issues.label)
+    probs = fit.predict_proba(judge.x_test)
     best = [str(fit.classes_[i]) for i in probs.argmax(1)]
     words = [[f'looks like {b} ({p:.0%})'] for b, p in zip(best, probs.max(1))]
     more = pd.DataFrame(dict(photo=files, label='', split='', prediction=best, probability=probs.max(1), loss=np.nan, score=0., suggestion=best,
