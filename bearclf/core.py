@@ -7,7 +7,7 @@ __all__ = ['BearclfError', 'PhotoError', 'error_text', 'atomic_path', 'cache_dir
            'progress', 'class_of']
 
 # %% ../nbs/00_core.ipynb #d156f065
-import io, os, struct, sys, unicodedata
+import io, os, re, struct, sys, unicodedata
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
@@ -170,3 +170,16 @@ def class_of(
 ) -> str: # The class
     "The class of a photo: the name of the folder that it lies in, in Unicode's composed form (NFC)"
     return unicodedata.normalize('NFC', Path(path).parent.name)
+
+# %% ../nbs/00_core.ipynb #4fa3748b
+_NO_NAME = re.compile(r'[<>:"/\\|?*\x00-\x1f\ud800-\udfff]|^[. ]|[. ]$|^$')
+_RESERVED = re.compile(r'(con|prn|aux|nul|com\d|lpt\d)(\..*)?$', re.I)
+
+def _new_class(name):
+    "`name` of a class that is to come, in composed form (NFC); one sentence for what cannot be a folder's name everywhere"
+    if not isinstance(name, str): raise BearclfError(f'{name!r} is no name of a class. Give it as text.')
+    name, cannot = unicodedata.normalize('NFC', name), f'{name!r} cannot be the name of a folder'
+    if _NO_NAME.search(name): raise BearclfError(cannot + r'. Choose a class name without < > : " / \ | ? * and without a point or space at its ends.')
+    if _RESERVED.match(name): raise BearclfError(f'{cannot} on Windows, which keeps it for a device. Choose another class name.')
+    if len(os.fsencode(name)) > 255: raise BearclfError(f'A class name of {len(name)} characters cannot be the name of a folder. Choose a shorter one.')
+    return name

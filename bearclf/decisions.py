@@ -6,7 +6,7 @@
 __all__ = ['KEEP', 'DELETE', 'CLEANING', 'Decisions', 'DecisionReport', 'apply_csv']
 
 # %% ../nbs/07b_decisions.ipynb #37e1ca57
-import csv as csvlib, errno, io, json, os, re, unicodedata, zlib
+import csv as csvlib, errno, io, json, os, unicodedata, zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,7 +18,8 @@ from fastcore.basics import patch
 from filelock import FileLock
 
 from .core import *
-from .verify import _RESERVED, _free, _remove_empty
+from .core import _new_class
+from .verify import _free, _remove_empty
 
 # %% ../nbs/07b_decisions.ipynb #c2a63815
 KEEP, DELETE = '<Keep>', '<Delete>'  # as in fastai's `ImagesCleaner`
@@ -135,8 +136,6 @@ def _add(s, e):
     _ADD.get(e.get('do'), lambda s, e: None)(s, e)
 
 # %% ../nbs/07b_decisions.ipynb #8864c972
-_NO_NAME = re.compile(r'[<>:"/\\|?*\x00-\x1f]|^[. ]|[. ]$|^$')
-
 def _folder_names(folder):
     "Composed name (NFC) -> name on the disk, of what lies in `folder`"
     try: return {unicodedata.normalize('NFC', o.name): o.name for o in os.scandir(folder)}
@@ -149,8 +148,7 @@ def _class_folder(where, what, others=()):
     if what in there and what[:1] not in '. ':
         if not (where/there[what]).is_dir(): raise BearclfError(f'{what!r} is a file in {where.name}, so no class can have this name. Choose another one.')
         return what
-    if _NO_NAME.search(what) or _RESERVED.match(what) or len(os.fsencode(what)) > 255:
-        raise BearclfError(f'{what!r} cannot be the name of a folder. Choose a class name without ' r'< > : " / \ | ? * and without a point or space at its ends.')
+    _new_class(what)
     same = [o for o in {*there, *others} if o.casefold() == what.casefold() and o != what]
     if same: raise BearclfError(f'There is a class {same[0]!r} already, and some disks would put {what!r} into the same folder. Write it as {same[0]!r}, or choose another name.')
     return what
@@ -289,7 +287,7 @@ def _cut_off(self:Decisions, f):
     "Remove half a line that a power cut left at the end of the journal `f`"
     if f.seek(0, os.SEEK_END) == self._at: return
     f.truncate(self._at)
-    self._say(f'The last line of {self.journal.name} was not written to its end. If you decided something just then, decide it again.')
+    if not self._state.unfinished: self._say(f'The last line of {self.journal.name} was not written to its end. If you decided something just then, decide it again.')
 
 # %% ../nbs/07b_decisions.ipynb #dc0f15b9
 @patch

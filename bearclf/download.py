@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 from PIL import Image
 
 from .core import *
+from .core import _new_class
 from .drawn import *
 from .search import *
 from .search import USER_AGENT, _check_search, _retry_after, _said
@@ -509,13 +510,10 @@ def _class_names(classes):
     "`classes` as a dict of folder name -> words to look for; one sentence for what cannot be one"
     if isinstance(classes, (list, tuple, set)): classes = {o: o for o in classes}
     if not isinstance(classes, dict) or not classes: raise BearclfError("Name the classes and what to look for, such as {'teddy': 'teddy bear'}.")
-    bad = re.compile(r'[<>:"/\\|?*\x00-\x1f]|^[. ]|[. ]$|^$')
-    for o in classes:
-        if not isinstance(o, str) or bad.search(o): raise BearclfError(f'{o!r} cannot be the name of a folder. Choose a class name without '
-                                                                     r'< > : " / \ | ? * and without a point or space at its ends.')
-    if len({unicodedata.normalize('NFC', o).casefold() for o in classes}) < len(classes): raise BearclfError('Two classes differ in capitals only, and some disks '
+    named = {o: _new_class(o) for o in classes}
+    if len({o.casefold() for o in named.values()}) < len(classes): raise BearclfError('Two classes differ in capitals only, and some disks '
                                                                          'would put them into one folder. Choose other names.')
-    return {unicodedata.normalize('NFC', k): v for k, v in classes.items()}
+    return {named[k]: v for k, v in classes.items()}
 
 # %% ../nbs/03_download.ipynb #6ba2e5af
 def _only_one(dest):

@@ -20,6 +20,7 @@ from fastcore.basics import patch
 from PIL import Image, ImageOps
 
 from .core import *
+from .core import _RESERVED
 from .drawn import contact_sheet
 
 # %% ../nbs/02b_verify.ipynb #c3bd304c
@@ -299,7 +300,6 @@ def _no_photo_by_name(file):
 # %% ../nbs/02b_verify.ipynb #9b28dfe9
 _ENDINGS = {'.jpg': ('.jpg', '.jpeg', '.jpe'), '.tif': ('.tif', '.tiff')}
 _ENDING = re.compile(r'\.(jpe?g|jpe|jfif|png|webp|gif|avif|bmp|tiff?|heic|jp2|svg|php|aspx?|html?|ashx)(?![a-z0-9])|[?!;&].*$|\.[a-z]{3,4}$', re.I)
-_RESERVED = re.compile(r'(con|prn|aux|nul|com\d|lpt\d)(\..*)?$', re.I)
 
 def _has_right_name(file, suffix): return Path(file).suffix.lower() in _ENDINGS.get(suffix, (suffix,))
 

@@ -408,6 +408,19 @@ def test_half_a_line_at_the_end(bears, cut, capsys):
     assert names(Decisions(bears)) == {'black/0.jpg': DELETE, 'black/2.jpg': KEEP} and Decisions(bears).messages == []
 
 
+@pytest.mark.parametrize('cut', range(1, 40, 7))
+def test_half_of_the_line_that_ends_an_apply(bears, cut):
+    "Nothing had been decided in that line, so nothing is to be decided again"
+    d = Decisions(bears)
+    d.decide('black/0.jpg', DELETE); d.apply()
+    after, lines = state(bears), journal(bears).read_bytes().splitlines(keepends=True)
+    assert b'"do": "end"' in lines[-1]
+    journal(bears).write_bytes(b''.join(lines)[:cut - len(lines[-1])])
+    d = Decisions(bears)
+    assert len(d.messages) == 1 and 'was stopped half-way' in d.messages[0] and names(d) == {} and state(bears) == after
+    assert Decisions(bears).messages == []
+
+
 def test_the_line_that_ended_an_apply_is_damaged(bears):
     "What was decided after it is not applied unasked"
     d = Decisions(bears)
