@@ -17,6 +17,7 @@ from .core import *
 from .data import *
 from .data import _stamp
 from .precompute import *
+from .precompute import _quick_head
 from .resized import _small_photo
 from .train import *
 from .verify import *
@@ -39,11 +40,8 @@ def _folds(y, groups, folds, seed):
 
 def _fit_predict(x, y, held):
     "Probability of each class that occurs in `y`, for the rows `held`"
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
     if len(set(y)) == 1: return np.ones((len(held), 1))
-    return make_pipeline(StandardScaler(), LogisticRegression(C=.001, max_iter=1000)).fit(x, y).predict_proba(held)
+    return _quick_head(.001).fit(x, y).predict_proba(held)
 
 # %% ../nbs/07_issues.ipynb #dff15eef
 def out_of_sample(

@@ -27,6 +27,7 @@ def find_arch(
 ): # What fastai's `vision_learner` takes as `arch`: a function for torchvision's, a name for timm's
     "The architecture called `arch`; a `BearclfError` with near names if there is none"
     if callable(arch): return arch
+    arch = str(arch)
     if arch in list_models(module=torchvision.models): return get_model_builder(arch)
     try: import timm
     except ImportError: timm = None
@@ -68,6 +69,19 @@ def _no_weights(name, file):
             'pretrained weights: pretrained=False, on the command line --no-pretrained.')
 
 # %% ../nbs/05_train.ipynb #e5869646
+_CUTS = {'mobilenet_v2': 1, 'mnasnet': 1, 'shufflenet_v2': -1} # layers to keep; without the last ones, if negative
+_UNCUT = 'googlenet', 'inception', 'maxvit', 'vit'
+
+def _add_to_fastai(arch):
+    "See to it that fastai knows where to cut torchvision's `arch`, its weights and its colours"
+    name = arch.__name__
+    if name.startswith(_UNCUT): raise BearclfError(f'{name} is no network that can be cut into a body and a head. Take another one, such as resnet18, mobilenet_v3_large or convnext_tiny.')
+    if arch in model_meta: return
+    weights = _weights(arch)
+    shown, cut = weights.transforms(), next((n for o, n in _CUTS.items() if name.startswith(o)), None)
+    model_meta[arch] = dict(cut=cut, split=default_split, stats=(shown.mean, shown.std), weights=weights.name)
+
+# %% ../nbs/05_train.ipynb #571a7461
 @delegates(vision_learner, but=['dls', 'arch'])
 def photo_learner(
     dls:DataLoaders, # From `photo_dls`, or from a `DataBlock` of your own
@@ -79,7 +93,9 @@ def photo_learner(
 ) -> Learner:
     "fastai's `vision_learner` for `dls`; stops with a sentence if `arch` or its weights are not to be had"
     arch = find_arch(arch)
-    if pretrained and callable(arch) and getattr(arch, '__module__', '').startswith('torchvision.'): _fetch_weights(arch)
+    if getattr(arch, '__module__', '').startswith('torchvision.'):
+        _add_to_fastai(arch)
+        if pretrained: _fetch_weights(arch)
     set_seed(seed, reproducible=True)
     try: learn = vision_learner(dls, arch, pretrained=pretrained, metrics=metrics, **kwargs)
     except OSError as e: raise BearclfError(f'The pretrained weights of {arch} could not be fetched. Choose another arch, '

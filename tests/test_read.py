@@ -313,11 +313,16 @@ def test_pictures_of_none(learn, capsys):
 def hooks(learn): return [o for o in learn.model.modules() if o._forward_hooks or o._backward_hooks or o._forward_pre_hooks]
 
 
-@pytest.mark.parametrize('arch', ['resnet18', 'squeezenet1_0', 'vgg11', 'densenet121', 'mobilenet_v3_small', 'efficientnet_b0', 'convnext_tiny', 'swin_t'])
+@pytest.mark.parametrize('arch', ['resnet18', 'squeezenet1_0', 'vgg11', 'densenet121', 'mobilenet_v3_small', 'efficientnet_b0', 'convnext_tiny', 'swin_t', 'mobilenet_v2', 'shufflenet_v2_x0_5'])
 def test_any_arch(top, arch):
     learn = photo_learner(dls_of(top, size=64, item_tfms=Resize(64)), arch, pretrained=False)
     cam = grad_cam(learn, next(iter(learn.dls.valid_ds.items)), 'red')
     assert cam.ndim == 2 and cam.min() >= 0 and torch.isfinite(cam).all() and not hooks(learn)
+
+
+@pytest.mark.parametrize('arch', ['vit_b_32', 'googlenet', 'inception_v3', 'maxvit_t'])
+def test_an_arch_without_body_and_head(top, arch):
+    with pytest.raises(BearclfError, match=f'{arch} is no network that can be cut .* such as resnet18'): photo_learner(dls_of(top, size=64, item_tfms=Resize(64)), arch)
 
 
 def test_grad_cam_is_cam_where_the_last_layer_follows_the_pooling(top):
