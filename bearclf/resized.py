@@ -75,7 +75,7 @@ def _write(self:ResizedPhotos, file, data):
 # %% ../nbs/03b_resized.ipynb #08fa4fff
 @patch
 def make(self:ResizedPhotos, photo, file):
-    "Read `photo`, and write its copy"
+    "Read `photo`, and write its copy; what comes back is what the copy will give, so that a first training is like every later one"
     try: data = Path(photo).read_bytes()
     except OSError: return read_photo(photo)  # it says what is wrong
     im, b = _small_photo(data, self.side), io.BytesIO()
@@ -83,7 +83,7 @@ def make(self:ResizedPhotos, photo, file):
     im = _scaled(im, self.side)
     im.save(b, 'JPEG', quality=92, subsampling=0)
     self._write(file, b.getvalue())
-    return im
+    return _small_photo(b.getvalue(), self.side)
 
 # %% ../nbs/03b_resized.ipynb #39e2c176
 @patch

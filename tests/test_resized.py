@@ -16,7 +16,7 @@ from bearclf.data import _known
 from bearclf.drawn import draw_bear, draw_bears
 from bearclf.resized import ResizedPhotos
 from bearclf.train import *
-from fastai.vision.all import (Callback, CategoryBlock, CropPad, ImageBlock, Path, PILImage, Resize, ResizeMethod, Transform,
+from fastai.vision.all import (Callback, L, hook_outputs, CategoryBlock, CropPad, ImageBlock, Path, PILImage, Resize, ResizeMethod, Transform,
                                defaults, load_learner, squeezenet1_0, vision_learner)
 
 
@@ -172,14 +172,14 @@ def test_an_exported_model_writes_nothing(cache, large, tmp_path):
 
 # ---- where the time goes
 
-def report_of(large, slow_photo=0., slow_model=0., **kwargs):
+def report_of(large, slow_photo=0., slow_model=0., cbs=None, **kwargs):
     class Slow(Transform):
         def encodes(self, o:PILImage): time.sleep(slow_photo); return o
     dls, _ = quietly(photo_dls, large, bs=4, batch_tfms=[], item_tfms=[Slow(), Resize(32)], num_workers=0, **kwargs)
     class SlowModel(Callback):
         def before_backward(self): time.sleep(slow_model)
     learn, report = photo_learner(dls, 'squeezenet1_0', pretrained=False), TimeReport()
-    with learn.no_bar(), learn.no_logging(): learn.fit(1, cbs=[report, SlowModel()])
+    with learn.no_bar(), learn.no_logging(): learn.fit(1, cbs=[report, SlowModel(), *L(cbs)])
     return report
 
 
@@ -189,9 +189,39 @@ def test_a_slow_loader_is_found(large):
     assert 'waiting for photos' in str(report) and str(report).endswith('Fewer or simpler transforms would make it shorter.')
 
 
-def test_a_slow_model_is_no_reason_for_advice(large):
+@pytest.mark.parametrize('able', [False, True])
+def test_of_a_slow_model_only_16_bits_are_said(large, able, monkeypatch):
+    monkeypatch.setattr('bearclf.train._computes_in_bf16', lambda o: able)
     report = report_of(large, slow_model=.5)
-    assert report.computing >= 3*.5 and str(report).endswith(').')
+    assert report.computing >= 3*.5 and str(report).endswith(' try cbs=CPUMixedPrecision().' if able else ').')
+    assert 'CPUMixedPrecision' not in str(report_of(large, slow_model=.5, cbs=CPUMixedPrecision()))
+
+
+def in_16_bits(large, *cbs):
+    "Weights after an epoch, the kinds of numbers that the body's last layer gave, and what was printed"
+    dls, _ = quietly(photo_dls, large, 32, bs=4)
+    learn, kinds = photo_learner(dls, 'squeezenet1_0', pretrained=False), set()
+    with hook_outputs([learn.model[0]]) as hooks, learn.no_bar(), learn.no_logging():
+        class Kinds(Callback):
+            def after_pred(self): kinds.add(hooks.stored[0].dtype)
+        _, said = quietly(learn.fit, 1, cbs=[*cbs, Kinds()])
+    assert not learn.cbs.filter(lambda o: isinstance(o, CPUMixedPrecision))
+    assert {o.dtype for o in learn.get_preds()} == {torch.float32, torch.int64} if cbs else True
+    return torch.cat([o.flatten() for o in learn.model.parameters()]), kinds, said
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='it is for processors')
+def test_a_processor_in_16_bits(large, monkeypatch):
+    monkeypatch.setattr('bearclf.train._computes_in_bf16', lambda o: True)
+    w, kinds, said = in_16_bits(large, CPUMixedPrecision())
+    assert kinds == {torch.bfloat16} and w.dtype == torch.float32 and said == ''
+    assert torch.isfinite(w).all() and not torch.equal(w, in_16_bits(large)[0])
+
+
+def test_a_processor_without_16_bits_changes_nothing(large, monkeypatch):
+    monkeypatch.setattr('bearclf.train._computes_in_bf16', lambda o: False)
+    w, kinds, said = in_16_bits(large, CPUMixedPrecision())
+    assert kinds == {torch.float32} and torch.equal(w, in_16_bits(large)[0]) and said.count('\n') == 1
 
 
 def test_slow_decoding_is_told_apart(large, monkeypatch):

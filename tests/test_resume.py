@@ -36,13 +36,13 @@ torch.save(learn.model.state_dict(), weights)
 
 @pytest.fixture(scope='module')
 def start(tmp_path_factory):
-    "Start a training in a process of its own"
+    "Start a training in a process of its own, of photos of which smaller copies are made; each course of runs finds no copies at first"
     from bearclf.drawn import draw_bears
     tmp = tmp_path_factory.mktemp('resume')
-    draw_bears(tmp/'bears', n=30, size=32)
+    draw_bears(tmp/'bears', n=30, size=400)
     (tmp/'run.py').write_text(RUN, encoding='utf-8')
-    env = os.environ | {'PYTHONPATH': str(top)}
     def _start(call, workers, checkpoint, weights, stop=''):
+        env = os.environ | {'PYTHONPATH': str(top), 'BEARCLF_CACHE': str(tmp/f'copies of {Path(checkpoint or weights).parent.name}')}
         return subprocess.Popen([sys.executable, '-W', 'ignore', tmp/'run.py', tmp/'bears', call, str(workers), checkpoint, weights, stop],
                                 cwd=tmp, env=env, stdout=subprocess.PIPE, text=True)
     return _start
