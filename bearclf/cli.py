@@ -99,8 +99,9 @@ def _is_better_off_with_the_head(pretrained, full):
     return True
 
 def _fit_all(*args, **kwargs):
-    from bearclf.train import train_photos
-    return train_photos(*args, **kwargs)
+    from bearclf.train import CPUMixedPrecision, _computes_in_bf16, train_photos
+    from fastai.torch_core import default_device
+    return train_photos(*args, cbs=CPUMixedPrecision() if _computes_in_bf16(default_device()) else None, **kwargs)
 
 def _fit_head_only(path, arch, epochs, size, pretrained, lr, seed, **kwargs):
     from bearclf.precompute import precomputed_learner

@@ -194,12 +194,13 @@ def train_photos(
     pretrained:bool=True, # Start from ImageNet weights?
     lr:float=None, # Learning rate; see `fit_photos`
     seed:int=42, # Two runs with the same seed give the same numbers on one machine
+    cbs=None, # Callbacks for the training, one or a list
     **kwargs # Any keyword of `photo_dls`
 ) -> Learner:
     "Look at the folder, make the `DataLoaders` and the `Learner`, and train it"
     dls = photo_dls(path, size or (224 if pretrained else 64), seed=seed, **kwargs)
     learn = photo_learner(dls, arch, pretrained, seed=seed)
-    return learn if epochs == 0 else fit_photos(learn, epochs, lr)
+    return learn if epochs == 0 else fit_photos(learn, epochs, lr, cbs=cbs)
 
 # %% ../nbs/05_train.ipynb #31645b7d
 def _key(path, settings):

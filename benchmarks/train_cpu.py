@@ -9,9 +9,10 @@ side is told which files are photos; ours finds that out, from a cold cache. The
 
 An epoch is timed without its validation. The book's is run with 0 and with 2 workers, in the memory layout that fastai gives it and also
 in channels_last; its better worker count is what counts. The limit is the model step (forward, loss, backward, optimizer) on one batch
-that is in memory already, as often as the epoch has batches, in channels_last.
+that is in memory already, as often as the epoch has batches, in channels_last. Where the processor computes in bfloat16, ours and the
+limit are shown in 16 bits, too (`CPUMixedPrecision`).
 """
-import os, shutil, statistics, sys, tempfile, time, warnings
+import contextlib, io, os, shutil, statistics, sys, tempfile, time, warnings
 from pathlib import Path
 
 warnings.simplefilter('ignore')
@@ -19,8 +20,14 @@ from bearclf.data import *
 from bearclf.core import class_of
 from bearclf.drawn import draw_bear
 from bearclf.precompute import *
+from bearclf.train import *
+from bearclf.train import _computes_in_bf16
 from fastai.vision.all import *
+from scipy.stats import t as t_distribution
 from sklearn.linear_model import LogisticRegression  # imports are not part of either time
+
+
+_BF16 = _computes_in_bf16(default_device())
 
 
 def book(path, photos, seed):
@@ -37,6 +44,13 @@ def ours(path, photos, seed, views=1):
     shutil.rmtree(os.environ['BEARCLF_CACHE'], ignore_errors=True)
     sys.modules['bearclf.data']._known.clear()
     return precomputed_learner(path, 'squeezenet1_0', seed=seed, views=views)
+
+
+def full(path, photos, seed, **kwargs):
+    "What `bearclf train --full` does, on a processor in 32 or in 16 bits"
+    shutil.rmtree(os.environ['BEARCLF_CACHE'], ignore_errors=True)
+    sys.modules['bearclf.data']._known.clear()
+    with contextlib.redirect_stdout(io.StringIO()): return train_photos(path, 'squeezenet1_0', seed=seed, **kwargs)
 
 
 def n_wrong(learn, unseen):
@@ -58,9 +72,7 @@ def one_changed(path, seed=0):
         return res
 
 
-def photo_learner_of(path):
-    from bearclf.train import photo_learner
-    return photo_learner(photo_dls(path), 'squeezenet1_0')
+def photo_learner_of(path): return photo_learner(photo_dls(path), 'squeezenet1_0')
 
 
 class OnlyTraining(Callback):
@@ -82,21 +94,22 @@ def unfrozen(path, photos, arch, book, workers, channels_last, bs):
     return learn
 
 
-def epoch_ms(learn):
+def epoch_ms(learn, *cbs):
     "ms for each photo in an epoch of unfrozen training"
     only = OnlyTraining()
-    with learn.no_bar(), learn.no_logging(): learn.fit(1, 1e-4, cbs=only)
+    with learn.no_bar(), learn.no_logging(): learn.fit(1, 1e-4, cbs=[only, *cbs])
     return 1000*only.seconds/(len(learn.dls.train)*learn.dls.bs)
 
 
-def limit_ms(learn):
+def limit_ms(learn, bf16=False):
     "ms for each photo of the model step on a batch in memory"
     x, y = (o.as_subclass(Tensor) for o in learn.dls.train.one_batch())
     learn.model.train()
     steps = len(learn.dls.train)
     t = time.perf_counter()
     for _ in range(steps):
-        learn.loss_func(learn.model(x), y).backward()
+        with torch.autocast('cpu', torch.bfloat16, enabled=bf16): loss = learn.loss_func(to_float(learn.model(x)), y)
+        loss.backward()
         learn.opt.step(); learn.opt.zero_grad()
     return 1000*(time.perf_counter()-t)/(steps*len(x))
 
@@ -109,15 +122,18 @@ def epochs(path, arch, bs=64, runs=5):
     learns = {'bearclf': unfrozen(path, photos, arch, False, None, True, bs)}
     for workers in 0, 2:
         for layout in False, True: learns[f"the book, {workers} workers{', channels_last' if layout else ''}"] = unfrozen(path, photos, arch, True, workers, layout, bs)
-    ms = {o: [] for o in [*learns, 'limit']}
+    ms = {o: [] for o in [*learns, 'limit', *['bearclf, 16 bits', 'limit, 16 bits']*_BF16]}
     for run in range(runs+1):
-        res = {o: epoch_ms(l) for o, l in learns.items()} | {'limit': limit_ms(learns['bearclf'])}
+        mine = learns['bearclf']
+        res = {o: epoch_ms(l) for o, l in learns.items()} | {'limit': limit_ms(mine)}
+        if _BF16: res |= {'bearclf, 16 bits': epoch_ms(mine, CPUMixedPrecision()), 'limit, 16 bits': limit_ms(mine, True)}
         print({k: round(v, 1) for k, v in res.items()}, file=sys.stderr)
         for o, v in res.items(): ms[o] += [v]*(run > 0)
     book = min([o for o in ms if o.startswith('the book') and not o.endswith('last')], key=lambda o: statistics.median(ms[o]))
-    print(f'\n| {arch.__name__}, batches of {bs} | ms a photo, mean | times faster than {book}, median | part of the limit, median, % |\n|---|---|---|---|')
+    print(f'\n| {arch.__name__}, batches of {bs} | ms a photo, mean | times faster than {book}, median | part of its limit, median, % |\n|---|---|---|---|')
     for o in ms:
-        faster, part = [a/b for a, b in zip(ms[book], ms[o])], [100*a/b for a, b in zip(ms['limit'], ms[o])]
+        limit = 'limit, 16 bits' if o.endswith('16 bits') else 'limit'
+        faster, part = [a/b for a, b in zip(ms[book], ms[o])], [100*a/b for a, b in zip(ms[limit], ms[o])]
         print(f'| {o} | {spread(ms[o])} | {statistics.median(faster):.2f} ({min(faster):.2f} to {max(faster):.2f}) | {statistics.median(part):.0f} ({min(part):.0f} to {max(part):.0f}) |')
     print(f'\nThe first look at the folder, with the smaller copies made, took {first:.1f} s; with the copies there, {second:.1f} s.')
 
@@ -133,9 +149,16 @@ def first_look(path):
 def spread(x, f='{:.1f}'): return f.format(statistics.mean(x)) + f' ({f.format(min(x))} to {f.format(max(x))})'
 
 
+def interval(x):
+    "Mean, and the 95 % t-interval"
+    half = t_distribution.ppf(.975, len(x)-1)*statistics.stdev(x)/len(x)**.5
+    return f'{statistics.mean(x):.1f} ({statistics.mean(x)-half:.1f} to {statistics.mean(x)+half:.1f})'
+
+
 def main(path, unseen, seeds=5):
     path, photos, unseen = Path(path), find_photos(path), find_photos(unseen)
-    sides = {'the book, fine_tune(4)': book, 'precomputed_learner': ours, 'precomputed_learner, views=2': partial(ours, views=2)}
+    sides = {'the book, fine_tune(4)': book, 'precomputed_learner': ours, 'precomputed_learner, views=2': partial(ours, views=2), 'train_photos': full}
+    if _BF16: sides['train_photos, 16 bits'] = partial(full, cbs=CPUMixedPrecision())
     seconds, wrong = {o: [] for o in sides}, {o: [] for o in sides}
     for seed in range(seeds):
         for name, f in sides.items():
@@ -147,8 +170,8 @@ def main(path, unseen, seeds=5):
     again = [one_changed(path) for _ in range(3)]
     a = seconds['the book, fine_tune(4)']
     ratios = {o: [x/y for x, y in zip(a, b)] for o, b in seconds.items()}
-    print(f'\n| {len(photos)} photos | seconds | times faster, median | wrong of {len(unseen)} | error, % |\n|---|---|---|---|---|')
-    for o in sides: print(f'| {o} | {spread(seconds[o])} | {statistics.median(ratios[o]):.1f} ({min(ratios[o]):.1f} to {max(ratios[o]):.1f}) | {spread(wrong[o])} | {100*statistics.mean(wrong[o])/len(unseen):.1f} |')
+    print(f'\n| {len(photos)} photos | seconds | times faster, median | wrong of {len(unseen)}, by seed | error, % |\n|---|---|---|---|---|')
+    for o in sides: print(f'| {o} | {spread(seconds[o])} | {statistics.median(ratios[o]):.1f} ({min(ratios[o]):.1f} to {max(ratios[o]):.1f}) | {", ".join(map(str, wrong[o]))} | {interval([100*w/len(unseen) for w in wrong[o]])} |')
     share = [100*y/x for x, y in again]
     print(f'\nFeatures again after one photo changed: {spread(share)} % of the first time ({spread([x for x, _ in again])} s).')
 

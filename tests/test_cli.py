@@ -111,6 +111,33 @@ def test_no_weights_and_no_network(tmp_path):
     assert 'resnet18-f37072fd.pth' in text and 'TORCH_HOME' in text and '--no-pretrained' in text
 
 
+@pytest.fixture(scope='module')
+def at_hand(tmp_path_factory):
+    "Eighteen bears, and an environment without a GPU in which a network's weights, here random ones, are at hand"
+    import torch
+    from bearclf.train import find_arch, weights_file
+    tmp = tmp_path_factory.mktemp('at hand')
+    draw_bears(tmp/'bears', n=18, size=64)
+    (folder := tmp/'torch/hub/checkpoints').mkdir(parents=True)
+    torch.save(find_arch('squeezenet1_0')().state_dict(), folder/weights_file('squeezenet1_0').name)
+    env = os.environ | dict(TORCH_HOME=str(tmp/'torch'), CUDA_VISIBLE_DEVICES='')
+    return lambda *args: run('train', tmp/'bears', '--arch', 'squeezenet1_0', '--size', 64, '--epochs', 1, '--out', tmp/'model', *args, env=env)
+
+
+@pytest.mark.parametrize('words, head_only, told', [([], True, True), (['--precompute'], True, False), (['--full'], False, False)], ids=str)
+def test_what_is_trained_without_a_gpu(at_hand, words, head_only, told):
+    res = at_hand(*words)
+    assert res.returncode == 0 and 'of the photos that were kept aside are wrong' in res.stdout, res.stderr
+    assert ('There is no GPU here' in res.stdout and 'as in the book: --full' in res.stdout) == told
+    assert ('to train the head' in res.stdout) == head_only and ('for each photo in an epoch' in res.stdout) != head_only
+    assert 'CPUMixedPrecision' not in res.stdout, 'the command knows by itself'
+
+
+def test_words_that_do_not_go_together(at_hand):
+    assert '--precompute and --full are opposites' in sentence(at_hand('--precompute', '--full'))
+    assert '--no-pretrained' in sentence(at_hand('--precompute', '--no-pretrained'))
+
+
 def test_an_arch_that_does_not_exist(tmp_path):
     draw_bears(tmp_path/'bears', n=12, size=64)
     assert 'Did you mean resnet18' in sentence(run('train', tmp_path/'bears', '--arch', 'resent18'))
