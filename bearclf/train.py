@@ -165,9 +165,9 @@ class CPUMixedPrecision(MixedPrecision):
     "fastai's `MixedPrecision` for processors that compute in bfloat16 (Intel's AMX); on another one, and on a GPU, it changes nothing and says so"
     def __init__(self): super().__init__(AMPMode.BF16)
     def before_fit(self):
-        on = _computes_in_bf16(self.dls.device)
-        if not on: print('On a GPU, use learn.to_bf16().' if self.dls.device.type != 'cpu' else 'This processor does not compute in 16 bits; it stays with 32.')
-        self.autocast,self.learn.scaler,self.scales = torch.autocast('cpu', torch.bfloat16, enabled=on),torch.amp.GradScaler('cpu', enabled=False),L()
+        self.run = _computes_in_bf16(self.dls.device)
+        if self.run: self.autocast,self.learn.scaler,self.scales = torch.autocast('cpu', torch.bfloat16),torch.amp.GradScaler('cpu', enabled=False),L()
+        else: print('CPUMixedPrecision is not for a GPU; there it is learn.to_bf16().' if self.dls.device.type == 'cuda' else 'This machine does not gain from 16 bits; it stays with 32.')
 
 # %% ../nbs/05_train.ipynb #f8eecddc
 def fit_photos(

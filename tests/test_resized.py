@@ -200,13 +200,14 @@ def test_of_a_slow_model_only_16_bits_are_said(large, able, monkeypatch):
 def in_16_bits(large, *cbs):
     "Weights after an epoch, the kinds of numbers that the body's last layer gave, and what was printed"
     dls, _ = quietly(photo_dls, large, 32, bs=4)
-    learn, kinds = photo_learner(dls, 'squeezenet1_0', pretrained=False), set()
+    learn, kinds, scalers = photo_learner(dls, 'squeezenet1_0', pretrained=False), set(), set()
     with hook_outputs([learn.model[0]]) as hooks, learn.no_bar(), learn.no_logging():
         class Kinds(Callback):
-            def after_pred(self): kinds.add(hooks.stored[0].dtype)
+            def after_pred(self): kinds.add(hooks.stored[0].dtype); scalers.add(getattr(self, 'scaler', None))
         _, said = quietly(learn.fit, 1, cbs=[*cbs, Kinds()])
     assert not learn.cbs.filter(lambda o: isinstance(o, CPUMixedPrecision))
     assert {o.dtype for o in learn.get_preds()} == {torch.float32, torch.int64} if cbs else True
+    assert (scalers == {None}) == (kinds == {torch.float32}), 'what is set there is used by others'
     return torch.cat([o.flatten() for o in learn.model.parameters()]), kinds, said
 
 
