@@ -349,6 +349,18 @@ def test_photos_without_labels(loop, photos, tmp_path):
     assert len(list(source.iterdir())) == 6 and not (photos/'кот').exists()
 
 
+def test_one_class_and_photos_without_labels(loop, photos, tmp_path):
+    "There is only one class that the photos can look like, so far"
+    (tmp_path/'one').mkdir(); (tmp_path/'new').mkdir()
+    shutil.copytree(photos/'black', tmp_path/'one/black')
+    shutil.copy(next(iter((photos/'мишка').iterdir())), tmp_path/'new/1.jpg')
+    other = CleaningLoop(loop.learn, tmp_path/'one', source=tmp_path/'new')
+    row = other.issues[other.issues.label == ''].iloc[0]
+    assert (row.photo.name, row.prediction, row.probability) == ('1.jpg', 'black', 1) and other.error[0] == 0
+    other.decide(row.photo, 'teddy'); other.apply()
+    assert (tmp_path/'one/teddy/1.jpg').exists()
+
+
 def test_trusted_photos_of_another_folder(loop, photos, tmp_path):
     draw_bears(tmp_path/'test', 12, 128, seed='trusted')
     trusted = CleaningLoop(loop.learn, photos, test=tmp_path/'test')
