@@ -186,6 +186,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                   'bearclf/decisions.py'),
                                    'bearclf.decisions.Decisions._forget': ('decisions.html#decisions._forget', 'bearclf/decisions.py'),
                                    'bearclf.decisions.Decisions._in_order': ('decisions.html#decisions._in_order', 'bearclf/decisions.py'),
+                                   'bearclf.decisions.Decisions._lock': ('decisions.html#decisions._lock', 'bearclf/decisions.py'),
                                    'bearclf.decisions.Decisions._moved_by_hand': ( 'decisions.html#decisions._moved_by_hand',
                                                                                    'bearclf/decisions.py'),
                                    'bearclf.decisions.Decisions._name': ('decisions.html#decisions._name', 'bearclf/decisions.py'),

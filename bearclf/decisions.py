@@ -236,21 +236,31 @@ def _finish(self:Decisions):
 
 # %% ../nbs/07b_decisions.ipynb #fdde4530
 @patch
+def _lock(self:Decisions):
+    "The lock of `.cleaning`, once it is ours"
+    for left in reversed(range(1000)):
+        try:
+            self.home.mkdir(exist_ok=True)
+            (lock := FileLock(self.home/'.lock')).acquire()
+            return lock
+        except (FileNotFoundError, FileExistsError):
+            if not left: raise  # it is not that the one before us has removed the folder just now
+
+@patch
 @contextmanager
 def _alone(self:Decisions):
     "With no other process in `.cleaning`"
-    while True:
-        self.home.mkdir(exist_ok=True)
-        lock = FileLock(self.home/'.lock')
-        try: lock.acquire(); break
-        except FileNotFoundError: continue  # the one before us has just removed the folder
+    lock = self._lock()
     try: yield
     finally:
-        if not self.journal.exists():
+        if over := not self.journal.exists():
+            _remove_empty(self.home/'trash')
             try: (self.home/'.lock').unlink(missing_ok=True)
             except OSError: pass  # Windows, where releasing it removes it
         lock.release()
-        if not self.journal.exists(): _remove_empty(self.home)
+        if over:
+            try: self.home.rmdir()
+            except OSError: pass  # another process is in it, or has removed it, or a photo is in the trash
 
 # %% ../nbs/07b_decisions.ipynb #d98c7191
 @patch

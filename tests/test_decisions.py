@@ -4,6 +4,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from bearclf import decisions as module
 from bearclf.core import BearclfError
@@ -388,6 +389,51 @@ def test_four_processes_at_once(tmp_path):
     assert not d.messages and len(d.pending) + len(d.history) > 10
     d.apply(); d.undo(all=True); d.drop()
     assert state(tmp_path/'bears') == before and not (tmp_path/'bears'/CLEANING).exists()
+
+
+@pytest.mark.parametrize('when', ['mkdir', 'mkdir again', 'open'])
+def test_the_folder_goes_as_one_enters(when, bears, monkeypatch):
+    "Another process removes `.cleaning` just before we look at it, which filelock does once more; then just before the lock is made"
+    name, left = when.split()[0], [len(when.split())]
+    def call(path, *args, _do=getattr(os, name), **kw):
+        if Path(path) in (bears/CLEANING, bears/CLEANING/'.lock'): left[0] -= 1
+        if left == [0]:
+            left[0] -= 1
+            if (bears/CLEANING).exists(): os.rmdir(bears/CLEANING)
+            if name == 'mkdir': raise FileExistsError(errno.EEXIST, 'File exists', str(path))
+        return _do(path, *args, **kw)
+    monkeypatch.setattr(os, name, call)
+    Decisions(bears).decide('black/0.jpg', DELETE)
+    assert left[0] < 0 and names(Decisions(bears)) == {'black/0.jpg': DELETE}
+
+
+def test_another_enters_as_one_leaves(bears, monkeypatch):
+    "Who has removed the journal touches nothing any more once the lock is free"
+    a = Decisions(bears)
+    a.decide('black/0.jpg', DELETE)
+    trash, release, done = bears/CLEANING/'trash/black', FileLock.release, []
+    def and_another(self, *args, **kw):
+        release(self, *args, **kw)
+        if not done: done.append((bears/CLEANING/'.lock').touch()); trash.mkdir(parents=True)
+    with monkeypatch.context() as m:
+        m.setattr(FileLock, 'release', and_another)
+        a.drop()
+    assert trash.is_dir()
+    a.decide('black/0.jpg', DELETE)
+    a.drop()
+    assert not (bears/CLEANING).exists()
+
+
+def test_a_file_in_place_of_the_folder(bears):
+    (bears/CLEANING).touch()
+    with pytest.raises(BearclfError, match='cannot be read .Not a directory'): Decisions(bears)
+    assert (bears/CLEANING).is_file()
+
+
+def test_the_photos_go_with_their_folder(bears):
+    d = Decisions(bears)
+    shutil.rmtree(bears)
+    with pytest.raises(BearclfError, match='bears'): d.decide('black/0.jpg', DELETE)
 
 
 # --- a journal that suffered ---

@@ -1,5 +1,5 @@
 "`kill -9` of an apply or an undo, at any step and at any moment: each photo is in one place, and the next start brings it to its end"
-import json, os, random, signal, subprocess, sys, time
+import json, os, random, signal, subprocess, sys, time, traceback
 from hashlib import sha256
 from pathlib import Path
 
@@ -212,9 +212,21 @@ def test_what_goes_on_is_killed_too(short):
         Decisions(path).drop()
 
 
+def dawdle(rng, name):
+    "Let this process linger before and after it calls `os.name`, where another one may come in between"
+    def call(*args, _do=getattr(os, name), **kw):
+        if rng.random() < .1: time.sleep(rng.uniform(0, .004))
+        try: return _do(*args, **kw)
+        finally:
+            if rng.random() < .1: time.sleep(rng.uniform(0, .004))
+    setattr(os, name, call)
+
+
 def busy(path, seed):
     "Decide, apply, undo and drop at will, for ever"
     rng, sys.stdout = random.Random(seed), open(os.devnull, 'w')
+    if rng.random() < .5:
+        for o in ('mkdir', 'rmdir', 'open', 'unlink', 'rename', 'stat', 'lstat'): dawdle(rng, o)
     decisions = Decisions(path)
     while True:
         try:
@@ -238,7 +250,8 @@ def test_three_at_once_are_killed_again_and_again(short):
             pid = os.fork()
             if not pid:
                 try: busy(path, f'{i} {len(pids)}')
-                finally: os._exit(1)
+                except BaseException: traceback.print_exc()
+                finally: sys.stderr.flush(); os._exit(1)
             pids.append(pid)
         time.sleep(rng.uniform(0, .1))
         pid = pids.pop(rng.randrange(3))
