@@ -1,8 +1,9 @@
 """The cleaning loop: what it holds and answers, and its page of cards in Voilà and in JupyterLab, driven by a real browser"""
-import os, shutil, signal, subprocess, sys
+import json, os, shutil, signal, subprocess, sys, time
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
@@ -75,15 +76,23 @@ class Voila:
 
 class Lab:
     "The notebook in JupyterLab, run from its menu"
-    def __init__(self, page, port): self.page, self.url = page, f'http://127.0.0.1:{port}/lab/tree/loop.ipynb'
+    def __init__(self, page, port): self.page, self.server = page, f'http://127.0.0.1:{port}'
     @staticmethod
     def command(port): return ['jupyterlab', '--no-browser', f'--port={port}', '--ip=127.0.0.1', '--allow-root', '--IdentityProvider.token=', '--LabApp.news_url=']
     def run(self, command):
         self.page.get_by_role('menuitem', name='Run', exact=True).click()
         self.page.click(f'.lm-Menu-item[data-command="runmenu:{command}"]')
+    def connected(self):
+        "Whether the page has its kernel; before that, JupyterLab may forget what it was told to run, or ask which kernel to take"
+        try: return any(o['connections'] and o['execution_state'] == 'idle' for o in json.load(urlopen(f'{self.server}/api/kernels')))
+        except HTTPError: return False  # Jupyter, when it is asked as the kernel starts
     def open(self):
-        self.page.goto(self.url, timeout=LONG)
+        self.page.goto(f'{self.server}/lab/tree/loop.ipynb', timeout=LONG)
         self.page.wait_for_selector('.jp-Notebook .jp-CodeCell')
+        until = time.monotonic() + LONG/1000
+        while not self.connected():
+            assert time.monotonic() < until, 'the notebook got no kernel'
+            self.page.wait_for_timeout(100)
         self.page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status=idle]')
         self.run('run-all')
     def new_kernel(self):
