@@ -1,11 +1,14 @@
 """The page in a real browser, served as `bearclf app` serves it. `demo_model` and `fresh_bears` are in conftest.py."""
 import base64, io, json, os, shutil, signal, socket, subprocess, sys
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from PIL import Image
 
 from bearclf.app import app_notebook, serve, voila_config, voila_command
@@ -31,6 +34,26 @@ def served(model, cwd):
     finally:
         proc.send_signal(signal.SIGTERM)
         proc.wait(60)
+
+
+WITHOUT = '''
+import os
+from importlib.machinery import PathFinder
+missing, find = set(os.environ['MISSING'].split(',')), PathFinder.find_spec
+PathFinder.find_spec = lambda name, path=None, target=None: None if name.split('.')[0] in missing else find(name, path, target)
+'''
+
+def brought():
+    "The packages that `pip install bearclf` brings, without an extra"
+    todo, found = [('bearclf', frozenset(['']))], set()
+    while todo:
+        name, extras = todo.pop()
+        if (name, extras) in found: continue
+        try: needs = [Requirement(o) for o in requires(name) or []]
+        except PackageNotFoundError: continue
+        found.add((name, extras))
+        todo += [(canonicalize_name(o.name), frozenset(['', *o.extras])) for o in needs if not o.marker or any(o.marker.evaluate(dict(extra=e)) for e in extras)]
+    return {o for o, _ in found} | {'pip', 'setuptools'}
 
 
 PLACES = ['/Applications/Google Chrome.app/Contents/MacOS/Google Chrome', 'C:/Program Files/Google/Chrome/Application/chrome.exe']
@@ -288,3 +311,14 @@ def test_plain_voila_has_the_same_policy(monkeypatch, tmp_path):
     plain = json.loads((Path(__file__).resolve().parents[1]/'voila.json').read_text())
     assert plain['Voila']['tornado_settings'] == c.Voila.tornado_settings
     assert str(app_notebook()) in voila_command()
+
+
+def test_the_page_needs_only_what_it_brings(browser, demo_model, fresh_bears, tmp_path, monkeypatch):
+    "As on a machine where nobody trains or tests: no package is there but those that bearclf requires, and what they require"
+    there = brought()
+    missing = {o for o, dists in packages_distributions().items() if not {*map(canonicalize_name, dists)} & there}
+    assert {'pytest', 'jupyterlab', 'nbdev'} <= missing and not {'voila', 'torch', 'bearclf'} & missing
+    (tmp_path/'sitecustomize.py').write_text(WITHOUT)
+    monkeypatch.setenv('MISSING', ','.join(missing))
+    monkeypatch.setenv('PYTHONPATH', str(tmp_path))
+    with served(demo_model, tmp_path) as url, visit(browser, url) as v: check_good_bear(v.page, fresh_bears, 'teddy')
