@@ -17,12 +17,15 @@ from pathlib import Path
 warnings.simplefilter('ignore')
 os.environ.setdefault('BEARCLF_CACHE', str(Path(tempfile.gettempdir())/'bearclf-bench-clean'))
 import numpy as np
-from bearclf.core import class_of
-from bearclf.data import *
-from bearclf.drawn import *
-from bearclf.issues import *
-from bearclf.precompute import photo_features
-from bearclf.train import *
+from bearclf.folder.look import class_of
+from bearclf.folder.look import *
+from bearclf.train.data import *
+from bearclf.practice.drawn import *
+from bearclf.photo import *
+from bearclf.clean.issues import *
+from bearclf.train.features import photo_features
+from bearclf.train.bodies import *
+from bearclf.train.learner import *
 from fastai.vision.all import *
 
 SHARE, SEEDS = .08, range(5)

@@ -16,10 +16,10 @@ def rss_mb(): return int(Path('/proc/self/statm').read_text().split()[1])*resour
 
 
 def measure(path):
-    from bearclf import issues
-    from bearclf.clean import CleaningLoop
-    from bearclf.data import photo_dls
-    from bearclf.train import photo_learner
+    from bearclf.clean import issues
+    from bearclf.clean.loop import CleaningLoop
+    from bearclf.train.data import photo_dls
+    from bearclf.train.learner import photo_learner
     learn, real, there = photo_learner(photo_dls(path, 64), pretrained=False), issues.out_of_sample, []
     def timed(*args, **kwargs):
         probs = real(*args, **kwargs)
@@ -48,7 +48,7 @@ def measure(path):
 
 
 def main(n=10_000):
-    from bearclf.drawn import draw_bears
+    from bearclf.practice.drawn import draw_bears
     with tempfile.TemporaryDirectory() as d:
         os.environ['BEARCLF_CACHE'] = d + '/cache'
         draw_bears(Path(d)/'bears', int(n), 96, seed='ten thousand', mislabelled=int(n)//20)

@@ -12,9 +12,9 @@ from pathlib import Path
 warnings.simplefilter('ignore')
 import aiohttp, imagehash, pandas as pd, requests, ddgs  # imports are not part of either time
 from fastai.vision.all import *
-from bearclf.core import read_photo
-from bearclf.download import collect
-from bearclf.verify import HashIndex, perceptual_hash
+from bearclf.photo import read_photo
+from bearclf.collect.collect import collect
+from bearclf.folder.copies import HashIndex, perceptual_hash
 
 TERMS = {'black': 'black bear', 'grizzly': 'grizzly bear', 'teddy': 'teddy bear'}
 
@@ -22,7 +22,7 @@ TERMS = {'black': 'black bear', 'grizzly': 'grizzly bear', 'teddy': 'teddy bear'
 def practice(**kw):
     "A practice web in a process of its own, and what it says of itself"
     args = [x for k, v in kw.items() for x in (f'--{k}', v if isinstance(v, str) else json.dumps(v))]
-    p = subprocess.Popen([sys.executable, '-m', 'bearclf.practice', *args], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    p = subprocess.Popen([sys.executable, '-m', 'bearclf.practice.web', *args], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     return p, json.loads(p.stdout.readline())
 
 

@@ -10,11 +10,11 @@ import os, resource, sys, tempfile, time, warnings
 from pathlib import Path
 
 warnings.simplefilter('ignore')
-from bearclf.drawn import drawn_path
-from bearclf.core import class_of
+from bearclf.practice.drawn import drawn_path
+from bearclf.folder.look import class_of
 bears = sorted(drawn_path(n=1000, size=128).glob('*/*.jpg'), key=lambda o: o.name)  # the classes by turns
 os.environ['BEARCLF_CACHE'] = tempfile.mkdtemp()
-from bearclf.precompute import *
+from bearclf.train.features import *
 from fastai.vision.all import *
 
 

@@ -10,9 +10,9 @@ import imagehash
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance
 
-from bearclf.core import read_photo
-from bearclf.drawn import drawn_path
-from bearclf.verify import NEAR, NEAR_CROP, crop_hashes, perceptual_hash
+from bearclf.photo import read_photo
+from bearclf.practice.drawn import drawn_path
+from bearclf.folder.copies import NEAR, NEAR_CROP, crop_hashes, perceptual_hash
 
 REAL = Path(__file__).resolve().parents[2]/'shared'/'bears_small'
 HASHES = {'bearclf': perceptual_hash, 'phash 8x8': lambda im: imagehash.phash(im), 'phash 16x16': lambda im: imagehash.phash(im, 16),

@@ -16,18 +16,20 @@ import contextlib, io, os, shutil, statistics, sys, tempfile, time, warnings
 from pathlib import Path
 
 warnings.simplefilter('ignore')
-from bearclf.data import *
-from bearclf.core import class_of
-from bearclf.drawn import draw_bear
-from bearclf.precompute import *
-from bearclf.train import *
-from bearclf.train import _computes_in_bf16
+from bearclf.folder.look import *
+from bearclf.train.data import *
+from bearclf.folder.look import class_of
+from bearclf.practice.drawn import draw_bear
+from bearclf.train.features import *
+from bearclf.train.bodies import *
+from bearclf.train.learner import *
+from bearclf.train.learner import computes_in_bf16
 from fastai.vision.all import *
 from scipy.stats import t as t_distribution
 from sklearn.linear_model import LogisticRegression  # imports are not part of either time
 
 
-_BF16 = _computes_in_bf16(default_device())
+_BF16 = computes_in_bf16(default_device())
 
 
 def book(path, photos, seed):
@@ -42,14 +44,14 @@ def book(path, photos, seed):
 
 def ours(path, photos, seed, views=1):
     shutil.rmtree(os.environ['BEARCLF_CACHE'], ignore_errors=True)
-    sys.modules['bearclf.data']._known.clear()
+    sys.modules['bearclf.folder.look']._known.clear()
     return precomputed_learner(path, 'squeezenet1_0', seed=seed, views=views)
 
 
 def full(path, photos, seed, **kwargs):
     "What `bearclf train --full` does, on a processor in 32 or in 16 bits"
     shutil.rmtree(os.environ['BEARCLF_CACHE'], ignore_errors=True)
-    sys.modules['bearclf.data']._known.clear()
+    sys.modules['bearclf.folder.look']._known.clear()
     with contextlib.redirect_stdout(io.StringIO()): return train_photos(path, 'squeezenet1_0', seed=seed, **kwargs)
 
 
@@ -140,7 +142,7 @@ def epochs(path, arch, bs=64, runs=5):
 
 def first_look(path):
     "Seconds for `photo_dls` in a process that has not seen the folder yet"
-    sys.modules['bearclf.data']._known.clear()
+    sys.modules['bearclf.folder.look']._known.clear()
     t = time.perf_counter()
     photo_dls(path)
     return time.perf_counter() - t

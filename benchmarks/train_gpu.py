@@ -9,9 +9,11 @@ fastai's pipeline in both layouts. Validation is left out; the first epoch of ea
 import statistics, sys, time, warnings
 
 warnings.simplefilter('ignore')
-from bearclf.data import *
-from bearclf.drawn import drawn_path
-from bearclf.train import *
+from bearclf.folder.look import *
+from bearclf.train.data import *
+from bearclf.practice.drawn import drawn_path
+from bearclf.train.bodies import *
+from bearclf.train.learner import *
 from fastai.vision.all import *
 from train_cpu import OnlyTraining
 

@@ -30,7 +30,7 @@ def standard(cell):
 class ToPages(Preprocessor):
     "Links that lead from page to page"
     def preprocess_cell(self, cell, resources, index):
-        cell.source = re.sub(r'\]\((\w+)\.ipynb\)', r'](\1.html)', cell.source)
+        cell.source = re.sub(r'\]\((?:[\w.]+/)*(\w+)\.ipynb\)', r'](\1.html)', cell.source)
         return cell, resources
 
 
@@ -38,7 +38,7 @@ def main():
     exporter = HTMLExporter(preprocessors=[Directives, ToPages], embed_images=True,
                             exclude_input_prompt=True, exclude_output_prompt=True)
     subprocess.run([scripts/'nbdev-proc-nbs', '--n-workers', '1', '--force'], cwd=top, check=True)
-    files = [o for o in sorted((top/'_proc').glob('*.ipynb')) if o.stem != 'bear_classifier']
+    files = [o for o in sorted((top/'_proc').rglob('*.ipynb'), key=lambda o: o.name) if o.stem != 'bear_classifier']
     out.mkdir(exist_ok=True)
     for file in files:
         nb = nbformat.read(file, as_version=4)

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from bearclf.core import class_of
-from bearclf.drawn import draw_bears
-from bearclf import predict
+from bearclf.folder.look import class_of
+from bearclf.practice.drawn import draw_bears
+from bearclf.ship import predict
 
 SHARED = Path(__file__).resolve().parents[2]/'shared'
 

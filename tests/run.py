@@ -18,7 +18,7 @@ def step(title, *cmd, **env):
 def main():
     failed = step('A model of the drawn bears, for the notebooks and the tests (made once)',
                   sys.executable, '-W', 'ignore', '-c', 'from fastprogress import fastprogress; fastprogress.NO_BAR = True; '
-                  'from bearclf.predict import demo_model; print(demo_model())')
+                  'from bearclf.ship.predict import demo_model; print(demo_model())')
     failed |= step('The notebooks, top to bottom', scripts/'nbdev-test', '--n-workers', 2, '--timing', **one_thread)
     failed |= step('Faults, the command, the page in a browser', sys.executable, '-m', 'pytest', '-q', '-rs', '--durations=5', 'tests')
     return int(bool(failed))

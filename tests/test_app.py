@@ -11,11 +11,11 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from PIL import Image
 
-from bearclf.app import app_notebook, serve, voila_config, voila_command
+from bearclf.ship.page import app_notebook, serve, voila_config, voila_command
 
 LONG = 120_000  # ms; nothing here is timed, so a slow machine may take its time
 FLAGS = '--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync --no-first-run'.split()
-SERVE = 'import sys; from bearclf.app import serve; sys.exit(serve(sys.argv[1] or None, port=int(sys.argv[2])))'
+SERVE = 'import sys; from bearclf.ship.page import serve; sys.exit(serve(sys.argv[1] or None, port=int(sys.argv[2])))'
 
 
 def free_port():
@@ -297,7 +297,7 @@ def test_port_taken(demo_model, tmp_path):
 
 def test_page_needs_no_fastai():
     "The widgets show at once because nothing heavy is imported before them"
-    code = 'import sys, bearclf.app; print([o for o in ("torch", "fastai", "bearclf.predict") if o in sys.modules])'
+    code = 'import sys, bearclf.ship.page; print([o for o in ("torch", "fastai", "bearclf.ship.predict") if o in sys.modules])'
     env = os.environ | {'PYTHONPATH': os.pathsep.join((str(Path(__file__).resolve().parents[1]), os.environ.get('PYTHONPATH', '')))}
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env=env).stdout.strip() == '[]'
 

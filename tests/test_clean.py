@@ -12,13 +12,15 @@ from PIL import Image
 from nbformat.v4 import new_code_cell, new_notebook
 
 from test_app import FLAGS, LONG, browser, browser_path, free_port
-from bearclf.clean import *
-from bearclf.core import BearclfError, class_of
-from bearclf.data import find_photos, photo_dls
-from bearclf.decisions import DELETE, KEEP
-from bearclf.drawn import draw_bears
-from bearclf.issues import suggestions
-from bearclf.train import photo_learner
+from bearclf.clean.loop import *
+from bearclf.core import BearclfError
+from bearclf.folder.look import class_of
+from bearclf.folder.look import find_photos
+from bearclf.train.data import photo_dls
+from bearclf.clean.decisions import DELETE, KEEP
+from bearclf.practice.drawn import draw_bears
+from bearclf.clean.issues import suggestions
+from bearclf.train.learner import photo_learner
 
 CELL = '''
 import os
@@ -106,7 +108,7 @@ def shown(browser, tmp_path, photos, place, width=1280, height=900):
     "A page with the loop in it, once the cards are there; `asked` has every address that the browser asked for"
     nbformat.write(new_notebook(cells=[new_code_cell(CELL)], metadata=dict(kernelspec=dict(name='python3', display_name='python3'))), tmp_path/'loop.ipynb')
     (tmp_path/'config').mkdir()
-    (tmp_path/'config/voila.py').write_text('from bearclf.app import voila_config; voila_config(c)')  # Voilà's own page asks another host for its fonts
+    (tmp_path/'config/voila.py').write_text('from bearclf.ship.page import voila_config; voila_config(c)')  # Voilà's own page asks another host for its fonts
     port, asked = free_port(), []
     with serving(place.command(port), f'http://127.0.0.1:{port}/' + ('api' if place is Lab else 'voila/static/voila.js'), tmp_path, photos):
         page = browser.new_page(viewport=dict(width=width, height=height))

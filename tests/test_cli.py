@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from bearclf.drawn import draw_bears
-from bearclf.practice import practice_web
+from bearclf.practice.drawn import draw_bears
+from bearclf.practice.web import practice_web
 
 bearclf = Path(sysconfig.get_path('scripts'))/'bearclf'
 
@@ -115,7 +115,7 @@ def test_no_weights_and_no_network(tmp_path):
 def at_hand(tmp_path_factory):
     "Eighteen bears, and an environment without a GPU in which a network's weights, here random ones, are at hand"
     import torch
-    from bearclf.train import find_arch, weights_file
+    from bearclf.train.bodies import find_arch, weights_file
     tmp = tmp_path_factory.mktemp('at hand')
     draw_bears(tmp/'bears', n=18, size=64)
     (folder := tmp/'torch/hub/checkpoints').mkdir(parents=True)
@@ -210,9 +210,9 @@ def test_clean_apply_and_undo(tmp_path):
 
 def test_clean_report(tmp_path, monkeypatch, capsys):
     "Copies are found without a network that has seen photos; what is kept is not asked about again"
-    from bearclf import precompute
+    from bearclf.train import features as precompute
     from bearclf.cli import main
-    from bearclf.decisions import KEEP, Decisions
+    from bearclf.clean.decisions import KEEP, Decisions
     monkeypatch.setattr(precompute, 'precomputed_learner', lambda path, arch, f=precompute.precomputed_learner: f(path, arch, 64, 1, pretrained=False, num_workers=0))
     monkeypatch.chdir(tmp_path)
     planted = draw_bears(tmp_path/'звери', n=36, size=96, duplicated=4, seed=3)

@@ -7,13 +7,17 @@ from types import SimpleNamespace
 import pytest, requests
 from PIL import Image, ImageFile, features
 
-from bearclf import core, download, practice, search
+from bearclf import core, photo
+from bearclf.collect import collect as download, fetch, search
+from bearclf.practice import web as practice
 from bearclf.core import BearclfError
-from bearclf.download import *
-from bearclf.download import LEFT_OUT, MANIFEST, Photo, _is_public
-from bearclf.practice import PracticeWeb, practice_web
-from bearclf.verify import hash_distance, perceptual_hash
-from bearclf.search import USER_AGENT, ImageResult, search_engine
+from bearclf.collect.fetch import *
+from bearclf.collect.collect import *
+from bearclf.collect.fetch import Photo, _is_public
+from bearclf.collect.collect import LEFT_OUT, MANIFEST
+from bearclf.practice.web import PracticeWeb, practice_web
+from bearclf.folder.copies import hash_distance, perceptual_hash
+from bearclf.collect.search import USER_AGENT, ImageResult, search_engine
 
 pytestmark = pytest.mark.filterwarnings('ignore::PIL.Image.DecompressionBombWarning')
 CLASSES = {'black': 'black bear', 'grizzly': 'grizzly bear', 'teddy': 'teddy bear'}
@@ -214,7 +218,7 @@ def test_names_are_the_hash_and_suffixes_are_true(outcome):
     assert {o.name for o in outcome.dest.iterdir()} == {'teddy', 'manifest.csv', 'left_out.csv'}
 
 
-def test_an_animation_is_one_picture(outcome): assert core.read_photo(outcome.dest/outcome.kept[outcome.address['gif']]['file']).size == (64, 64)
+def test_an_animation_is_one_picture(outcome): assert photo.read_photo(outcome.dest/outcome.kept[outcome.address['gif']]['file']).size == (64, 64)
 
 
 def test_where_a_photo_was_taken_is_gone_and_it_stands_upright(web, outcome):
@@ -223,8 +227,8 @@ def test_where_a_photo_was_taken_is_gone_and_it_stands_upright(web, outcome):
     secrets = b'Exif', b'Practice Phone', b'GPSLatitude', b'xmpmeta', b'Photoshop', b'Masha', b'Moscow', b'My bear', b'at home'
     assert all(o in raw for o in secrets) and not [o for o in secrets if o in data]
     plain = requests.get(good(web, int(re.search(r'-(\d+)\.', outcome.address['exif'])[1]))).content
-    hashes = [perceptual_hash(core.read_photo(o)) for o in (data, plain)]
-    assert hash_distance(*hashes) < 60 and hash_distance(hashes[0], perceptual_hash(core.read_photo(plain).rotate(90))) > 75
+    hashes = [perceptual_hash(photo.read_photo(o)) for o in (data, plain)]
+    assert hash_distance(*hashes) < 60 and hash_distance(hashes[0], perceptual_hash(photo.read_photo(plain).rotate(90))) > 75
 
 
 @pytest.mark.parametrize('form', ['JPEG', 'PNG', 'WEBP', 'GIF'])
@@ -478,7 +482,7 @@ def test_the_manifest_has_a_row_for_each_photo(everyday, bears):
     for o in table:
         file = bears.path/o['file']
         assert o['class'] == file.parent.name and o['term'] == CLASSES[o['class']] and int(o['size']) == file.stat().st_size
-        assert hash_distance(o['perceptual_hash'], perceptual_hash(core.read_photo(file))) < 40
+        assert hash_distance(o['perceptual_hash'], perceptual_hash(photo.read_photo(file))) < 40
         assert Image.open(file).size == (int(o['width']), int(o['height'])) and re.fullmatch(r'\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00', o['when'])
         assert o['address'] in {a.address for a in everyday.addresses(o['class'])} and o['page'] and o['title']
     assert {o['licence'] == 'unknown' for o in table if o['engine'] in ('duckduckgo', 'bing')} == {True}
@@ -509,7 +513,7 @@ def test_an_engine_that_refuses_is_said(everyday, tmp_path):
 def test_more_photos_later(web, tmp_path):
     addresses = [good(web, i) for i in range(9)]
     gather(web, tmp_path/'bears', addresses, n=3)
-    spare = {o for o in addresses if download._Pantry(tmp_path/'bears').file(o, '.json').exists()}
+    spare = {o for o in addresses if fetch._Pantry(tmp_path/'bears').file(o, '.json').exists()}
     kept = {o['address'] for o in rows(tmp_path/'bears')}
     assert len(kept) == 3 and spare  # some were fetched already, to spare
     web.log.clear()
@@ -588,7 +592,7 @@ def test_a_full_disk_is_one_sentence_and_the_next_run_completes(web, tmp_path, m
         with pytest.raises(BearclfError, match='The disk is full') as e: gather(web, dest, addresses)
     assert '\n' not in str(e.value) and str(dest) in str(e.value)
     for o in dest, tmp_path/'cache': assert not list(o.rglob('.*'))
-    for o in photos(dest): core.read_photo(dest/o)
+    for o in photos(dest): photo.read_photo(dest/o)
     gather(web, dest, addresses)
     assert whole(dest) == 8 and [o['address'] for o in rows(dest)] == addresses
 
@@ -605,7 +609,7 @@ def test_a_disk_that_is_really_full(web, tmp_path):
     with small_disk(tmp_path/'disk', 64) as disk:
         with pytest.raises(BearclfError, match='The disk is full'): gather(web, disk/'bears', [good(web, i, i) for i in range(40)])
         assert not list(disk.rglob('.*'))
-        for o in photos(disk/'bears'): core.read_photo(disk/'bears'/o)
+        for o in photos(disk/'bears'): photo.read_photo(disk/'bears'/o)
         shutil.copytree(disk/'bears', tmp_path/'bears')
     gather(web, tmp_path/'bears', [good(web, i, i) for i in range(40)])
     assert whole(tmp_path/'bears') == 40
@@ -653,7 +657,7 @@ def test_interrupted_in_the_middle(web, tmp_path, fault, monkeypatch):
     async def interrupt(web, wire, a): _thread.interrupt_main(); await practice.good(web, wire, a)
     fault(interrupt)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin with it switched off
-    prepare, bears, cache = download._prepared, tmp_path/'bears', tmp_path/'cache'
+    prepare, bears, cache = fetch._prepared, tmp_path/'bears', tmp_path/'cache'
     addresses = [*[good(web, i, i) for i in range(6)], faulty(web, 'own', 6), *[good(web, i, i) for i in range(7, 20)]]
     with monkeypatch.context() as m:
         m.setattr(download, '_prepared', lambda data: time.sleep(.1) or prepare(data))
@@ -663,7 +667,7 @@ def test_interrupted_in_the_middle(web, tmp_path, fault, monkeypatch):
     signal.signal(signal.SIGINT, before)
     assert {o for d in (bears, cache) for o in d.rglob('*')} == files, 'somebody is still writing'
     assert not [o for o in files if o.name.startswith('.')] and len(photos(bears)) < 20
-    for o in photos(bears): core.read_photo(bears/o)
+    for o in photos(bears): photo.read_photo(bears/o)
     kept = {o['address'] for o in rows(bears)}
     web.log.clear()
     fault(practice.good)
@@ -826,7 +830,7 @@ def test_photos_are_not_held_in_memory(web, tmp_path, fault, monkeypatch):
     def prepared(data):
         h = hashlib.sha256(data).hexdigest()
         return data, Photo('', True, True, h, '.jpg', hashlib.shake_128(data).hexdigest(72), 64, 64, len(data))
-    monkeypatch.setattr(download, '_prepared', prepared)
+    monkeypatch.setattr(fetch, '_prepared', prepared)
     gather(web, tmp_path/'first', faulty(web, 'own'))  # what is imported now is not counted
     peaks = []
     for n in 100, 800:

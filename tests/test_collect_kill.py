@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from bearclf.download import _Pantry
-from bearclf.practice import practice_web
+from bearclf.collect.fetch import _Pantry
+from bearclf.practice.web import practice_web
 
 FAULTS = dict(dead=2, stalled=1, html=2, truncated=2, same=3, sizes=2, once500=3, webp=2, exif=2)
 CODE = '''
 import json, sys
-from bearclf.download import collect
+from bearclf.collect.collect import collect
 kw = json.loads(sys.argv[1])
 import aiohttp, pandas, imagehash, requests, ddgs
 print('ready', flush=True)

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from bearclf import decisions as module
+from bearclf.clean import decisions as module
 from bearclf.core import BearclfError
-from bearclf.data import find_photos
-from bearclf.decisions import CLEANING, DELETE, KEEP, Decisions, apply_csv
-from bearclf.drawn import draw_bears
-from bearclf.verify import verify
+from bearclf.folder.look import find_photos
+from bearclf.clean.decisions import CLEANING, DELETE, KEEP, Decisions, apply_csv
+from bearclf.practice.drawn import draw_bears
+from bearclf.folder.verify import verify
 from test_decisions_kill import contents, folder, state
 
 
@@ -43,7 +43,7 @@ def test_decisions_outlive_their_process(bears):
     d = Decisions(bears)
     d.decide(bears/'teddy/1.jpg', 'black'); d.decide('black/0.jpg', DELETE); d.decide(bears/'black/1.jpg', KEEP)
     d.decide('teddy/1.jpg', 'panda')
-    code = 'import sys; from bearclf.decisions import Decisions; print(*Decisions(sys.argv[1]).pending.values())'
+    code = 'import sys; from bearclf.clean.decisions import Decisions; print(*Decisions(sys.argv[1]).pending.values())'
     assert subprocess.check_output([sys.executable, '-c', code, bears], text=True).split() == [DELETE, KEEP, 'panda']
     d.drop('black/0.jpg')
     assert names(Decisions(bears)) == {'black/1.jpg': KEEP, 'teddy/1.jpg': 'panda'} == names(d)
@@ -372,7 +372,7 @@ def test_four_processes_at_once(tmp_path):
     code = '''if True:
         import sys
         from bearclf.core import BearclfError
-        from bearclf.decisions import *
+        from bearclf.clean.decisions import *
         i, photos = int(sys.argv[2]), sys.argv[3:]
         d = Decisions(sys.argv[1])
         for j, o in enumerate(photos[10*i:10*i+10] + photos[40:]):

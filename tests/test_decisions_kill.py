@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from bearclf.core import BearclfError
-from bearclf.decisions import CLEANING, DELETE, KEEP, Decisions, _event
+from bearclf.clean.decisions import CLEANING, DELETE, KEEP, Decisions, _event
 
 CODE = '''
 import sys
-from bearclf.decisions import Decisions
+from bearclf.clean.decisions import Decisions
 decisions = Decisions(sys.argv[1])
 print('ready', flush=True)
 getattr(decisions, sys.argv[2])()

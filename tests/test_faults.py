@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bearclf.core import atomic_path, made_once
-from bearclf.drawn import draw_bears
+from bearclf.practice.drawn import draw_bears
 
 
 def start(code, **env): return subprocess.Popen([sys.executable, '-W', 'ignore', '-c', code], env=os.environ | env, stdout=subprocess.PIPE, text=True)
@@ -13,7 +13,7 @@ def start(code, **env): return subprocess.Popen([sys.executable, '-W', 'ignore',
 
 def test_killed_while_drawing_leaves_no_half_folder(tmp_path):
     dest = tmp_path/'bears'
-    proc = start(f'print(1, flush=True); from bearclf.drawn import draw_bears; draw_bears({str(dest)!r}, n=3000)')
+    proc = start(f'print(1, flush=True); from bearclf.practice.drawn import draw_bears; draw_bears({str(dest)!r}, n=3000)')
     proc.stdout.readline()
     while not [o for o in tmp_path.rglob('*.jpg')]: time.sleep(.05); assert proc.poll() is None
     proc.kill(); proc.wait()
@@ -23,7 +23,7 @@ def test_killed_while_drawing_leaves_no_half_folder(tmp_path):
 
 
 def test_several_processes_draw_once(tmp_path):
-    code = 'from bearclf.drawn import drawn_path; p = drawn_path(n=60, size=64); print(p, p.stat().st_ino, len(list(p.rglob("*.jpg"))))'
+    code = 'from bearclf.practice.drawn import drawn_path; p = drawn_path(n=60, size=64); print(p, p.stat().st_ino, len(list(p.rglob("*.jpg"))))'
     procs = [start(code, BEARCLF_CACHE=str(tmp_path)) for _ in range(3)]
     said = {o.communicate()[0].strip() for o in procs}
     assert len(said) == 1 and said.pop().endswith(' 60')
@@ -50,7 +50,8 @@ def test_workers_that_are_spawned(tmp_path):
     script.write_text(f'''
 import multiprocessing, warnings
 warnings.simplefilter('ignore')
-from bearclf.data import *
+from bearclf.folder.look import *
+from bearclf.train.data import *
 if __name__ == '__main__':
     multiprocessing.set_start_method('spawn', force=True)
     dls = photo_dls({str(tmp_path/"bears")!r}, size=32, bs=8, num_workers=1)
@@ -87,7 +88,7 @@ export_classifier(photo_learner(dls, pretrained=False), {str(tmp_path/"model")!r
 ''')
     res = subprocess.run([sys.executable, '-W', 'ignore', script], capture_output=True, text=True)
     assert 'my_label of this notebook went into the file' in res.stdout, res.stderr
-    proc = start(f'from bearclf.predict import load_classifier; print(load_classifier({str(tmp_path/"model")!r}).classes)')
+    proc = start(f'from bearclf.ship.predict import load_classifier; print(load_classifier({str(tmp_path/"model")!r}).classes)')
     assert proc.communicate()[0].strip() == "['BLACK', 'GRIZZLY', 'TEDDY']"
 
 
@@ -97,5 +98,5 @@ def test_a_model_that_needs_a_module_that_is_gone(tmp_path):
     sys.modules['my_own_labels'] = gone
     torch.save(gone.Thing(), tmp_path/'export.pkl')
     del sys.modules['my_own_labels']
-    from bearclf.predict import load_classifier
+    from bearclf.ship.predict import load_classifier
     with pytest.raises(ValueError, match="needs the module 'my_own_labels'"): load_classifier(tmp_path)

@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bearclf import issues
-from bearclf.core import BearclfError, class_of
-from bearclf.data import find_photos, photo_dls
-from bearclf.drawn import draw_bear, draw_bears
-from bearclf.issues import *
-from bearclf.train import photo_learner
+from bearclf.clean import issues
+from bearclf.core import BearclfError
+from bearclf.folder.look import class_of
+from bearclf.folder.look import find_photos
+from bearclf.train.data import photo_dls
+from bearclf.practice.drawn import draw_bear, draw_bears
+from bearclf.clean.issues import *
+from bearclf.train.learner import photo_learner
 
 Q = '' if os.name == 'nt' else '?'  # Windows has no such names
 

@@ -8,8 +8,8 @@ from ddgs import DDGS
 from PIL import Image, ImageChops, ImageOps, ImageStat
 
 from bearclf.core import BearclfError
-from bearclf.drawn import CLASSES, draw_bear
-from bearclf.practice import FAULTS, FINE, PracticeWeb, practice_web
+from bearclf.practice.drawn import CLASSES, draw_bear
+from bearclf.practice.web import FAULTS, FINE, PracticeWeb, practice_web
 
 top = Path(__file__).resolve().parent.parent
 
@@ -317,7 +317,7 @@ def test_what_cannot_be_planted_is_said():
 
 
 def test_a_process_of_its_own_and_one_that_forgets_to_close():
-    cmd = [sys.executable, '-W', 'ignore', '-m', 'bearclf.practice', '--n', '4', '--size', '32', '--faults', '{"dead": 1}', '--terms', '{"кот": "teddy"}']
+    cmd = [sys.executable, '-W', 'ignore', '-m', 'bearclf.practice.web', '--n', '4', '--size', '32', '--faults', '{"dead": 1}', '--terms', '{"кот": "teddy"}']
     with subprocess.Popen(cmd, cwd=top, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as ended:
         other = json.loads(ended.stdout.readline())
         ended.send_signal(signal.SIGTERM)
@@ -329,6 +329,6 @@ def test_a_process_of_its_own_and_one_that_forgets_to_close():
         proc.stdin.close()
         assert proc.wait(20) == 0
     assert not Path(said['reach']['verify']).exists()
-    code = 'from bearclf.practice import *; web = practice_web(n=3, size=32); print(web.reach["verify"])'
+    code = 'from bearclf.practice.web import *; web = practice_web(n=3, size=32); print(web.reach["verify"])'
     res = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], cwd=top, capture_output=True, text=True, timeout=60)
     assert res.returncode == 0 and res.stderr == '' and not Path(res.stdout.strip()).exists()

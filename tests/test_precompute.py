@@ -4,12 +4,14 @@ import builtins, errno, shutil, subprocess, sys
 import numpy as np
 import pytest
 
-from bearclf.core import class_of
-from bearclf.data import *
-from bearclf.drawn import draw_bear, draw_bears
-from bearclf.export import export_classifier
-from bearclf.precompute import *
-from bearclf.train import *
+from bearclf.folder.look import class_of
+from bearclf.folder.look import *
+from bearclf.train.data import *
+from bearclf.practice.drawn import draw_bear, draw_bears
+from bearclf.ship.export import export_classifier
+from bearclf.train.features import *
+from bearclf.train.bodies import *
+from bearclf.train.learner import *
 from fastai.vision.all import Normalize, Resize, imagenet_stats, nn, tensor, torch
 
 
@@ -143,7 +145,7 @@ def test_exported_it_answers_the_same_in_a_new_process(bears, cache, tmp_path):
     photo = find_photos(bears)[0]
     with learn.no_bar(): _, _, probs = learn.predict(photo)
     pkl = export_classifier(learn, tmp_path/'model')
-    code = f'from bearclf.predict import load_classifier; p = load_classifier({str(pkl)!r})({str(photo)!r}); print([p.probabilities[o] for o in {list(learn.dls.vocab)!r}])'
+    code = f'from bearclf.ship.predict import load_classifier; p = load_classifier({str(pkl)!r})({str(photo)!r}); print([p.probabilities[o] for o in {list(learn.dls.vocab)!r}])'
     out = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True, check=True).stdout
     assert np.abs(np.array(eval(out)) - probs.numpy()).max() < 1e-4
 

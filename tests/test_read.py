@@ -9,13 +9,15 @@ with warnings.catch_warnings():
     from fastai.vision.all import (Callback, CategoryBlock, CrossEntropyLossFlat, BCEWithLogitsLossFlat, FuncSplitter, GrandparentSplitter,
         ImageBlock, Learner, MultiCategoryBlock, RandomSplitter, RegexLabeller, RegressionBlock, Resize, Tensor, TfmdDL, delegates, error_rate,
         hook_output, nn, noop, np, parent_label, set_seed, torch, using_attr)
-from bearclf.core import BearclfError, class_of
-from bearclf.data import PhotoBlock, check_folder, find_photos, photo_block, photo_dls
-from bearclf.drawn import photos_path
-from bearclf.export import export_classifier
-from bearclf.interpret import _run, grad_cam, interpret, precision_recall, predictions_table, show_predictions, what_looks_wrong
-from bearclf.predict import load_classifier
-from bearclf.train import photo_learner, trained_learner
+from bearclf.core import BearclfError
+from bearclf.folder.look import class_of
+from bearclf.folder.look import check_folder, find_photos
+from bearclf.train.data import PhotoBlock, photo_block, photo_dls
+from bearclf.practice.drawn import photos_path
+from bearclf.ship.export import export_classifier
+from bearclf.train.interpret import _run, grad_cam, interpret, precision_recall, predictions_table, show_predictions, what_looks_wrong
+from bearclf.ship.predict import load_classifier
+from bearclf.train.learner import photo_learner, trained_learner
 
 colours = {'red': (200, 40, 40), 'green': (40, 200, 40), 'blue': (40, 40, 200)}
 

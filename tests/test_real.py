@@ -14,7 +14,7 @@ def run(shared, *args):
 
 
 def test_every_photo_is_found_and_the_rest_is_named(shared):
-    from bearclf.data import check_folder, get_image_files
+    from bearclf.folder.look import check_folder, get_image_files
     report = check_folder(shared/'bears')
     files = [o for o in (shared/'bears').rglob('*') if o.is_file()]
     assert len(files) == 168 and len(report.photos) == 162
@@ -46,10 +46,10 @@ def test_collecting_real_files(shared, tmp_path, monkeypatch):
     from functools import partial
     from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
     from urllib.parse import quote
-    from bearclf.core import class_of
-    from bearclf.data import check_folder
-    from bearclf.download import collect
-    from bearclf.search import ENGINES, ImageResult
+    from bearclf.folder.look import class_of
+    from bearclf.folder.look import check_folder
+    from bearclf.collect.collect import collect
+    from bearclf.collect.search import ENGINES, ImageResult
     monkeypatch.setenv('BEARCLF_CACHE', str(tmp_path/'cache'))
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *args): pass

@@ -9,13 +9,15 @@ import torch
 from PIL import Image, ImageChops
 from torch import nn
 
-from bearclf import resized
-from bearclf.core import PhotoError
-from bearclf.data import *
-from bearclf.data import _known
-from bearclf.drawn import draw_bear, draw_bears
-from bearclf.resized import ResizedPhotos
-from bearclf.train import *
+from bearclf import photo as resized
+from bearclf.photo import PhotoError
+from bearclf.folder.look import *
+from bearclf.train.data import *
+from bearclf.folder.look import _known
+from bearclf.practice.drawn import draw_bear, draw_bears
+from bearclf.photo import ResizedPhotos
+from bearclf.train.bodies import *
+from bearclf.train.learner import *
 from fastai.vision.all import (Callback, L, hook_outputs, CategoryBlock, CropPad, ImageBlock, Path, PILImage, Resize, ResizeMethod, Transform,
                                defaults, load_learner, squeezenet1_0, vision_learner)
 
@@ -116,7 +118,7 @@ def test_photos_are_decoded_once(cache, large, monkeypatch):
     quietly(photo_dls, large, 64)
     seen = []
     monkeypatch.setattr(resized.ResizedPhotos, 'make', lambda self, photo, file: seen.append(photo) or draw_bear('black', 1, 96))
-    monkeypatch.setattr('bearclf.data.read_photo', lambda o: seen.append(o) or draw_bear('black', 1, 96) if isinstance(o, (str, Path)) else o)
+    monkeypatch.setattr('bearclf.train.data.read_photo', lambda o: seen.append(o) or draw_bear('black', 1, 96) if isinstance(o, (str, Path)) else o)
     _known.clear()
     dls, _ = quietly(photo_dls, large, 64, bs=4)
     for b in (*dls.train, *dls.valid): pass
@@ -191,7 +193,7 @@ def test_a_slow_loader_is_found(large):
 
 @pytest.mark.parametrize('able', [False, True])
 def test_of_a_slow_model_only_16_bits_are_said(large, able, monkeypatch):
-    monkeypatch.setattr('bearclf.train._computes_in_bf16', lambda o: able)
+    monkeypatch.setattr('bearclf.train.learner.computes_in_bf16', lambda o: able)
     report = report_of(large, slow_model=.5)
     assert report.computing >= 3*.5 and str(report).endswith(' try cbs=CPUMixedPrecision().' if able else ').')
     assert 'CPUMixedPrecision' not in str(report_of(large, slow_model=.5, cbs=CPUMixedPrecision()))
@@ -213,20 +215,20 @@ def in_16_bits(large, *cbs):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='it is for processors')
 def test_a_processor_in_16_bits(large, monkeypatch):
-    monkeypatch.setattr('bearclf.train._computes_in_bf16', lambda o: True)
+    monkeypatch.setattr('bearclf.train.learner.computes_in_bf16', lambda o: True)
     w, kinds, said = in_16_bits(large, CPUMixedPrecision())
     assert kinds == {torch.bfloat16} and w.dtype == torch.float32 and said == ''
     assert torch.isfinite(w).all() and not torch.equal(w, in_16_bits(large)[0])
 
 
 def test_a_processor_without_16_bits_changes_nothing(large, monkeypatch):
-    monkeypatch.setattr('bearclf.train._computes_in_bf16', lambda o: False)
+    monkeypatch.setattr('bearclf.train.learner.computes_in_bf16', lambda o: False)
     w, kinds, said = in_16_bits(large, CPUMixedPrecision())
     assert kinds == {torch.float32} and torch.equal(w, in_16_bits(large)[0]) and said.count('\n') == 1
 
 
 def test_slow_decoding_is_told_apart(large, monkeypatch):
-    monkeypatch.setattr('bearclf.data.open_photo', lambda o: time.sleep(.1) or PILPhoto.create(o))
+    monkeypatch.setattr('bearclf.train.data.open_photo', lambda o: time.sleep(.1) or PILPhoto.create(o))
     report = report_of(large)
     assert report.prepare[0] >= .1 > report.prepare[1] and 'Make the photos smaller' in str(report)
 

@@ -10,9 +10,11 @@ top = Path(__file__).resolve().parent.parent
 RUN = '''
 import sys, warnings
 warnings.simplefilter('ignore')
-from bearclf.data import *
-from bearclf.steer import *
-from bearclf.train import *
+from bearclf.folder.look import *
+from bearclf.train.data import *
+from bearclf.train.steer import *
+from bearclf.train.bodies import *
+from bearclf.train.learner import *
 from fastai.vision.all import *
 
 class Stop(Callback):
@@ -37,7 +39,7 @@ torch.save(learn.model.state_dict(), weights)
 @pytest.fixture(scope='module')
 def start(tmp_path_factory):
     "Start a training in a process of its own, of photos of which smaller copies are made; each course of runs finds no copies at first"
-    from bearclf.drawn import draw_bears
+    from bearclf.practice.drawn import draw_bears
     tmp = tmp_path_factory.mktemp('resume')
     draw_bears(tmp/'bears', n=30, size=400)
     (tmp/'run.py').write_text(RUN, encoding='utf-8')

@@ -4,10 +4,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from bearclf import practice, search
+from bearclf.collect import search
+from bearclf.practice import web as practice
 from bearclf.core import BearclfError
-from bearclf.practice import practice_web
-from bearclf.search import *
+from bearclf.practice.web import practice_web
+from bearclf.collect.search import *
 
 NAMES = 'duckduckgo', 'bing', 'openverse', 'commons'
 

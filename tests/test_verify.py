@@ -6,10 +6,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from bearclf import verify as module
-from bearclf.core import BearclfError, PhotoError, read_photo
-from bearclf.drawn import draw_bear, draw_bears
-from bearclf.verify import ASIDE, HashIndex, undo_verify, verify, without_personal_data
+from bearclf import photo
+from bearclf.folder import copies, private
+from bearclf.core import BearclfError
+from bearclf.photo import PhotoError, read_photo
+from bearclf.practice.drawn import draw_bear, draw_bears
+from bearclf.folder.copies import HashIndex
+from bearclf.folder.private import without_personal_data
+from bearclf.folder.verify import ASIDE, undo_verify, verify
 
 FINDING = dict(truncated='unreadable', not_images='unreadable', wrong_extension='wrong extension', near_duplicated='near duplicate')
 
@@ -59,7 +63,7 @@ def test_fix_then_undo_is_as_before(messy):
     assert set(verify(path).table.finding) == {'same photo in two classes'}
     seen = [o for o in path.rglob('*') if o.is_file() and not any(p.startswith('.') for p in o.relative_to(path).parts)]
     for o in seen:
-        if o.suffix != '.csv': read_photo(o); assert module.real_suffix(o) == o.suffix
+        if o.suffix != '.csv': read_photo(o); assert photo.real_suffix(o) == o.suffix
     assert undo_verify(path) == len(report.done) == sum(report.table.action != 'for you to decide')
     assert state(path) == before and undo_verify(path) == 0
 
@@ -154,7 +158,7 @@ def test_what_vanishes_or_changes_while_at_work(messy, monkeypatch):
     said = '\n'.join(report.problems)
     assert all(o in said for o in (gone, changed, copy[0].file, f'{locked} could not be moved (Permission denied)')) and said in str(report)
     assert (path/copy[0].file).exists() and (path/changed).exists() and (path/locked).exists() and len(report.done) > 10
-    looked = module._look(path, 'black/never.jpg')
+    looked = copies.look_into(path, 'black/never.jpg')
     assert looked.reason == 'not there any more'
 
 
@@ -260,7 +264,7 @@ def test_no_place_and_no_name_stays(fmt, turn):
 @pytest.mark.filterwarnings('ignore::PIL.Image.DecompressionBombWarning')
 def test_too_large_is_refused_before_it_is_decoded(monkeypatch):
     b = io.BytesIO(); Image.new('1', (20_000, 6_000)).save(b, 'PNG')
-    monkeypatch.setattr(module, 'read_photo', lambda *a: pytest.fail('it was decoded'))
+    monkeypatch.setattr(private, 'read_photo', lambda *a: pytest.fail('it was decoded'))
     with pytest.raises(PhotoError, match='too large'): without_personal_data(b.getvalue())
 
 

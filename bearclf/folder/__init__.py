@@ -1,0 +1,1 @@
+"""What a folder of photos is, and what happens to it: which files are photos, which are copies, what they tell about their owner. Files are moved only when you say so, and each move can be undone."""

@@ -1,0 +1,1 @@
+"""Bears and a web to practise on, offline. It touches nothing but folders that you name and the cache."""
