@@ -6,14 +6,18 @@
 __all__ = ['PhotoError', 'read_photo', 'real_suffix', 'contact_sheet', 'ResizedPhotos']
 
 # %% ../nbs/library/01_photo.ipynb #1a000003
-import hashlib, io, os, shutil, struct, threading, warnings
+import io, json, os, shutil, struct, threading, warnings
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 from multiprocessing import parent_process
 from pathlib import Path
 
+import PIL
 from fastcore.basics import patch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .core import *
+from .core import cached
 
 # %% ../nbs/library/01_photo.ipynb #492a3221
 class PhotoError(BearclfError):
@@ -43,6 +47,8 @@ def _eight_bit(im):
     return im.convert('F').point(lambda x: x*(255/top)).convert('L')
 
 # %% ../nbs/library/01_photo.ipynb #88abe8cd
+_DAMAGED = OSError, SyntaxError, ValueError, EOFError, IndexError, RuntimeError, struct.error # RuntimeError: AVIF's decoder
+
 def _upright_rgb(im, background):
     "`im` upright, in RGB, with what is transparent shown on `background`"
     im = ImageOps.exif_transpose(im)
@@ -57,6 +63,7 @@ def read_photo(
     source:str|Path|bytes|memoryview|Image.Image, # A file, what a file holds, or a picture that is open already
     name:str=None, # What to call the photo in an error; the file's name if `source` is one
     background:str='white', # The colour to lay under transparent pixels, in any form that Pillow knows
+    side:int=None, # Pixels on the shorter side that are enough: a larger JPEG is read at a half, a quarter or an eighth
 ) -> Image.Image: # Upright, mode RGB, fully decoded
     "The photo in `source`, however it was stored; `PhotoError` says why if it cannot be read"
     if isinstance(source, Image.Image): return _upright_rgb(source, background)
@@ -65,11 +72,13 @@ def read_photo(
     try: data = path.read_bytes() if path else bytes(source)
     except OSError as e: raise _unreadable(name, _why_not(path, e)) from e
     try:
-        with Image.open(io.BytesIO(data)) as im: return _upright_rgb(im, background)
+        with Image.open(io.BytesIO(data)) as im:
+            if side: im.draft(None, (side, side))
+            return _upright_rgb(im, background)
     except UnidentifiedImageError as e: raise _unreadable(name, _what(data[:512])) from e
-    except Image.DecompressionBombError as e: raise _unreadable(name, 'too large to open safely', 'make it smaller first') from e
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, RuntimeError, struct.error) as e:  # AVIF's decoder says RuntimeError
-        raise _unreadable(name, 'damaged or cut short', 'get it again') from e
+    except Image.DecompressionBombError as e:
+        raise _unreadable(name, 'too large to open safely', 'make it smaller first') from e
+    except _DAMAGED as e: raise _unreadable(name, 'damaged or cut short', 'get it again') from e
 
 # %% ../nbs/library/01_photo.ipynb #beb55c62
 def _unreadable(name, reason, advice=None): return PhotoError(f'{name} is {reason}' + (f'; {advice}.' if advice else '.'), reason)
@@ -77,7 +86,7 @@ def _unreadable(name, reason, advice=None): return PhotoError(f'{name} is {reaso
 # %% ../nbs/library/01_photo.ipynb #e8bac86c
 def _why_not(path, e):
     "Why the file `path` could not be opened, in words"
-    if not path.exists(): return f'not there (looked for {path})'
+    if not path.exists(): return 'a link that leads nowhere' if path.is_symlink() else f'not there (looked for {path})'
     return 'a folder, not a file' if path.is_dir() else f'not to be opened ({e.strerror or e})'
 
 # %% ../nbs/library/01_photo.ipynb #76608805
@@ -95,7 +104,7 @@ def real_suffix(
     try:
         with Image.open(io.BytesIO(photo) if isinstance(photo, bytes) else photo) as im: return suffix_of(im.format)
     except Exception: read_photo(photo, name)  # it says what is wrong with it
-    raise PhotoError(f'{name or "this photo"} is in no image format that is known here', 'in no image format that is known here')
+    raise _unreadable(name or 'this photo', 'in no image format that is known here')
 
 # %% ../nbs/library/01_photo.ipynb #c13833ec
 def contact_sheet(
@@ -115,95 +124,180 @@ def contact_sheet(
         sheet.paste(im, (x+(size-im.width)//2, y+(size-im.height)//2))
     return sheet
 
-# %% ../nbs/library/01_photo.ipynb #75e89a1d
-def small_photo(data, side):
-    "The photo in the bytes `data`, at least `side` pixels wide and high if it is that large; `PhotoError` as from `read_photo`"
-    try:
-        with Image.open(io.BytesIO(data)) as im:
-            im.draft(None, (side, side))
-            return _upright_rgb(im, 'white')
-    except Exception: return read_photo(data)  # it says what is wrong
+# %% ../nbs/library/01_photo.ipynb #d2704ce1
+def stamp(file):
+    "Size, time and inode of `file`: while they stay, what the file holds stays"
+    st = os.stat(file)
+    return st.st_size, st.st_mtime_ns, st.st_ino
 
-# %% ../nbs/library/01_photo.ipynb #b52ed890
-def _short_side(data):
-    with Image.open(io.BytesIO(data)) as im: return min(im.size)
+_prints = {} # folder -> {(name, *stamp): fingerprint}
+
+def _known_prints(folder):
+    "The fingerprints of files in `folder` that this process or an earlier one has computed, and where they are noted"
+    file = cached('prints', sha256(os.fsencode(folder)).hexdigest()[:32])
+    if folder in _prints: return _prints[folder], file
+    _prints[folder] = {}
+    for line in file.read_text(encoding='utf-8').splitlines() if file.exists() else ():
+        try: *key, found = json.loads(line)
+        except ValueError: continue # half a line, which a killed process has left
+        _prints[folder][tuple(key)] = found
+    return _prints[folder], file
+
+# %% ../nbs/library/01_photo.ipynb #139f9b28
+def _read_once(file):
+    "The fingerprint of `file`, and its bytes if it had to be read"
+    folder, name = os.path.split(os.path.abspath(file))
+    (known, noted), key = _known_prints(folder), (name, *stamp(file))
+    if key in known: return known[key], None
+    data = Path(file).read_bytes()
+    known[key] = sha256(data).hexdigest()
+    try:
+        with open(noted, 'ab', buffering=0) as f: f.write(json.dumps([*key, known[key]]).encode() + b'\n')
+    except OSError: pass # a full disk; the next process reads the file again
+    return known[key], data
+
+def fingerprint(file):
+    "What a photo is known by: the SHA-256 of what `file` holds, as 64 hexadecimal digits"
+    return _read_once(file)[0]
+
+# %% ../nbs/library/01_photo.ipynb #75e89a1d
+SIDE = 336 # pixels on the shorter side: nobody needs more who only looks at a photo
+_ROOM = 3*10**8 # bytes of memory for pictures that have been read
 
 def _scaled(im, side):
     "`im` with `side` pixels on its shorter side"
     k = side/min(im.size)
     return im.resize((round(k*im.width), round(k*im.height)), Image.Resampling.BILINEAR)
 
-# %% ../nbs/library/01_photo.ipynb #a62c2116
-_ROOM = 3*10**8 # bytes of memory for pictures that have been read
+def _size(data):
+    with Image.open(io.BytesIO(data)) as im: return im.size
 
+# %% ../nbs/library/01_photo.ipynb #f5f5eec5
 class ResizedPhotos:
-    "Copies of photos with `side` pixels on the shorter side, as JPEG files in the cache folder; each is made when it is first asked for"
+    "Copies of photos with `side` pixels on the shorter side, as JPEG files in the cache folder, made when they are asked for"
+    at_hand, used = {}, 0 # copy -> picture, and the bytes that they take; all objects share them
+
     def __init__(self,
-        side:int, # In pixels; photos with up to 256, or a quarter more than this, are read as they are
-    ): self.side, self.writes, self.at_hand, self.room = side, True, {}, _ROOM
+        side:int=SIDE, # In pixels; photos with up to 256, or a quarter more than this, are read as they are
+    ): self.side, self.writes, self.remembers = side, True, True
 
-    def __getstate__(self): return {'side': self.side, 'writes': False, 'at_hand': {}, 'room': 0}  # in an exported model: it only reads
-
+    def __getstate__(self): return dict(side=self.side, writes=False, remembers=False) # in an exported model it only reads
     def __repr__(self): return f'ResizedPhotos({self.side})'
 
     def file(self,
         photo:str|Path # The photo itself
     ) -> Path: # Its copy, which need not be there
         "Where the copy of `photo` as it is now lies"
-        st = os.stat(photo)
-        key = hashlib.sha256(os.fsencode(os.path.abspath(photo)) + b' %d %d' % (st.st_size, st.st_mtime_ns)).hexdigest()
-        return cache_dir()/'resized'/f'{self.side}px'/key[:2]/f'{key[2:32]}.jpg'
+        return self.named(fingerprint(photo))
 
-# %% ../nbs/library/01_photo.ipynb #a3bae643
+    def named(self, name): return cached('photos', f'{name}.{self.side}.jpg')
+
+    def __call__(self,
+        photo:str|Path, # A file
+    ) -> Image.Image: # Upright, RGB
+        "`photo` at its working size; a `PhotoError` if it is none"
+        try: file = self.file(photo)
+        except OSError: return read_photo(photo)  # it says what is wrong
+        return self.at_hand[file].copy() if file in self.at_hand else self._read(photo, file)
+
+    def _read(self, photo, file):
+        "The picture in `file`, the copy of `photo`; it is made if need be"
+        read = lambda data: read_photo(data, Path(photo).name, side=max(SIDE, self.side))
+        try: return self._remember(file, read(file.read_bytes() or Path(photo).read_bytes()))
+        except (OSError, PhotoError): pass # not there, or damaged: then it is made anew
+        try: data = Path(photo).read_bytes()
+        except OSError: return read_photo(photo)  # it says what is wrong
+        return self.keep(file, data, read(data))
+
+# %% ../nbs/library/01_photo.ipynb #b52ed890
 _SPARE = 1 << 30 # bytes on the disk that are never taken
 _one_says = threading.Lock()
 
 @patch
+def keep(self:ResizedPhotos, file, data, im):
+    "Write the copy `file` of the photo in the bytes `data`, which was decoded as `im`; what comes back is what it will give"
+    if min(_size(data)) <= max(256, 1.25*self.side): copy = b''
+    else: im, copy = _small_jpeg(im, self.side)
+    self._write(file, copy)
+    return self._remember(file, im)
+
+def _small_jpeg(im, side):
+    "`im` as it comes back from a JPEG file with `side` pixels on the shorter side, and that file's bytes"
+    b = io.BytesIO()
+    _scaled(im, side).save(b, 'JPEG', quality=92, subsampling=0)
+    return read_photo(b.getvalue()), b.getvalue()
+
+@patch
+def _remember(self:ResizedPhotos, file, im):
+    size = 3*im.width*im.height
+    if self.remembers and ResizedPhotos.used + size < _ROOM and parent_process() is None and file not in self.at_hand:
+        ResizedPhotos.used += size
+        self.at_hand[file] = im.copy()
+    return im
+
+# %% ../nbs/library/01_photo.ipynb #f7418e69
+@patch
 def _write(self:ResizedPhotos, file, data):
     if not self.writes: return
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
         if data and shutil.disk_usage(file.parent).free < _SPARE: raise OSError(28, 'less than 1 GB is free')
         with atomic_path(file) as tmp: tmp.write_bytes(data)
     except OSError as e:
         with _one_says:  # many threads may have failed at once
             if not self.writes: return
             self.writes = False
-        print(f'Smaller copies of the photos cannot be kept on disk ({e.strerror}). Training goes on, and reads the photos themselves.')
+        print(f'Smaller copies of the photos cannot be kept on disk ({e.strerror}). '
+              'Training goes on, and reads the photos themselves.')
 
-# %% ../nbs/library/01_photo.ipynb #08fa4fff
-@patch
-def make(self:ResizedPhotos, photo, file):
-    "Read `photo`, and write its copy; what comes back is what the copy will give, so that a first training is like every later one"
-    try: data = Path(photo).read_bytes()
-    except OSError: return read_photo(photo)  # it says what is wrong
-    im, b = small_photo(data, self.side), io.BytesIO()
-    if _short_side(data) <= max(256, 1.25*self.side): self._write(file, b''); return im
-    im = _scaled(im, self.side)
-    im.save(b, 'JPEG', quality=92, subsampling=0)
-    self._write(file, b.getvalue())
-    return small_photo(b.getvalue(), self.side)
+# %% ../nbs/library/01_photo.ipynb #3bd55e39
+@dataclass
+class Look:
+    "What a look at a photo's file has told"
+    fingerprint: str = '' # Of the file; empty if it could not be opened
+    reason: str = None # Why it cannot be read as a photo, or `None`
+    suffix: str = '' # The ending that its name should have
+    size: tuple = () # Width and height of the whole photo in pixels, as it is stored
+    seen: dict = field(default_factory=dict) # Name of a measure -> what it said, as JSON can hold it
 
-# %% ../nbs/library/01_photo.ipynb #39e2c176
-@patch
-def read(self:ResizedPhotos, photo, file):
-    "The picture in `file`, the copy of `photo`; it is made if need be"
-    try: data = file.read_bytes() or Path(photo).read_bytes()
-    except OSError: return self.make(photo, file)
-    try: return small_photo(data, self.side)
-    except PhotoError: return self.make(photo, file)
+_looks = {} # fingerprint -> `Look`
+_BY = f'1, Pillow {PIL.__version__}' # with another Pillow, the same file may give another picture
 
-# %% ../nbs/library/01_photo.ipynb #cb958045
-@patch
-def __call__(self:ResizedPhotos,
-    photo:str|Path, # A file
-) -> Image.Image: # Upright, RGB
-    "`photo` at its working size; a `PhotoError` if it is none"
-    try: file = self.file(photo)
-    except OSError: return read_photo(photo)  # it says what is wrong
-    if file in self.at_hand: return self.at_hand[file].copy()
-    im = self.read(photo, file)
-    if (size := 3*im.width*im.height) < self.room and parent_process() is None:
-        self.room -= size
-        self.at_hand[file] = im.copy()
-    return im
+def _kept(name):
+    "What is known of the photo with the fingerprint `name`, from this process or an earlier one"
+    if name in _looks: return _looks[name]
+    try: found = json.loads(cached('photos', f'{name}.json').read_text(encoding='utf-8'))
+    except (OSError, ValueError): return None # nobody has looked yet, or it is damaged: then we look again
+    return Look(name, None, found['suffix'], tuple(found['size']), found['seen']) if found.get('by') == _BY else None
+
+# %% ../nbs/library/01_photo.ipynb #cb7d2c47
+def look_at(file, measures={}, copies=None):
+    "A `Look` at `file`: each of `measures` (name -> function of the picture) has seen it, and `copies` has a smaller copy"
+    try: name, data = _read_once(file)
+    except OSError as e: return Look(reason=_why_not(Path(file), e))
+    look, copy = _kept(name), copies and copies.named(name)
+    new = {k: f for k, f in measures.items() if not (look and k in look.seen)}
+    if look and look.reason: return look
+    if not new and (copy.exists() if copy else look): return _looks.setdefault(name, look or Look(name))
+    data = data or Path(file).read_bytes()
+    try: im = read_photo(data, side=SIDE)
+    except PhotoError as e: look = Look(name, e.reason)
+    else:
+        seen = (look.seen if look else {}) | {k: f(im) for k, f in new.items()}
+        look = Look(name, None, real_suffix(data), _size(data), seen)
+        if copy and copies.side <= SIDE: copies.keep(copy, data, im)
+        elif copy: copies(file)
+    _looks[name] = look
+    if new and not look.reason: _keep(look)
+    return look
+
+def _keep(look):
+    try:
+        with atomic_path(cached('photos', f'{look.fingerprint}.json')) as tmp:
+            tmp.write_text(json.dumps({'by': _BY} | asdict(look)), encoding='utf-8')
+    except OSError: pass # a full disk; the next process looks again
+
+# %% ../nbs/library/01_photo.ipynb #d8e0b6cf
+def forget():
+    "Forget what this process knows of photos, as if it had just begun"
+    for o in _prints, _looks, ResizedPhotos.at_hand: o.clear()
+    ResizedPhotos.used = 0

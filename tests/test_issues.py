@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from bearclf.clean import issues
+from bearclf.photo import forget
 from bearclf.core import BearclfError
 from bearclf.folder.look import class_of
 from bearclf.folder.look import find_photos
@@ -182,22 +183,26 @@ def test_suggestions_and_page(tmp_path):
 def test_what_was_seen_is_kept_on_disk(tmp_path, monkeypatch):
     monkeypatch.setenv('BEARCLF_CACHE', str(tmp_path/'cache'))
     draw_bears(tmp_path/'bears', 12, 64)
-    learn, real, seen = bare(tmp_path/'bears'), issues._properties, []
-    monkeypatch.setattr(issues, '_properties', lambda file: seen.append(file.name) or real(file))
+    learn, seen = bare(tmp_path/'bears'), []
+    for k, f in issues.MEASURES.items(): monkeypatch.setitem(issues.MEASURES, k, lambda im, f=f, k=k: seen.append(k) or f(im))
+    forget()
     first = find_issues(learn)
     def again():
-        seen.clear(), issues._seen.clear()  # as in another process
+        seen.clear(), forget()  # as in another process
         return find_issues(learn)
-    assert len(seen) == 12 and again().equals(first) and not seen
-    file = first.photo[0]
-    os.utime(file, (1, 1))
-    assert again().equals(first) and seen == [file.name]
-    kept, = (tmp_path/'cache/looks 1').iterdir()
+    assert len(seen) == 12*3 and again().equals(first) and not seen
+    first.photo[0].rename(tmp_path/'bears/teddy/renamed.jpg')
+    assert len(again()) == 12 and not seen
+    file = first.photo[1]
+    file.write_bytes(file.read_bytes() + b'changed')
+    changed = again()
+    assert len(seen) == 3
+    kept = max((tmp_path/'cache/photos').glob('*.json'), key=os.path.getmtime)
     kept.write_bytes(kept.read_bytes()[:500])
-    assert again().equals(first) and len(seen) == 12 and again().equals(first) and not seen
+    assert again().equals(changed) and len(seen) == 3 and again().equals(changed) and not seen
     monkeypatch.setattr(os, 'replace', lambda *a: (_ for _ in ()).throw(OSError(28, 'No space left on device')))
-    os.utime(file, (2, 2))
-    assert again().equals(first) and seen == [file.name]
+    file.write_bytes(file.read_bytes() + b'once more')
+    assert len(again()) == 12 and len(seen) == 3
 
 
 def test_a_leak_is_told_on_both_sides(tmp_path):

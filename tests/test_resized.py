@@ -9,11 +9,10 @@ import torch
 from PIL import Image, ImageChops
 from torch import nn
 
-from bearclf import photo as resized
-from bearclf.photo import PhotoError
+from bearclf import photo as module
+from bearclf.photo import PhotoError, forget
 from bearclf.folder.look import *
 from bearclf.train.data import *
-from bearclf.folder.look import _known
 from bearclf.practice.drawn import draw_bear, draw_bears
 from bearclf.photo import ResizedPhotos
 from bearclf.train.bodies import *
@@ -68,14 +67,15 @@ def test_upright_and_without_transparency(cache, tmp_path):
     assert right[0] > 200 > right[2]
 
 
-def test_a_changed_photo_has_a_new_copy_and_a_renamed_one_too(cache, tmp_path):
+def test_a_changed_photo_has_a_new_copy_and_a_renamed_one_keeps_its(cache, tmp_path):
     draw_bear('black', 1, 700).save(tmp_path/'a.jpg')
     copies = ResizedPhotos(96)
     old = copies(tmp_path/'a.jpg')
     draw_bear('teddy', 2, 800).save(tmp_path/'a.jpg')
     assert ImageChops.difference(copies(tmp_path/'a.jpg'), old).getbbox()
     (tmp_path/'a.jpg').rename(tmp_path/'кот?x=1.jpg')
-    assert copies(tmp_path/'кот?x=1.jpg').size == (96, 96)
+    n = len(copies_in(cache))
+    assert copies(tmp_path/'кот?x=1.jpg').size == (96, 96) and len(copies_in(cache)) == n == 2
     with pytest.raises(PhotoError, match='not there'): copies(tmp_path/'a.jpg')
 
 
@@ -85,6 +85,7 @@ def test_a_damaged_copy_is_made_again(cache, tmp_path):
     file, = copies_in(cache)
     whole = file.read_bytes()
     file.write_bytes(whole[:len(whole)//2])
+    forget()
     assert ResizedPhotos(96)(tmp_path/'a.jpg').size == good.size
     assert file.read_bytes() == whole
 
@@ -92,7 +93,7 @@ def test_a_damaged_copy_is_made_again(cache, tmp_path):
 def test_a_full_disk_is_said_once_and_training_goes_on(cache, large, monkeypatch, capsys):
     def full(*args): raise OSError(errno.ENOSPC, 'No space left on device')
     monkeypatch.setattr(os, 'replace', full)
-    _known.clear()
+    forget()
     dls = photo_dls(large, 64, bs=4)
     assert capsys.readouterr().out.count('cannot be kept on disk (No space left on device)') == 1
     assert dls.one_batch()[0].shape == (4, 3, 64, 64) and not copies_in(cache)
@@ -106,7 +107,8 @@ def test_the_last_gigabyte_stays_free(cache, large, monkeypatch, capsys):
 
 
 def test_memory_is_bounded(cache, large, monkeypatch):
-    monkeypatch.setattr(resized, '_ROOM', 3*96*96*5)
+    monkeypatch.setattr(module, '_ROOM', 3*96*96*5)
+    forget()
     copies = ResizedPhotos(96)
     for o in large.rglob('*.jpg'): copies(o)
     assert len(copies.at_hand) == 4
@@ -114,19 +116,19 @@ def test_memory_is_bounded(cache, large, monkeypatch):
 
 def test_photos_are_decoded_once(cache, large, monkeypatch):
     "By photo_dls; its DataLoaders, and whoever looks at the folder again in another process, read the copies"
-    _known.clear()
+    forget()
     quietly(photo_dls, large, 64)
-    seen = []
-    monkeypatch.setattr(resized.ResizedPhotos, 'make', lambda self, photo, file: seen.append(photo) or draw_bear('black', 1, 96))
-    monkeypatch.setattr('bearclf.train.data.read_photo', lambda o: seen.append(o) or draw_bear('black', 1, 96) if isinstance(o, (str, Path)) else o)
-    _known.clear()
+    seen, real = [], module.read_photo
+    monkeypatch.setattr(module, 'read_photo', lambda o, *args, **kw: seen.append(len(o)) or real(o, *args, **kw))
+    forget()
     dls, _ = quietly(photo_dls, large, 64, bs=4)
     for b in (*dls.train, *dls.valid): pass
-    photos = lambda: [o for o in seen if o.suffix == '.jpg']  # planted.csv is looked into, too
-    assert not photos()
-    _known.clear()
+    other = lambda: {o.stat().st_size for o in (*copies_in(cache), large/'planted.csv')}
+    decoded = lambda: [o for o in seen if o not in other()]
+    assert len(seen) > 18 and not decoded()
+    forget()
     quietly(photo_dls, large, 32)  # another size needs other copies
-    assert len(photos()) == 18
+    assert len(decoded()) == 18
 
 
 def test_the_copy_is_what_a_batch_shows(cache, large):
@@ -138,13 +140,13 @@ def test_the_copy_is_what_a_batch_shows(cache, large):
 
 @pytest.mark.parametrize('kwargs', [dict(item_tfms=Resize(64)), dict(item_tfms=[Resize(64, ResizeMethod.Squish)]), dict()])
 def test_which_transforms_get_copies(cache, large, kwargs):
-    _known.clear()
+    forget()
     dls, _ = quietly(photo_dls, large, 64, bs=4, **kwargs)
     assert len(copies_in(cache)) == 18 and dls.train.fake_l.num_workers == (0 if dls.device.type == 'cpu' else min(16, defaults.cpus))
 
 
 def test_own_blocks_and_unknown_transforms_read_the_photos(cache, large):
-    _known.clear()
+    forget()
     dls, _ = quietly(photo_dls, large, blocks=(ImageBlock, CategoryBlock), item_tfms=Resize(64), bs=4)
     assert dls.train.fake_l.num_workers == min(16, defaults.cpus)
     dls, _ = quietly(photo_dls, large, item_tfms=[CropPad(64)], bs=4, num_workers=0)
@@ -156,6 +158,7 @@ def test_workers_make_and_read_copies(cache, large):
         dls, _ = quietly(photo_dls, large, 64, bs=4, num_workers=n)
         assert dls.train.fake_l.num_workers == n and dls.one_batch()[0].shape == (4, 3, 64, 64)
     shutil.rmtree(cache)
+    forget()
     for b in dls.train: pass
     assert copies_in(cache)
 

@@ -6,25 +6,21 @@
 __all__ = ['KINDS', 'SURE', 'out_of_sample', 'find_issues', 'show_issues', 'of_kind', 'suggestions', 'issues_html']
 
 # %% ../../nbs/library/clean/17_issues.ipynb #b4bfb9e3
-import base64, html, io, os, pickle, textwrap, warnings
-from functools import partial
-from hashlib import sha256
+import base64, io, os, textwrap, warnings
+from importlib.resources import files as package_files
 from typing import NamedTuple
 
-import numpy as np
+import jinja2, numpy as np
 
 from ..core import *
 from ..photo import *
-from ..photo import small_photo
 from ..folder.look import *
-from ..folder.copies import *
-from ..folder.copies import _stamp, exact_copies, near_copies
+from ..folder.copies import Compared, MARKS, exact_copies, near_copies
 from ..train.features import *
-from ..train.features import quick_head
+from ..train.features import copies_for, quick_head
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
     from fastai.vision.all import *
-from concurrent.futures import ThreadPoolExecutor  # fastai brings another one of this name
 
 # %% ../../nbs/library/clean/17_issues.ipynb #114e2946
 def _folds(y, groups, folds, seed):
@@ -62,7 +58,8 @@ def out_of_sample(
     return probs/probs.sum(1, keepdims=True)
 
 # %% ../../nbs/library/clean/17_issues.ipynb #8403f570
-KINDS = 'label', 'duplicate', 'near duplicate', 'two classes', 'leak', 'outlier', 'dark', 'light', 'blurry', 'tiny', 'odd shape', 'low information'
+KINDS = ('label', 'duplicate', 'near duplicate', 'two classes', 'leak', 'outlier',
+         'dark', 'light', 'blurry', 'tiny', 'odd shape', 'low information')
 
 # %% ../../nbs/library/clean/17_issues.ipynb #e2d11631
 _DELETE = '<Delete>'  # fastai's word in `ImagesCleaner`
@@ -81,55 +78,44 @@ def _label_findings(probs, y, classes, groups):
     if len(classes) < 2: return []
     quality, best = get_label_quality_scores(y, probs, method='normalized_margin'), probs.argmax(1)
     known = [len(set(groups[y == k])) > 1 for k in range(len(classes))]
-    return [_Finding(i, 'label', f'looks like {classes[best[i]]} ({probs[i, best[i]]:.0%})', 1-quality[i], str(classes[best[i]]))
+    like = lambda i: str(classes[best[i]])
+    return [_Finding(i, 'label', f'looks like {like(i)} ({probs[i, best[i]]:.0%})', 1-quality[i], like(i))
             for i in np.flatnonzero(best != y) if known[y[i]]]
 
 # %% ../../nbs/library/clean/17_issues.ipynb #56151724
-_QUALITY = dict(dark='dark', light='light', blurry='blurry', odd_aspect_ratio='odd shape', low_information='low information')  # cleanvision's names, ours
+_QUALITY = dict(dark='dark', light='light', blurry='blurry', odd_aspect_ratio='odd shape',
+                low_information='low information')  # cleanvision's names, ours
 
-def _properties(file):
-    "What cleanvision measures of a photo, such as brightness and sharpness, and its colours: shares of 3 times 256 levels"
+def _quality(im):
+    "What cleanvision measures of a picture, such as brightness and sharpness"
     from cleanvision.issue_managers.image_property_issue_manager import ImagePropertyIssueManager
-    im, props = small_photo(file.read_bytes(), 256), ImagePropertyIssueManager().image_properties
+    im, props = im.copy(), ImagePropertyIssueManager().image_properties
     im.thumbnail((256, 256))
-    return {k: v for o in _QUALITY for k, v in props[o].calculate(im).items()}, np.array(im.histogram(), np.float32)/(im.width*im.height)
+    return {k: float(v) for o in _QUALITY for k, v in props[o].calculate(im).items()}
 
-_seen = {}  # (folder, file, size, time) -> a look for `verify`, properties, colours
+def _colours(im):
+    "The shares of 3 times 256 levels of brightness, as text"
+    return base64.b64encode(np.float32(im.histogram())/(im.width*im.height)).decode()
 
-def _looked(root, file):
-    key = (root, *_stamp(file))
-    if key not in _seen: _seen[key] = look_into(root, file.relative_to(root).as_posix()), *_properties(file)
-    return _seen[key]
+MEASURES = MARKS | dict(quality=_quality, colours=_colours)
 
 # %% ../../nbs/library/clean/17_issues.ipynb #b0a47c29
-def _looks_file(root): return cache_dir()/'looks 1'/f'{sha256(os.fsencode(root)).hexdigest()[:24]}.pkl'
+def look_for_issues(learn, path):
+    "A `FolderReport` of the photos below `path`, each looked at once for all that `issues_of` wants to know"
+    return check_folder(Path(os.path.abspath(existing_folder(path))), copies=copies_for(learn), measures=MEASURES)
 
-def _known_looks(root):
-    "What was seen below `root` in an earlier process"
-    try: return pickle.loads(_looks_file(root).read_bytes())
-    except Exception: return {}  # nothing yet, or damaged: then it is looked at again
-
-def _keep_looks(root):
-    try:
-        with atomic_path(_looks_file(root)) as tmp: tmp.write_bytes(pickle.dumps({k: o for k, o in _seen.items() if k[0] == root}))
-    except OSError: pass  # a full disk; the next process looks again
-
-def _look_at(root, files):
-    "A look, the properties and the colours for each of `files`"
-    if not any(k[0] == root for k in _seen): _seen.update(_known_looks(root))
-    n = len(_seen)
-    with ThreadPoolExecutor(os.cpu_count()) as ex: looks = list(progress(ex.map(partial(_looked, root), files), 'Looking at the photos', len(files)))
-    if len(_seen) > n: _keep_looks(root)
-    return looks
+def compared(report):
+    "The photos of a report, as they are compared with each other"
+    return [Compared(o.relative_to(report.path).as_posix(), report.looks[o]) for o in report.photos]
 
 # %% ../../nbs/library/clean/17_issues.ipynb #1a251fbb
-def _copies(looks):
+def twins(photos):
     "(number of a photo, finding, number of its twin), as `verify` finds them"
-    at = {id(o): i for i, o in enumerate(looks)}
-    rest, found = exact_copies(looks)
+    at = {id(o): i for i, o in enumerate(photos)}
+    rest, found = exact_copies(photos)
     return [(at[id(o)], finding, at[id(twin)]) for o, finding, twin, _ in found + near_copies(rest)]
 
-def _groups(n, copies):
+def twin_groups(n, copies):
     "A number for each of `n` photos, the same for copies of one photo"
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
@@ -137,25 +123,26 @@ def _groups(n, copies):
     return connected_components(coo_matrix((np.ones(len(a)), (a, b)), (n, n)), directed=False)[1]
 
 # %% ../../nbs/library/clean/17_issues.ipynb #2457bb64
-def _twin_findings(copies, looks, own):
+def _twin_findings(copies, photos, own):
     "What to do about two photos that are one; `own` is the probability of each photo's label"
     found = []
     for i, finding, j in copies:
         if not finding.startswith('same photo'):
             words, sure = ('the same photo as', .95) if finding == 'duplicate' else ('nearly the same photo as', .9)
-            found.append(_Finding(i, finding, f'{words} {looks[j].file}', sure, _DELETE))
+            found.append(_Finding(i, finding, f'{words} {photos[j].file}', sure, _DELETE))
             continue
         for a, b in (i, j), (j, i):
             wrong = float(own[b]/(own[a]+own[b]))
             worse = bool(wrong > .5 or wrong == .5 and a == i)
             words = f', where the label fits {"better" if worse else "worse"}'
-            found.append(_Finding(a, 'two classes', f'the same photo as {looks[b].file}{words}', wrong, _DELETE*worse))
+            found.append(_Finding(a, 'two classes', f'the same photo as {photos[b].file}{words}', wrong, _DELETE*worse))
     return found
 
-def _leak_findings(copies, looks, split):
+def _leak_findings(copies, photos, split):
     "Photos whose copy is on the other side of the split"
     name = dict(train='to learn from', valid='to judge by')
-    return [_Finding(a, 'leak', f'its copy {looks[b].file} is among the photos {name[split[b]]}, this one is {name[split[a]]}', .5)
+    words = 'its copy {} is among the photos {}, this one is {}'
+    return [_Finding(a, 'leak', words.format(photos[b].file, name[split[b]], name[split[a]]), .5)
             for i, _, j in copies for a, b in ((i, j), (j, i)) if {split[a], split[b]} == {'train', 'valid'}]
 
 # %% ../../nbs/library/clean/17_issues.ipynb #baffc674
@@ -171,21 +158,29 @@ def _farness(features):
     return off/max(1.4826*np.median(abs(off)), 1e-9)
 
 def _outlier_findings(far):
-    return [_Finding(i, 'outlier', 'unlike all the other photos', 1/(1+np.exp(2*(3-far[i]))), _DELETE) for i in np.flatnonzero(far > FAR)]
+    score = 1/(1 + np.exp(2*(3 - far)))
+    return [_Finding(i, 'outlier', 'unlike all the other photos', score[i], _DELETE) for i in np.flatnonzero(far > FAR)]
+
+def _histograms(photos):
+    "The colours of each photo, array of shape (n, 768)"
+    return np.stack([np.frombuffer(base64.b64decode(o.look.seen['colours']), np.float32) for o in photos])
 
 # %% ../../nbs/library/clean/17_issues.ipynb #120a1859
 TINY = 6400  # pixels, as of 80 by 80
-_WORDS = {'dark': 'very dark', 'light': 'very light', 'blurry': 'blurred', 'odd shape': 'very long or very high', 'low information': 'with hardly anything on it'}
+_WORDS = {'dark': 'very dark', 'light': 'very light', 'blurry': 'blurred', 'odd shape': 'very long or very high',
+          'low information': 'with hardly anything on it'}
 
-def _quality_findings(properties, looks):
+def _quality_findings(photos):
     "What cleanvision objects to, and photos of few pixels"
     from cleanvision.issue_managers.image_property_issue_manager import ImagePropertyIssueManager
-    manager, n = ImagePropertyIssueManager(), range(len(looks))
+    manager, n = ImagePropertyIssueManager(), range(len(photos))
     manager.issues = pd.DataFrame(index=n)
-    manager.update_issues(pd.DataFrame(properties, index=n), list(_QUALITY))
+    manager.update_issues(pd.DataFrame([o.look.seen['quality'] for o in photos], index=n), list(_QUALITY))
     res = manager.issues
-    found = [_Finding(i, kind, _WORDS[kind], .3*(1-res[f'{o}_score'][i])) for o, kind in _QUALITY.items() for i in n if res[f'is_{o}_issue'][i]]
-    return found + [_Finding(i, 'tiny', f'only {o.pixels:,} pixels', .3*(1-o.pixels/TINY)) for i, o in enumerate(looks) if o.pixels < TINY]
+    found = [_Finding(i, kind, _WORDS[kind], .3*(1-res[f'{o}_score'][i]))
+             for o, kind in _QUALITY.items() for i in n if res[f'is_{o}_issue'][i]]
+    return found + [_Finding(i, 'tiny', f'only {o.pixels:,} pixels', .3*(1-o.pixels/TINY))
+                    for i, o in enumerate(photos) if o.pixels < TINY]
 
 # %% ../../nbs/library/clean/17_issues.ipynb #b5c48a73
 def _split_of(learn, files):
@@ -199,44 +194,50 @@ def _summed_up(findings):
     findings = sorted(findings, key=lambda o: -o.score)
     twin = [o for o in findings if 'duplicate' in o.kind or o.kind == 'two classes']
     what = next((o.suggestion for o in twin + findings if o.suggestion), '')
-    return dict(score=float(max([o.score for o in findings], default=0)), suggestion=what, reasons=[o.reason for o in findings],
-                kinds=[o.kind for o in findings], scores=[float(o.score) for o in findings])
+    return dict(score=float(max([o.score for o in findings], default=0)), suggestion=what,
+                reasons=[o.reason for o in findings], kinds=[o.kind for o in findings],
+                scores=[float(o.score) for o in findings])
 
-def _all_findings(root, files, features, split, folds, seed):
+def _all_findings(photos, features, split, folds, seed):
     "Probabilities (n, classes), the classes, and a list of findings for each photo"
-    classes, y = np.unique([class_of(o) for o in files], return_inverse=True)
-    looks, properties, colours = zip(*_look_at(root, files))
-    copies = _copies(looks)
-    groups, far = _groups(len(files), copies), np.maximum(_farness(features), _farness(np.stack(colours)))
+    classes, y = np.unique([o.label for o in photos], return_inverse=True)
+    copies = twins(photos)
+    groups = twin_groups(len(photos), copies)
+    far = np.maximum(_farness(features), _farness(_histograms(photos)))
     probs = out_of_sample(features, y, folds, seed, groups=groups)
     own = np.maximum(probs[np.arange(len(y)), y], 1e-6)
-    found = [*_twin_findings(copies, looks, own), *_leak_findings(copies, looks, split), *_label_findings(probs, y, classes, groups),
-             *_outlier_findings(far), *_quality_findings(properties, looks)]
+    found = [*_twin_findings(copies, photos, own), *_leak_findings(copies, photos, split),
+             *_label_findings(probs, y, classes, groups), *_outlier_findings(far), *_quality_findings(photos)]
     by = {}
     for o in found: by.setdefault(o.i, []).append(o)
-    return probs, own, classes, [by.get(i, []) for i in range(len(files))]
+    return probs, own, classes, [by.get(i, []) for i in range(len(photos))]
 
 # %% ../../nbs/library/clean/17_issues.ipynb #23f29b20
+def issues_of(report, learn, test=(), folds=5, seed=42, features=None):
+    "What `find_issues` gives, for the photos of a report from `look_for_issues`"
+    aside = {Path(os.path.abspath(Path(o).expanduser())) for o in test}
+    photos = [o for o in compared(report) if report.path/o.file not in aside]
+    files = [report.path/o.file for o in photos]
+    if not files: raise BearclfError(f'There are no photos in class folders below {report.path}. '
+                                     'Give the folder that holds the class folders.')
+    features, split = features or photo_features(files, learn), _split_of(learn, files)
+    probs, own, classes, findings = _all_findings(photos, features(files), split, folds, seed)
+    table = pd.DataFrame(dict(photo=files, label=[o.label for o in photos], split=split,
+                              prediction=[str(classes[i]) for i in probs.argmax(1)],
+                              probability=probs.max(1), loss=-np.log(own)))
+    table = table.join(pd.DataFrame([_summed_up(o) for o in findings]))
+    return table.sort_values(['score', 'loss'], ascending=False, kind='stable', ignore_index=True)
+
+# %% ../../nbs/library/clean/17_issues.ipynb #3d4fd050
 def find_issues(
-    learn:Learner, # From `photo_learner`, `precomputed_learner`, `vision_learner`; its body is used, and its split is told
+    learn:Learner, # From `photo_learner`, `precomputed_learner`, `vision_learner`; its body is used, its split is told
     path:str|Path=None, # A folder with a folder of photos for each class; default: where the photos of `learn` are
     test=(), # `Path`s of photos that are kept aside; they are neither judged nor learned from
     folds:int=5, # Parts of the photos that are judged in turn
     seed:int=42, # Same seed, same list
 ): # A pandas `DataFrame`: photo, label, split, prediction, probability, loss, score, suggestion, reasons, kinds, scores
     "All photos below `path`, the most suspect first, with what is suspicious about them; nothing is changed"
-    root = Path(os.path.abspath(existing_folder(path or learn.dls.path)))
-    aside = {Path(os.path.abspath(Path(o).expanduser())) for o in test}
-    files = [o for o in find_photos(root) if o not in aside]
-    features = photo_features(files, learn) if files else None
-    files = [o for o in files if o in features.names]
-    if not files: raise BearclfError(f'There are no photos in class folders below {root}. Give the folder that holds the class folders.')
-    split = _split_of(learn, files)
-    probs, own, classes, findings = _all_findings(root, files, features(files), split, folds, seed)
-    table = pd.DataFrame(dict(photo=files, label=[class_of(o) for o in files], split=split, prediction=[str(classes[i]) for i in probs.argmax(1)],
-                              probability=probs.max(1), loss=-np.log(own)))
-    table = table.join(pd.DataFrame([_summed_up(o) for o in findings]))
-    return table.sort_values(['score', 'loss'], ascending=False, kind='stable', ignore_index=True)
+    return issues_of(look_for_issues(learn, path or learn.dls.path), learn, test, folds, seed)
 
 # %% ../../nbs/library/clean/17_issues.ipynb #105f2487
 def show_issues(
@@ -248,13 +249,15 @@ def show_issues(
     rows = list(table.head(n).itertuples())
     if not rows: return print('Nothing is suspicious.')
     cols = min(cols, len(rows))
-    _, axes = plt.subplots(-(-len(rows)//cols), cols, figsize=(1.9*cols, 2.6*-(-len(rows)//cols)), squeeze=False, layout='constrained')
+    high = -(-len(rows)//cols)
+    _, axes = plt.subplots(high, cols, figsize=(1.9*cols, 2.6*high), squeeze=False, layout='constrained')
     for ax in axes.flat: ax.set_axis_off()
     for o, ax in zip(rows, axes.flat):
         im = read_photo(o.photo)
         im.thumbnail((200, 200))
         ax.imshow(im)
-        ax.set_title('\n'.join([o.label, *textwrap.wrap(o.reasons[0] if o.reasons else '', 26, max_lines=3)]), fontsize=8)
+        reason = textwrap.wrap(o.reasons[0] if o.reasons else '', 26, max_lines=3)
+        ax.set_title('\n'.join([o.label, *reason]), fontsize=8)
 
 # %% ../../nbs/library/clean/17_issues.ipynb #63259f9f
 def of_kind(
@@ -277,24 +280,12 @@ def suggestions(
     return table[(table.suggestion != '') & (table.score >= threshold)]
 
 # %% ../../nbs/library/clean/17_issues.ipynb #3155ccd2
-_PAGE = '''<!DOCTYPE html>
-<html><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title><style>
-:root {{color-scheme: light dark}} body {{font: 15px system-ui, sans-serif; margin: 1.5em; background: Canvas; color: CanvasText}}
-main {{display: grid; grid-template-columns: repeat(auto-fill, minmax(220px, 1fr)); gap: 12px}}
-article {{border: 1px solid color-mix(in srgb, CanvasText 25%, Canvas); border-radius: 8px; padding: 8px; overflow-wrap: anywhere}}
-img {{display: block; width: 100%; height: 180px; object-fit: contain}} ul {{margin: .4em 0; padding-left: 1.2em}} p {{margin: .3em 0}}
-</style></head><body><h1>{title}</h1><p>{words}</p><table>{counts}</table><main>
-{cards}
-</main></body></html>'''
-
 def _card(row, path, size):
-    "One photo with its label, suggestion and reasons, as HTML"
-    im, b, text = read_photo(row.photo), io.BytesIO(), lambda o: html.escape(str(o))
+    "What the page says of one photo"
+    im, b = read_photo(row.photo), io.BytesIO()
     im.thumbnail((size, size)); im.save(b, 'JPEG', quality=80)
     name = row.photo.relative_to(path).as_posix() if row.photo.is_relative_to(path) else row.photo.name
-    what = f'<p>suggestion: <b>{text(row.suggestion)}</b></p>' if row.suggestion else ''
-    return (f'<article><img alt="{text(name)}" src="data:image/jpeg;base64,{base64.b64encode(b.getvalue()).decode()}"><p><b>{text(row.label)}</b> '
-            f'{row.score:.2f}<br>{text(name)}</p>{what}<ul>{"".join(f"<li>{text(o)}</li>" for o in row.reasons)}</ul></article>')
+    return row._asdict() | dict(name=name, picture=base64.b64encode(b.getvalue()).decode())
 
 # %% ../../nbs/library/clean/17_issues.ipynb #90bcedad
 def issues_html(
@@ -305,8 +296,9 @@ def issues_html(
 ) -> str: # A whole page, which needs no other file
     "The first `n` findings as a page: pictures, labels, suggestions and reasons"
     path, found = Path(os.path.abspath(Path(path).expanduser())), table[table.score > 0]
-    counts = found.kinds.explode().value_counts()
-    rows = ''.join(f'<tr><td>{html.escape(k)}</td><td>{v}</td></tr>' for k, v in counts.items())
-    words = f'{len(found)} of {len(table)} photos have a finding' + (f'; here are the first {n}.' if n < len(found) else '.')
-    cards = [_card(o, path, size) for o in found.head(n).itertuples() if o.photo.exists()]
-    return _PAGE.format(title=html.escape(f'What to look at in {path.name}'), words=words, counts=rows, cards='\n'.join(cards))
+    words = f'{len(found)} of {len(table)} photos have a finding'
+    page = (package_files('bearclf')/'static/issues.html').read_text(encoding='utf-8')
+    template = jinja2.Template(page, autoescape=True)
+    return template.render(title=f'What to look at in {path.name}', counts=found.kinds.explode().value_counts().items(),
+                           words=words + (f'; here are the first {n}.' if n < len(found) else '.'),
+                           cards=[_card(o, path, size) for o in found.head(n).itertuples() if o.photo.exists()])

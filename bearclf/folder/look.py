@@ -9,7 +9,7 @@ __all__ = ['class_of', 'FolderReport', 'check_folder', 'find_photos']
 import os, re, unicodedata
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from fastcore.foundation import L
 
 from ..core import *
 from ..photo import *
+from ..photo import look_at
 
 # %% ../../nbs/library/folder/04_look.ipynb #1d832f54
 def class_of(
@@ -30,38 +31,30 @@ _NO_NAME = re.compile(r'[<>:"/\\|?*\x00-\x1f\ud800-\udfff]|^[. ]|[. ]$|^$')
 _RESERVED = re.compile(r'(con|prn|aux|nul|com\d|lpt\d)(\..*)?$', re.I)
 
 def new_class_name(name):
-    "`name` of a class that is to come, in composed form (NFC); one sentence for what cannot be a folder's name everywhere"
+    "`name` of a class that is to come, in composed form (NFC); a sentence for what cannot be a folder's name everywhere"
     if not isinstance(name, str): raise BearclfError(f'{name!r} is no name of a class. Give it as text.')
     name, cannot = unicodedata.normalize('NFC', name), f'{name!r} cannot be the name of a folder'
-    if _NO_NAME.search(name): raise BearclfError(cannot + r'. Choose a class name without < > : " / \ | ? * and without a point or space at its ends.')
-    if _RESERVED.match(name): raise BearclfError(f'{cannot} on Windows, which keeps it for a device. Choose another class name.')
-    if len(os.fsencode(name)) > 255: raise BearclfError(f'A class name of {len(name)} characters cannot be the name of a folder. Choose a shorter one.')
+    if _NO_NAME.search(name):
+        raise BearclfError(cannot + r'. Choose a class name without < > : " / \ | ? * '
+                           'and without a point or space at its ends.')
+    if _RESERVED.match(name):
+        raise BearclfError(f'{cannot} on Windows, which keeps it for a device. Choose another class name.')
+    if len(os.fsencode(name)) > 255:
+        raise BearclfError(f'A class name of {len(name)} characters cannot be the name of a folder. Choose a shorter one.')
     return name
 
 # %% ../../nbs/library/folder/04_look.ipynb #424429aa
-_known = {}  # (file, size, time) -> why it cannot be read as a photo, or `None`
-
-def _stamp(path):
-    st = path.stat()
-    return path, st.st_size, st.st_mtime_ns
-
-def _verdict(path, copies=None):
-    "Why the file cannot be read as a photo, or `None` if it can; asked again only when the file changed"
-    try: key = _stamp(path)
-    except OSError: return 'a link that leads nowhere'
-    if key not in _known:
-        try:
-            if not (copies and copies.file(path).exists()): (copies or read_photo)(path)
-            _known[key] = None
-        except PhotoError as e: _known[key] = e.reason
-    return _known[key]
-
-# %% ../../nbs/library/folder/04_look.ipynb #63d4f15a
 def visible_files(path):
     "All files below `path`, in order; hidden ones and what lies in hidden folders left out"
     for folder, dirs, names in os.walk(path):
         dirs[:] = sorted(o for o in dirs if not o.startswith('.'))
         yield from (Path(folder)/o for o in sorted(names) if not o.startswith('.'))
+
+def look_at_all(files, measures={}, copies=None):
+    "A `Look` at each of `files`, in order, as `look_at` gives it"
+    with ThreadPoolExecutor(os.cpu_count()) as ex:
+        looks = ex.map(partial(look_at, measures=measures, copies=copies), files)
+        return list(progress(looks, 'Looking at the photos', len(files)))
 
 # %% ../../nbs/library/folder/04_look.ipynb #80fe6159
 @dataclass
@@ -71,15 +64,18 @@ class FolderReport:
     photos: L # `Path`s of the photos that can be read, in order
     left_out: dict # `Path` of each other file -> why it was left out
     get_y: object = class_of # What finds the label of a photo; `None` where the labels are not known here
+    looks: dict = field(default_factory=dict, repr=False) # `Path` of each file -> the `Look` at it
     @property
     def counts(self):
         labels = [_label(self.get_y, o) for o in self.photos] if self.get_y else []
-        return dict(sorted(Counter(labels).items())) if any(all(isinstance(o, t) for o in labels) for t in (str, int)) else {}
+        of_one_kind = any(all(isinstance(o, t) for o in labels) for t in (str, int))
+        return dict(sorted(Counter(labels).items())) if of_one_kind else {}
 
     def __str__(self):
         counts = {str(k): n for k, n in self.counts.items()}
         width = max([len(o) for o in counts] + [0])
-        rows = [f'{len(self.photos)} photos' + f' of {len(counts)} classes'*bool(counts or self.by_folder) + f' in {self.path.name}']
+        classes = f' of {len(counts)} classes' if counts or self.by_folder else ''
+        rows = [f'{len(self.photos)} photos{classes} in {self.path.name}']
         rows += [f'  {name:<{width}}  {n:>5}' for name, n in counts.items()]
         if self.left_out: rows.append(f'{len(self.left_out)} files left out')
         for why in sorted(set(self.left_out.values())):
@@ -89,30 +85,33 @@ class FolderReport:
         return '\n'.join(rows)
     __repr__ = __str__
     @property
-    def by_folder(self): return self.get_y is class_of or getattr(self.get_y, '__name__', '') == 'parent_label'  # fastai's
+    def by_folder(self): # `parent_label` is fastai's
+        return self.get_y is class_of or getattr(self.get_y, '__name__', '') == 'parent_label'
 
 # %% ../../nbs/library/folder/04_look.ipynb #bdcac0b3
 def _label(get_y, photo):
     "`get_y(photo)`, with a sentence where it fails, which a pattern does on every name that it was not made for"
     try: return get_y(photo)
-    except Exception as e: raise BearclfError(f'get_y finds no label for {photo.name}: {e}. Change get_y, or move the file away.') from e
+    except Exception as e:
+        raise BearclfError(f'get_y finds no label for {photo.name}: {e}. Change get_y, or move the file away.') from e
 
 # %% ../../nbs/library/folder/04_look.ipynb #ceed93d0
 def check_folder(
     path:str|Path, # A folder with a folder of photos for each class
     get_y=class_of, # Finds the label of a photo; with one of your own, photos that lie loose in `path` count as well
     copies:ResizedPhotos=None, # Where to keep smaller copies, if training is to follow
+    measures:dict={}, # Name -> function of a picture, whose answers are kept in `looks`
 ) -> FolderReport: # Counts by class, and what was left out
     "Look into every file below `path` and say which are photos; nothing is moved or changed"
     path = existing_folder(path)
     files = list(visible_files(path))
-    with ThreadPoolExecutor(os.cpu_count()) as ex:
-        why = dict(zip(files, list(progress(ex.map(partial(_verdict, copies=copies), files), 'Looking at the photos', len(files)))))
-    report = FolderReport(path, L(o for o in files if why[o] is None), {o: w for o, w in why.items() if w}, get_y)
+    looks = dict(zip(files, look_at_all(files, measures, copies)))
+    why = {o: look.reason for o, look in looks.items() if look.reason}
+    report = FolderReport(path, L(o for o in files if o not in why), why, get_y, looks)
     if not report.by_folder: return report
-    loose = {o: 'beside the class folders, not in one' for o in files if o.parent == path and why[o] is None}
-    left_out = {o: w for o, w in why.items() if w and o.parent != path} | loose
-    return FolderReport(path, L(o for o in files if o.parent != path and why[o] is None), left_out, get_y)
+    loose = {o: 'beside the class folders, not in one' for o in report.photos if o.parent == path}
+    left_out = {o: w for o, w in why.items() if o.parent != path} | loose
+    return FolderReport(path, L(o for o in report.photos if o.parent != path), left_out, get_y, looks)
 
 # %% ../../nbs/library/folder/04_look.ipynb #0d931caa
 def find_photos(

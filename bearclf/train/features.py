@@ -17,11 +17,10 @@ from filelock import FileLock
 from PIL import ImageOps
 
 from ..core import *
+from ..core import cached
 from ..photo import *
-from ..photo import small_photo
+from ..photo import fingerprint
 from ..folder.look import *
-from ..folder.look import _known, visible_files
-from ..folder.copies import _stamp
 from .data import *
 from .data import _working_side
 from .learner import *
@@ -37,7 +36,9 @@ def photo_views(
 ) -> list: # of `n` pictures
     "`im` as it is, then mirrored and cut a little closer, then cut closer still"
     w, h = im.size
-    cut = lambda l, t, r, b: im.crop((round(l*w), round(t*h), max(round(l*w)+1, round(r*w)), max(round(t*h)+1, round(b*h))))
+    def cut(left, top, right, bottom):
+        left, top = round(left*w), round(top*h)
+        return im.crop((left, top, max(left+1, round(right*w)), max(top+1, round(bottom*h))))
     views = lambda: im, lambda: ImageOps.mirror(cut(.06, .04, .98, .92)), lambda: cut(.15, .12, .9, .9)
     return [o() for o in views[:n]]
 
@@ -51,13 +52,15 @@ class FeatureStore:
         for o in self.data, self.names: o.touch()
         with FileLock(self.path/'.lock'):
             n = min(self.names.stat().st_size//37, self.data.stat().st_size//(4*width))
-            for o, size in (self.names, 37*n), (self.data, 4*width*n): os.truncate(o, size)  # what a killed run has left
+            os.truncate(self.names, 37*n); os.truncate(self.data, 4*width*n)  # what a killed run has left
         names = self.names.read_bytes()
         self.at = {names[i:i+33]: (i//37, names[i+33:i+37]) for i in range(0, len(names), 37)}
 
     def __len__(self): return len(self.at) + len(self.memory)
 
-    def _rows(self): return np.memmap(self.data, np.float32, 'r').reshape(-1, self.width) if self.at else np.zeros((0, self.width), np.float32)
+    def _rows(self):
+        rows = np.memmap(self.data, np.float32, 'r') if self.at else np.zeros(0, np.float32)
+        return rows.reshape(-1, self.width)
 
 # %% ../../nbs/library/train/14_features.ipynb #dc83189d
 @patch
@@ -74,15 +77,16 @@ def add(self:FeatureStore, names, rows):
             with open(self.names, 'ab') as f: f.write(b''.join(map(bytes.__add__, names, sums)))
         self.at |= {o: (n+i, c) for i, (o, c) in enumerate(zip(names, sums))}
     except OSError as e:
-        if not self.memory: print(f'The features cannot be kept on disk ({e.strerror}). They stay in memory, and are computed again next time.')
+        if not self.memory: print(f'The features cannot be kept on disk ({e.strerror}). They stay in memory, '
+                                  'and are computed again next time.')
         self.memory |= dict(zip(names, rows))
 
 # %% ../../nbs/library/train/14_features.ipynb #f3486ccc
 @patch
 def missing(self:FeatureStore, names): # A set; names whose row is damaged are among them
     "Which of `names` are not there"
-    rows = self._rows()
-    bad = {o for o in names if o in self.at and zlib.crc32(rows[self.at[o][0]].tobytes()).to_bytes(4, 'big') != self.at[o][1]}
+    rows, crc = self._rows(), lambda row: zlib.crc32(row.tobytes()).to_bytes(4, 'big')
+    bad = {o for o in names if o in self.at and crc(rows[self.at[o][0]]) != self.at[o][1]}
     for o in bad: del self.at[o]
     if bad: print(f'{len(bad)} cached features are damaged, and are computed again.')
     return {o for o in names if o not in self.at and o not in self.memory}
@@ -106,28 +110,27 @@ def _store(learn, fixed, x):
     for o in fixed.state_dict().values(): h.update(o.detach().cpu().numpy().tobytes())
     norm = [(o.mean.tolist(), o.std.tolist()) for o in learn.dls.valid.after_batch.fs if isinstance(o, Normalize)]
     h.update(repr((learn.dls.valid.after_item.fs, norm, str(fixed), 'views 1')).encode())
-    return FeatureStore(cache_dir()/'features'/h.hexdigest()[:24], fixed(x).shape[1])
+    return FeatureStore(cached('features', h.hexdigest()[:24]), fixed(x).shape[1])
 
 # %% ../../nbs/library/train/14_features.ipynb #045d336a
+def copies_for(learn):
+    "The smaller copies of photos that `learn` works with"
+    return ResizedPhotos(_working_side(learn.dls.valid.after_item.fs) or 10**6)
+
 def steady(tfms):
-    "A copy of `tfms` that does what it does to validation photos; fastai's transforms note things in themselves, so each thread wants one"
+    "A copy of `tfms` that does what it does to validation photos; as it notes things in itself, each thread wants one"
     tfms = deepcopy(tfms)
     tfms.split_idx = 1
     return tfms
 
-def _side(dls):
-    "How large a photo has to be decoded, in pixels, for what the validation photos go through; a little more than it is shown"
-    return _working_side(dls.valid.after_item.fs) or 10**6
-
 class _Reader:
-    "Reads photos in threads: file -> the tensors of those views that the store lacks, or why there are none"
-    def __init__(self, dls, store, views): self.dls, self.store, self.views, self.mine, self.side = dls, store, views, threading.local(), _side(dls)
+    "Reads photos in threads: file and numbers of views -> the tensors of these views, or why there are none"
+    def __init__(self, learn, views):
+        self.dls, self.views, self.copies, self.mine = learn.dls, views, copies_for(learn), threading.local()
 
-    def name(self, file): return hashlib.sha256(Path(file).read_bytes()).digest()
-
-    def __call__(self, file, wanted): # `wanted` are the numbers of the views
+    def __call__(self, file, wanted):
         if not hasattr(self.mine, 'tfms'): self.mine.tfms = steady(self.dls.valid.after_item)
-        try: views = photo_views(small_photo(Path(file).read_bytes(), self.side), self.views)
+        try: views = photo_views(self.copies(file), self.views)
         except PhotoError as e: return e.reason
         return torch.stack([self.mine.tfms(PILPhoto.create(views[i])) for i in wanted])
 
@@ -156,22 +159,23 @@ def photo_features(
     size = steady(learn.dls.valid.after_item)(PILPhoto.create(Image.new('RGB', (64, 64)))).shape
     with torch.inference_mode(), ThreadPoolExecutor(os.cpu_count()) as ex:
         store = _store(learn, fixed, torch.zeros(1, *size, device=learn.dls.device))
-        read = _Reader(learn.dls, store, views)
-        shas = dict(zip(files, ex.map(read.name, files)))
-        names = {f: [s + bytes([i]) for i in range(views)] for f, s in shas.items()}
+        read, prints = _Reader(learn, views), dict(zip(files, ex.map(fingerprint, files)))
+        names = {f: [bytes.fromhex(o) + bytes([i]) for i in range(views)] for f, o in prints.items()}
         missing, left_out = store.missing({o for v in names.values() for o in v}), {}
-        todo = [(f, [i for i, o in enumerate(names[f]) if o in missing]) for f in {s: f for f, s in shas.items()}.values()]
+        one_each = {o: f for f, o in prints.items()}.values()
+        todo = [(f, [i for i, o in enumerate(names[f]) if o in missing]) for f in one_each]
         todo = [(f, w) for f, w in todo if w]
         jobs = ([(f, w, ex.submit(read, f, w)) for f, w in c] for c in _chunks(todo, 32))
         ahead = next(jobs, None)
         for _ in progress(range(0, len(todo), 32), 'The body looks at the photos'):
             now, ahead = ahead, next(jobs, None)
-            _look(learn, fixed, store, [(f, w, o.result()) for f, w, o in now], names, left_out)
-    bad = {shas[f]: why for f, why in left_out.items()}
-    return Features(store, {f: v for f, v in names.items() if shas[f] not in bad}, {f: bad[s] for f, s in shas.items() if s in bad})
+            _add_rows(learn, fixed, store, [(f, w, o.result()) for f, w, o in now], names, left_out)
+    bad = {prints[f]: why for f, why in left_out.items()}
+    left_out = {f: bad[o] for f, o in prints.items() if o in bad}
+    return Features(store, {f: v for f, v in names.items() if f not in left_out}, left_out)
 
 # %% ../../nbs/library/train/14_features.ipynb #b9352442
-def _look(learn, fixed, store, batch, names, left_out):
+def _add_rows(learn, fixed, store, batch, names, left_out):
     "Put the rows of one batch of views into the store"
     left_out |= {f: o for f, _, o in batch if isinstance(o, str)}
     good = [(f, w, o) for f, w, o in batch if not isinstance(o, str)]
@@ -184,7 +188,8 @@ def _look(learn, fixed, store, batch, names, left_out):
 class _Rows(torch.utils.data.Dataset):
     "Batches of rows with their labels; asked for a list of numbers, as a batch sampler does"
     def __init__(self, features, files, targets, views):
-        self.features, self.targets, self.items = features, tensor(targets), [(f, v) for v in range(views) for f in files]
+        self.features, self.targets = features, tensor(targets)
+        self.items = [(f, v) for v in range(views) for f in files]
     def __len__(self): return len(self.items)
     def __getitem__(self, idxs):
         names = [self.features.names[f][v] for f, v in (self.items[i] for i in idxs)]
@@ -192,10 +197,11 @@ class _Rows(torch.utils.data.Dataset):
 
 def _rows_dl(rows, bs, shuffle):
     order = torch.utils.data.RandomSampler(rows) if shuffle else torch.utils.data.SequentialSampler(rows)
-    return torch.utils.data.DataLoader(rows, batch_size=None, sampler=torch.utils.data.BatchSampler(order, min(bs, len(rows)), shuffle))
+    batches = torch.utils.data.BatchSampler(order, min(bs, len(rows)), shuffle)
+    return torch.utils.data.DataLoader(rows, batch_size=None, sampler=batches)
 
 class _PlainLosses(Callback):
-    "Numbers in place of fastai's small tensors: thousands of them, strewn over the memory between large ones, keep it from being used again"
+    "Numbers in place of fastai's small tensors: thousands of them between large ones keep memory from being used again"
     order = 51  # after the Recorder
     def after_batch(self):
         if self.training: self.recorder.losses[-1] = float(self.recorder.losses[-1])
@@ -218,29 +224,13 @@ def fit_head(
     targets = lambda ds: [int(o) for o in ds.tls[1]]
     dls = DataLoaders(_rows_dl(_Rows(features, train.items, targets(train), views), bs, True),
                       _rows_dl(_Rows(features, valid.items, targets(valid), 1), 256, False), device=learn.dls.device)
-    part = Learner(dls, head, loss_func=learn.loss_func, opt_func=learn.opt_func, metrics=learn.metrics, wd=learn.wd, cbs=_PlainLosses())
+    part = Learner(dls, head, loss_func=learn.loss_func, opt_func=learn.opt_func, metrics=learn.metrics, wd=learn.wd,
+                   cbs=_PlainLosses())
     with part.no_bar(), part.no_logging(): part.fit_one_cycle(epochs, lr)
     for o in 'losses', 'lrs', 'iters', 'values', 'metric_names': setattr(learn.recorder, o, getattr(part.recorder, o))
     return learn
 
 # %% ../../nbs/library/train/14_features.ipynb #52abdff7
-def _blank_dls(size, **kwargs):
-    "`DataLoaders` of blank pictures, with the transforms of the real ones"
-    blank = Image.new('RGB', (size, size))
-    block = photo_block(size, **kwargs, blocks=(PhotoBlock, CategoryBlock(vocab=['a', 'b'])), get_items=lambda _: [blank]*4,
-                        get_y=lambda _: 'a', splitter=IndexSplitter([3]))
-    return block.dataloaders(None, bs=2, num_workers=0)
-
-def _body_first(path, arch, size, views, pretrained, **kwargs):
-    "The features of all photos below `path`, and the body that they are from; what is no photo is known to `photo_dls` then"
-    learn = photo_learner(_blank_dls(size, **kwargs), arch, pretrained)
-    files = list(visible_files(path))
-    stamps = {o: _stamp(o) for o in files if o.exists()}
-    features = photo_features(list(stamps), learn, views)
-    _known.update({stamps[o]: features.left_out.get(o) for o in stamps})
-    return features, learn.model[0]
-
-# %% ../../nbs/library/train/14_features.ipynb #0d583066
 @delegates(photo_dls, keep=True)
 def precomputed_learner(
     path:str|Path, # A folder with a folder of photos for each class
@@ -254,17 +244,14 @@ def precomputed_learner(
     **kwargs # Any keyword of `photo_dls`
 ) -> Learner: # With a trained head on the body as it was
     "Look at each photo once, keep what the body says of it, and train the head: seconds in place of minutes"
-    path = existing_folder(path)
-    if not any(visible_files(path)): photo_dls(path)  # which says what is missing
-    start = time.perf_counter()
-    features, body = _body_first(path, arch, size, views, pretrained, **{k: v for k, v in kwargs.items() if k in ('item_tfms', 'batch_tfms')})
-    looked = time.perf_counter() - start
     dls = photo_dls(path, size, seed=seed, **kwargs)
     learn = photo_learner(dls, arch, pretrained, seed=seed)
-    learn.model[0].load_state_dict(body.state_dict())
     start = time.perf_counter()
+    features = photo_features(L(dls.train_ds.items) + L(dls.valid_ds.items), learn, views)
+    looked = time.perf_counter()
     fit_head(learn, epochs, lr, views, features=features, seed=seed)
-    print(f'{looked:.1f} s to look at {len(features.names)} photos (what was known already was not looked at again), {time.perf_counter()-start:.1f} s to train the head.')
+    print(f'{looked-start:.1f} s for the body to look at {len(features.names)} photos (what it knew already it did not '
+          f'look at again), {time.perf_counter()-looked:.1f} s to train the head.')
     return learn
 
 # %% ../../nbs/library/train/14_features.ipynb #f40c2bb9
@@ -283,7 +270,7 @@ def learning_curve(
     seeds:int=10, # Times to draw others, for each size
     features:Features=None, # What the body says, if it is computed already
 ): # A pandas `DataFrame`: photos, seed, error_rate (0 to 1)
-    "How often a classifier is wrong that has learned from so many of the photos, judged on a fifth of them that is kept aside"
+    "How often a classifier is wrong that has learned from so many of the photos, judged on a fifth that is kept aside"
     from sklearn.model_selection import train_test_split
     features = features or photo_features(files, learn, 1)
     files = [o for o in files if o in features.names]
@@ -293,7 +280,8 @@ def learning_curve(
     for seed in range(seeds):
         xt, xv, yt, yv = train_test_split(x, y, train_size=n, stratify=y, random_state=seed)
         for k in sizes:
-            some = slice(None) if k >= len(yt) else train_test_split(range(len(yt)), train_size=k, stratify=yt, random_state=seed)[0]
+            part = lambda: train_test_split(range(len(yt)), train_size=k, stratify=yt, random_state=seed)[0]
+            some = slice(None) if k >= len(yt) else part()
             fit = quick_head(.01).fit(xt[some], yt[some])
             rows.append(dict(photos=min(k, len(yt)), seed=seed, error_rate=1 - fit.score(xv, yv)))
     return pd.DataFrame(rows)
@@ -307,6 +295,7 @@ def plot_learning_curve(
     ax = plt.figure(figsize=(5, 3)).gca()
     ax.fill_between(q.index, q[.1], q[.9], alpha=.25)
     ax.plot(q.index, q[.5], marker='o')
-    ax.set(xscale='log', xticks=q.index, xticklabels=q.index, xlabel='photos to learn from', ylabel='error rate', ylim=0)
+    ax.set(xscale='log', xticks=q.index, xticklabels=q.index, ylim=0)
+    ax.set(xlabel='photos to learn from', ylabel='error rate')
     ax.minorticks_off()
     return ax
