@@ -75,7 +75,8 @@ def cache_dir() -> Path: # The folder, which need not exist yet
 
 # %% ../nbs/library/00_core.ipynb #75e6b3db
 DAYS = 30 # a thing that nobody has used for so long goes
-_TAG = ('CACHEDIR.TAG', 'Signature: 8a477f597d28d172789f06886806bc55\n# bearclf made this folder, and can make again what lies here.\n')
+_TAG = ('CACHEDIR.TAG', 'Signature: 8a477f597d28d172789f06886806bc55\n'
+        '# bearclf made this folder, and can make again what lies here.\n')
 
 def cached(kind, name):
     "Where the thing `name` of a `kind` lies in the cache folder; it need not be there yet. To ask is to use it"

@@ -40,14 +40,14 @@ def _what(head):
 
 # %% ../nbs/library/01_photo.ipynb #e8f37277
 def _eight_bit(im):
-    "`im` of 16 or 32 bits a pixel as 8-bit grey, scaled by the range that its values have, where Pillow would clip them"
+    "`im` of 16 or 32 bits a pixel as 8-bit grey, scaled by the range of its values, where Pillow would clip them"
     hi = im.getextrema()[1]
     tops = (65535,) if im.mode.startswith('I;16') else (1, 255, 65535, hi)
     top = next(o for o in tops if hi <= o)
     return im.convert('F').point(lambda x: x*(255/top)).convert('L')
 
 # %% ../nbs/library/01_photo.ipynb #88abe8cd
-_DAMAGED = OSError, SyntaxError, ValueError, EOFError, IndexError, RuntimeError, struct.error # RuntimeError: AVIF's decoder
+_DAMAGED = OSError, SyntaxError, ValueError, EOFError, IndexError, RuntimeError, struct.error # what decoders raise
 
 def _upright_rgb(im, background):
     "`im` upright, in RGB, with what is transparent shown on `background`"
@@ -81,7 +81,8 @@ def read_photo(
     except _DAMAGED as e: raise _unreadable(name, 'damaged or cut short', 'get it again') from e
 
 # %% ../nbs/library/01_photo.ipynb #beb55c62
-def _unreadable(name, reason, advice=None): return PhotoError(f'{name} is {reason}' + (f'; {advice}.' if advice else '.'), reason)
+def _unreadable(name, reason, advice=None):
+    return PhotoError(f'{name} is {reason}' + (f'; {advice}.' if advice else '.'), reason)
 
 # %% ../nbs/library/01_photo.ipynb #e8bac86c
 def _why_not(path, e):
@@ -174,14 +175,14 @@ def _size(data):
 
 # %% ../nbs/library/01_photo.ipynb #f5f5eec5
 class ResizedPhotos:
-    "Copies of photos with `side` pixels on the shorter side, as JPEG files in the cache folder, made when they are asked for"
+    "Copies of photos with `side` pixels on the shorter side, as JPEG files in the cache folder, made when asked for"
     at_hand, used = {}, 0 # copy -> picture, and the bytes that they take; all objects share them
 
     def __init__(self,
         side:int=SIDE, # In pixels; photos with up to 256, or a quarter more than this, are read as they are
     ): self.side, self.writes, self.remembers = side, True, True
 
-    def __getstate__(self): return dict(side=self.side, writes=False, remembers=False) # in an exported model it only reads
+    def __getstate__(self): return dict(side=self.side, writes=False, remembers=False) # an exported model only reads
     def __repr__(self): return f'ResizedPhotos({self.side})'
 
     def file(self,
@@ -215,7 +216,7 @@ _one_says = threading.Lock()
 
 @patch
 def keep(self:ResizedPhotos, file, data, im):
-    "Write the copy `file` of the photo in the bytes `data`, which was decoded as `im`; what comes back is what it will give"
+    "Write the copy `file` of the photo `im`, whose file holds the bytes `data`; what comes back is what it will give"
     if min(_size(data)) <= max(256, 1.25*self.side): copy = b''
     else: im, copy = _small_jpeg(im, self.side)
     self._write(file, copy)
@@ -271,7 +272,7 @@ def _kept(name):
 
 # %% ../nbs/library/01_photo.ipynb #cb7d2c47
 def look_at(file, measures={}, copies=None):
-    "A `Look` at `file`: each of `measures` (name -> function of the picture) has seen it, and `copies` has a smaller copy"
+    "A `Look` at `file` that each of `measures` (name -> function of the picture) has taken; `copies` has it smaller"
     try: name, data = _read_once(file)
     except OSError as e: return Look(reason=_why_not(Path(file), e))
     look, copy = _kept(name), copies and copies.named(name)

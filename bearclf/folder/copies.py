@@ -96,7 +96,8 @@ def crop_hashes(
     "Hashes of `im` without its borders, to find pictures that were cut out of it"
     im, keep = im.resize((128, 128), Image.Resampling.LANCZOS, reducing_gap=3), 128*(1-part)
     corners = [(x, y) for x in (0, 128*part) for y in (0, 128*part)] + [(64*part, 64*part)]
-    return [perceptual_hash(im.resize((64, 64), Image.Resampling.LANCZOS, box=(x, y, x+keep, y+keep))) for x, y in corners]
+    crop = lambda x, y: im.resize((64, 64), Image.Resampling.LANCZOS, box=(x, y, x+keep, y+keep))
+    return [perceptual_hash(crop(*o)) for o in corners]
 
 # %% ../../nbs/library/folder/05_copies.ipynb #6579cd14
 def copy_marks(im):
@@ -117,7 +118,7 @@ class Compared:
 
 # %% ../../nbs/library/folder/05_copies.ipynb #32a8bcfb
 def exact_copies(photos):
-    "Photos to go on with, and (file, finding, its twin) for each that has the same pixels as an earlier one of its class"
+    "Photos to go on with, and (file, finding, twin, words) for each with the pixels of an earlier one of its class"
     first, rest, found = {}, [], []
     for o in photos:
         twin = first.setdefault((o.label, o.same), o) if o.label else first.get(('', o.same), o)

@@ -31,7 +31,7 @@ _NO_NAME = re.compile(r'[<>:"/\\|?*\x00-\x1f\ud800-\udfff]|^[. ]|[. ]$|^$')
 _RESERVED = re.compile(r'(con|prn|aux|nul|com\d|lpt\d)(\..*)?$', re.I)
 
 def new_class_name(name):
-    "`name` of a class that is to come, in composed form (NFC); a sentence for what cannot be a folder's name everywhere"
+    "`name` of a class that is to come, in composed form (NFC), if a folder can have this name everywhere"
     if not isinstance(name, str): raise BearclfError(f'{name!r} is no name of a class. Give it as text.')
     name, cannot = unicodedata.normalize('NFC', name), f'{name!r} cannot be the name of a folder'
     if _NO_NAME.search(name):
@@ -40,7 +40,8 @@ def new_class_name(name):
     if _RESERVED.match(name):
         raise BearclfError(f'{cannot} on Windows, which keeps it for a device. Choose another class name.')
     if len(os.fsencode(name)) > 255:
-        raise BearclfError(f'A class name of {len(name)} characters cannot be the name of a folder. Choose a shorter one.')
+        raise BearclfError(f'A class name of {len(name)} characters cannot be the name of a folder. '
+                           'Choose a shorter one.')
     return name
 
 # %% ../../nbs/library/folder/04_look.ipynb #424429aa

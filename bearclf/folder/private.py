@@ -15,7 +15,7 @@ from ..photo import suffix_of
 
 # %% ../../nbs/library/folder/06_private.ipynb #984ba47f
 def _jpeg_pieces(data):
-    "The marker and the bytes of each piece of a JPEG file up to its end; behind the start of a scan comes the compressed picture"
+    "The marker and the bytes of each piece of a JPEG file; behind the start of a scan comes the compressed picture"
     at = 2
     while at < len(data):
         at = data.index(b'\xff', at)
@@ -41,7 +41,7 @@ def _clean_jpeg(data):
     return b''.join(kept) + b'\xff\xd9'
 
 # %% ../../nbs/library/folder/06_private.ipynb #716d7ce4
-_PNG_KEPT = b'IHDR', b'PLTE', b'tRNS', b'gAMA', b'cHRM', b'sRGB', b'iCCP', b'cICP', b'sBIT', b'bKGD', b'pHYs', b'IDAT', b'IEND'
+_PNG_KEPT = b'IHDR PLTE tRNS gAMA cHRM sRGB iCCP cICP sBIT bKGD pHYs IDAT IEND'.split()
 
 def _clean_png(data):
     "A PNG file of the chunks that make up the picture"
@@ -60,7 +60,7 @@ def _clean_webp(data):
     while at + 8 <= min(end, len(data)):
         kind, n = struct.unpack_from('<4sI', data, at)
         piece = data[at:at + 8 + n + n%2]
-        if kind == b'VP8X': piece = piece[:8] + bytes([piece[8] & ~0x0c]) + piece[9:]  # its flags say that EXIF and XMP follow
+        if kind == b'VP8X': piece = piece[:8] + bytes([piece[8] & ~0x0c]) + piece[9:]  # flags: EXIF and XMP follow
         if kind in (b'VP8X', b'ICCP', b'ALPH', b'VP8 ', b'VP8L'): kept.append(piece)
         at += len(piece)
     body = b'WEBP' + b''.join(kept)
@@ -123,7 +123,9 @@ def without_personal_data(
 ): # (bytes, suffix, picture): the file to keep, the end of its name, and the picture as `read_photo` gives it
     "A photo's file with nothing in it but the picture, upright; `PhotoError` if it cannot be decoded whole"
     fmt, orientation, frames, pixels = _header(data)
-    if pixels > MAX_PIXELS: raise PhotoError(f'{name or "this photo"} is too large to open safely; make it smaller first.', 'too large to open safely')
+    if pixels > MAX_PIXELS:
+        why = 'too large to open safely'
+        raise PhotoError(f'{name or "this photo"} is {why}; make it smaller first.', why)
     im = read_photo(data, name)
     clean = {'JPEG': _clean_jpeg, 'MPO': _clean_jpeg, 'PNG': _clean_png, 'WEBP': _clean_webp}.get(fmt)
     if clean and orientation in (0, 1) and not (fmt == 'WEBP' and frames > 1):
