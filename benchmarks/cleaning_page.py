@@ -42,7 +42,7 @@ def measure(path):
     loop._judged()  # the error at the start, as the page asks for it
     t = time.perf_counter()
     loop.decide(loop.issues.photo[0], '<Keep>')
-    wrong = loop._wrong(loop.labels())
+    wrong = loop.judge.wrong(loop.labels())
     print(f'a decision and the error after it: {time.perf_counter()-t:.2f} s', flush=True)
     loop.decisions.drop()
 

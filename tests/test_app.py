@@ -1,5 +1,5 @@
 """The page in a real browser, served as `bearclf app` serves it. `demo_model` and `fresh_bears` are in conftest.py."""
-import base64, io, json, os, shutil, signal, socket, subprocess, sys
+import base64, io, json, os, re, shutil, signal, socket, subprocess, sys
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from PIL import Image
 
-from bearclf.ship.page import app_notebook, serve, voila_config, voila_command
+from bearclf.ship.page import serve
 
 LONG = 120_000  # ms; nothing here is timed, so a slow machine may take its time
 FLAGS = '--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync --no-first-run'.split()
@@ -301,16 +301,15 @@ def test_page_needs_no_fastai():
     env = os.environ | {'PYTHONPATH': os.pathsep.join((str(Path(__file__).resolve().parents[1]), os.environ.get('PYTHONPATH', '')))}
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env=env).stdout.strip() == '[]'
 
-def test_plain_voila_has_the_same_policy(monkeypatch, tmp_path):
-    "`voila.json`, for a plain `voila nbs/bear_classifier.ipynb`, says what `voila_config` says"
-    from traitlets.config import Config
-    monkeypatch.setenv('BEARCLF_CACHE', str(tmp_path))
-    monkeypatch.setenv('JUPYTER_PATH', os.environ.get('JUPYTER_PATH', ''))
-    c = Config()
-    voila_config(c)
-    plain = json.loads((Path(__file__).resolve().parents[1]/'voila.json').read_text())
-    assert plain['Voila']['tornado_settings'] == c.Voila.tornado_settings
-    assert str(app_notebook()) in voila_command()
+def test_plain_voila_has_the_same_policy():
+    "`voila.json`, for a plain `voila nbs/bear_classifier.ipynb`, says what `serve` has Voilà say, and so does the template"
+    top = Path(__file__).resolve().parents[1]
+    plain, ours = (json.loads(o.read_text()) for o in (top/'voila.json', top/'bearclf/static/voila.json'))
+    assert plain['Voila'] == ours['Voila']
+    template = (top/'bearclf/static/voila/templates/bearclf/index.html.j2').read_text(encoding='utf-8')
+    promise = re.search('"Content-Security-Policy" content="(.*?)">', template, re.DOTALL).group(1)
+    policy = ours['Voila']['tornado_settings']['headers']['Content-Security-Policy']
+    assert ' '.join(promise.split()) + "; frame-ancestors 'self'" == policy
 
 
 def test_the_page_needs_only_what_it_brings(browser, demo_model, fresh_bears, tmp_path, monkeypatch):

@@ -22,6 +22,9 @@ from bearclf.practice.drawn import draw_bears
 from bearclf.clean.issues import suggestions
 from bearclf.train.learner import photo_learner
 
+TOP = Path(__file__).resolve().parents[1]
+STATIC = TOP/'bearclf/static'
+
 CELL = '''
 import os
 from bearclf.all import *
@@ -40,8 +43,8 @@ def is_up(url):
 @contextmanager
 def serving(command, url, cwd, photos):
     "A server in a process of its own, from when it answers"
-    root = str(Path(__file__).resolve().parents[1])
-    env = os.environ | dict(PHOTOS=str(photos), PYTHONPATH=os.pathsep.join(filter(None, (root, os.environ.get('PYTHONPATH')))), JUPYTER_CONFIG_DIR=str(cwd/'config'))
+    path = os.pathsep.join(filter(None, (str(TOP), os.environ.get('PYTHONPATH'))))
+    env = os.environ | dict(PHOTOS=str(photos), PYTHONPATH=path, JUPYTER_CONFIG_DIR=str(cwd/'config'), JUPYTER_PATH=str(STATIC))
     with open(cwd/'server.log', 'w') as log:
         proc = subprocess.Popen([sys.executable, '-m', *command], cwd=cwd, env=env, stdout=log, stderr=log)
     try:
@@ -71,7 +74,9 @@ class Voila:
     "The page as `voila` serves a notebook; a reload is a new kernel"
     def __init__(self, page, port): self.page, self.url = page, f'http://127.0.0.1:{port}/'
     @staticmethod
-    def command(port): return ['voila', 'loop.ipynb', '--no-browser', f'--port={port}', '--Voila.ip=127.0.0.1']
+    def command(port):  # with bearclf's template, for Voilà's own page asks another host for its fonts
+        return ['voila', 'loop.ipynb', '--no-browser', f'--port={port}', '--Voila.ip=127.0.0.1',
+                f'--Voila.config_file_paths={STATIC}']
     def open(self): self.page.goto(self.url, timeout=LONG)
     def new_kernel(self): self.page.reload(timeout=LONG)
 
@@ -108,7 +113,6 @@ def shown(browser, tmp_path, photos, place, width=1280, height=900):
     "A page with the loop in it, once the cards are there; `asked` has every address that the browser asked for"
     nbformat.write(new_notebook(cells=[new_code_cell(CELL)], metadata=dict(kernelspec=dict(name='python3', display_name='python3'))), tmp_path/'loop.ipynb')
     (tmp_path/'config').mkdir()
-    (tmp_path/'config/voila.py').write_text('from bearclf.ship.page import voila_config; voila_config(c)')  # Voilà's own page asks another host for its fonts
     port, asked = free_port(), []
     with serving(place.command(port), f'http://127.0.0.1:{port}/' + ('api' if place is Lab else 'voila/static/voila.js'), tmp_path, photos):
         page = browser.new_page(viewport=dict(width=width, height=height))

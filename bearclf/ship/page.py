@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['uploaded', 'percent', 'bars_html', 'answer_html', 'PhotoUpload', 'LiveHTML', 'find_model', 'load_in_background',
-           'connect', 'classifier_page', 'app_notebook', 'own_template', 'voila_config', 'voila_command', 'serve']
+           'connect', 'classifier_page', 'app_notebook', 'serve']
 
 # %% ../../nbs/library/ship/22_page.ipynb #78fc777b
-import io, os, re, signal, socket, subprocess, sys, threading, time, webbrowser
+import io, os, signal, socket, subprocess, sys, threading, time, webbrowser
 from concurrent.futures import Future, ThreadPoolExecutor
 from html import escape
+from importlib import resources
 from pathlib import Path
 from tempfile import TemporaryFile
 from urllib.error import HTTPError, URLError
@@ -35,32 +36,28 @@ def percent(
     p:float, # A probability, 0 to 1
 ) -> str: # As `97.1%`
     "A probability for people; neither `0%` nor `100%`, because a model is never that sure"
-    if 0 < p < 0.001: return '<0.1%'
-    if 0.999 < p < 1: return '>99.9%'
-    return f'{p:.1%}'
+    if p < 0.001: return '<0.1%'
+    if p > 0.999: return '>99.9%'
+    return f'{int(1000*p + 0.5)/10:.1f}%'
 
 # %% ../../nbs/library/ship/22_page.ipynb #3c45bcd3
-_bars_css = '''<style>
-.bearclf-bars { list-style: none; margin: 0; padding: 0; display: grid; gap: .8em; line-height: 1.35; max-width: 36em }
-.bearclf-bars li { display: grid; grid-template-columns: 1fr auto; gap: .15em 1em; margin: 0; padding: 0 }
-.bearclf-bars .name { overflow-wrap: anywhere; min-width: 0; justify-self: start }
-.bearclf-bars .share { font-variant-numeric: tabular-nums; opacity: .85 }
-.bearclf-bars .track { grid-column: 1 / -1; height: .6em; border-radius: .3em; overflow: hidden; background: rgba(140, 120, 100, .2) }
-.bearclf-bars .track i { display: block; height: 100%; min-width: 2px; border-radius: .3em; background: var(--bc-quiet, #b08d6e) }
-.bearclf-bars li:first-child { font-weight: 650 }
-.bearclf-bars li:first-child .share { opacity: 1 }
-.bearclf-bars li:first-child .track i { background: var(--bc-accent, #b4581a) }
-</style>'''
+_static = resources.files('bearclf')/'static'
+
+def _text(name):
+    "What a file in `bearclf/static/` holds"
+    return (_static/name).read_text(encoding='utf-8')
 
 # %% ../../nbs/library/ship/22_page.ipynb #5630f6c3
 def bars_html(
     probabilities:dict, # Class -> probability
 ) -> str: # A `style` and an ordered list
     "Every class with its probability as a bar, most likely first"
-    def row(name, p): return (f'<li><span class="name" dir="auto">{escape(str(name))}</span><span class="share">{escape(percent(p))}</span>'
-        f'<span class="track" aria-hidden="true"><i style="width:{p:.2%}"></i></span></li>')
+    def row(name, p):
+        return (f'<li><span class="name" dir="auto">{escape(str(name))}</span>'
+                f'<span class="share">{escape(percent(p))}</span>'
+                f'<span class="track" aria-hidden="true"><i style="width:{p:.2%}"></i></span></li>')
     rows = sorted(probabilities.items(), key=lambda o: o[1], reverse=True)
-    return f'{_bars_css}<ol class="bearclf-bars">{"".join(row(*o) for o in rows)}</ol>'
+    return f'<style>{_text("bars.css")}</style><ol class="bearclf-bars">{"".join(row(*o) for o in rows)}</ol>'
 
 # %% ../../nbs/library/ship/22_page.ipynb #50095761
 def answer_html(
@@ -70,154 +67,13 @@ def answer_html(
     "What the page says about a photo"
     sure = 'This looks like' if pred.probability >= 0.6 else 'I am not sure. Perhaps'
     of = f'<p class="bearclf-of" dir="auto">{escape(name)}</p>' if name else ''
-    return f'<h2><span>{sure}</span> <b dir="auto">{escape(str(pred.label))}</b></h2>{of}{bars_html(pred.probabilities)}'
-
-# %% ../../nbs/library/ship/22_page.ipynb #3db62e07
-_cut_short_js = '''
-function cutShort(b) {
-  if (b[0] !== 0xff || b[1] !== 0xd8) return false;  // no JPEG
-  let i = 2;
-  while (b[i] === 0xff && b[i + 1] !== 0xda && i + 3 < b.length) i += 2 + b[i + 2] * 256 + b[i + 3];
-  for (i = b.indexOf(0xff, i); i >= 0; i = b.indexOf(0xff, i + 1)) if (b[i + 1] === 0xd9) return false;
-  return true;
-}'''
-
-# %% ../../nbs/library/ship/22_page.ipynb #4e0779cb
-_slim_js = '''
-async function slim(file, side, most) {
-  const bytes = new Uint8Array(await file.arrayBuffer());
-  const bitmap = cutShort(bytes) ? null : await createImageBitmap(file, {imageOrientation: 'from-image'}).catch(() => null);
-  const scale = bitmap ? side / Math.max(bitmap.width, bitmap.height) : 1;
-  if (scale >= 1 && bytes.length <= most) return {bytes, preview: bitmap && file};
-  if (!bitmap) return null;
-  const canvas = document.createElement('canvas'), g = canvas.getContext('2d'), k = Math.min(scale, 1);
-  canvas.width = Math.max(1, Math.round(bitmap.width * k));
-  canvas.height = Math.max(1, Math.round(bitmap.height * k));
-  g.fillStyle = 'white';
-  g.fillRect(0, 0, canvas.width, canvas.height);
-  g.imageSmoothingQuality = 'high';
-  g.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
-  bitmap.close();
-  const preview = await new Promise(done => canvas.toBlob(done, 'image/jpeg', 0.9));
-  return {bytes: new Uint8Array(await preview.arrayBuffer()), preview};
-}'''
-
-# %% ../../nbs/library/ship/22_page.ipynb #be394e12
-_bear_svg = '''<svg class="bearclf-bear" viewBox="0 0 100 92" aria-hidden="true"><g fill="#8a5a33"><circle cx="22" cy="22" r="17"/>
-<circle cx="78" cy="22" r="17"/><ellipse cx="50" cy="52" rx="43" ry="39"/></g><g fill="#d9a873"><circle cx="22" cy="22" r="8"/>
-<circle cx="78" cy="22" r="8"/><ellipse cx="50" cy="66" rx="21" ry="17"/></g><g fill="#2b1a10"><circle cx="34" cy="43" r="4.5"/>
-<circle cx="66" cy="43" r="4.5"/><ellipse cx="50" cy="59" rx="7" ry="5"/><path d="M50 62v7m0 0q-5 5-10 1m10-1q5 5 10 1" fill="none"
-stroke="#2b1a10" stroke-width="2.4" stroke-linecap="round"/></g></svg>'''
-
-# %% ../../nbs/library/ship/22_page.ipynb #f49b9d33
-_zone_html = f'''
-<label class="zone">
-  <input type="file" accept="image/*">
-  <span class="empty">{_bear_svg}</span>
-  <img alt="" hidden>
-  <span class="name" dir="auto"></span>
-  <span class="ask"><strong>Choose a photo</strong> <span>or drop one here</span></span>
-</label>
-<p class="note" role="alert" dir="auto"></p>'''
-
-# %% ../../nbs/library/ship/22_page.ipynb #8451f24f
-_take_js = '''
-async function take(file, model, show, refuse) {
-  if (!file) return refuse('That was no file. Save the picture first, then drop the file here.');
-  const {name, size} = file, limit = model.get('limit_mb'), most = model.get('message_mb') * 1e6;
-  if (!size) return refuse(`${name} is empty; get it again.`, name);
-  if (size > limit * 1e6) return refuse(`${name} has ${Math.ceil(size / 1e6)} MB. Photos of up to ${limit} MB are taken here; make it smaller first.`, name);
-  show(name, null);
-  const got = await slim(file, model.get('side'), most).catch(() => undefined);
-  if (got === undefined) return refuse(`${name} cannot be read; is it a folder, or was it moved?`, name);
-  if (!got) return refuse(`${name} cannot be opened here; if it is a photo, save it as JPEG first.`, name);
-  show(name, got.preview);
-  model.send({kind: 'photo', name, seen: !!got.preview}, undefined, [got.bytes.buffer]);
-}'''
-
-# %% ../../nbs/library/ship/22_page.ipynb #5401270b
-_wire_js = '''
-function wire(el, model, input, take1) {
-  const area = document.body.dataset.voila ? document.body : el;
-  const over = (on) => (e) => { e.preventDefault(); e.stopPropagation(); el.classList.toggle('over', on); };
-  const drop = (e) => { over(false)(e); take1(e.dataTransfer.files[0]); };
-  const heard = {dragenter: over(true), dragover: over(true), dragleave: over(false), drop};
-  for (const o in heard) area.addEventListener(o, heard[o]);
-  input.addEventListener('change', () => { const file = input.files[0]; if (file) take1(file); input.value = ''; });
-  return () => { for (const o in heard) area.removeEventListener(o, heard[o]); };
-}'''
-
-# %% ../../nbs/library/ship/22_page.ipynb #a45bd174
-_goodbye_js = '''
-function sayGoodbye() {
-  const told = document.getElementById('jupyter-config-data');
-  if (!document.body.dataset.voila || !told || window.bearclfGoodbye) return;
-  window.bearclfGoodbye = true;
-  const {baseUrl, kernelId} = JSON.parse(told.textContent);
-  window.addEventListener('pagehide', () => navigator.sendBeacon(`${baseUrl}voila/api/shutdown/${kernelId}`));
-  window.addEventListener('pageshow', (e) => { if (e.persisted) location.reload(); });
-}'''
-
-# %% ../../nbs/library/ship/22_page.ipynb #497585f0
-_render_js = '''
-function render({ model, el }) {
-  el.classList.add('bearclf-upload');
-  el.innerHTML = ZONE;
-  const [input, empty, img, name, ask, note] = ['input', '.empty', 'img', '.name', '.ask strong', '.note'].map(o => el.querySelector(o));
-  const picture = (blob) => {
-    URL.revokeObjectURL(img.src);
-    img.hidden = !blob; empty.hidden = !!blob; el.classList.toggle('filled', !!blob);
-    if (blob) img.src = URL.createObjectURL(blob);
-  };
-  const say = () => { note.textContent = model.get('note'); el.classList.toggle('refused', !!model.get('note')); };
-  const show = (text, blob) => { name.textContent = text; img.alt = `The photo ${text}`; ask.textContent = 'Choose another photo'; picture(blob); };
-  const set = (key, value) => { model.set(key, value); model.save_changes(); };
-  const refuse = (why, text) => { if (text) show(text, null); set('note', why); model.send({kind: 'none'}); };
-  const take1 = async (file) => {
-    el.classList.add('busy');
-    set('note', ''); set('busy', true); model.send({kind: 'none'});
-    try { await take(file, model, show, refuse); }
-    finally { set('busy', false); el.classList.remove('busy'); }
-  };
-  const preview = (msg, buffers) => { if (msg.kind === 'preview') picture(new Blob([buffers[0]], {type: 'image/jpeg'})); };
-  model.on('change:note', say); model.on('msg:custom', preview); say();
-  const unwire = wire(el, model, input, take1);
-  sayGoodbye();
-  return () => { model.off('change:note', say); model.off('msg:custom', preview); unwire(); };
-}
-export default { render };'''
-
-# %% ../../nbs/library/ship/22_page.ipynb #03925793
-_upload_css = '''
-.bearclf-upload { font: inherit; max-width: 36em }
-.bearclf-upload .zone { box-sizing: border-box; display: flex; flex-direction: column; align-items: center; justify-content: center; gap: .6em;
-  min-height: 17em; padding: 1em; border: 2px dashed rgba(150, 120, 90, .55); border-radius: 16px; cursor: pointer; text-align: center;
-  position: relative; transition: border-color .15s, background .15s }
-.bearclf-upload .zone:hover, .bearclf-upload.over .zone { border-color: var(--bc-accent, #b4581a); background: rgba(190, 120, 50, .08) }
-.bearclf-upload .zone:focus-within { outline: 3px solid var(--bc-accent, #b4581a); outline-offset: 2px }
-.bearclf-upload.refused .zone { border-color: var(--bc-wrong, #c0392b) }
-.bearclf-upload input { position: absolute; width: 1px; height: 1px; opacity: 0 }
-.bearclf-upload .ask { display: flex; flex-direction: column; align-items: center; gap: .1em }
-.bearclf-upload .ask strong { font-size: 1.2em }
-.bearclf-upload.filled .zone { border-style: solid; border-color: rgba(150, 120, 90, .28) }
-.bearclf-upload.filled .ask { flex-flow: row wrap; justify-content: center; gap: 0 .3em; font-size: .9em }
-@media (hover: none), (max-width: 720px) { .bearclf-upload.filled .ask span { display: none } }
-.bearclf-upload.filled .ask strong { font-size: 1em; color: var(--bc-accent, #b4581a); text-decoration: underline; text-underline-offset: .2em }
-.bearclf-upload [hidden] { display: none }
-.bearclf-upload .bearclf-bear { width: 5em; height: auto; display: block; margin-bottom: .3em }
-.bearclf-upload.refused .bearclf-bear { filter: grayscale(.7); opacity: .6 }
-.bearclf-upload img { max-width: 100%; max-height: min(22em, 40vh); border-radius: 10px; display: block }
-.bearclf-upload .name { font-size: .9em; opacity: .8; overflow-wrap: anywhere }
-.bearclf-upload .name:empty, .bearclf-upload .note:empty { display: none }
-.bearclf-upload.busy .name::after { content: ' …' }
-.bearclf-upload .note { margin: .8em 0 0; padding: .7em .9em; border-left: 4px solid var(--bc-wrong, #c0392b); border-radius: 6px;
-  background: rgba(192, 57, 43, .1); line-height: 1.4; overflow-wrap: anywhere }'''
+    said = f'<h2><span>{sure}</span> <b dir="auto">{escape(str(pred.label))}</b></h2>'
+    return said + of + bars_html(pred.probabilities)
 
 # %% ../../nbs/library/ship/22_page.ipynb #c96f20de
 class PhotoUpload(anywidget.AnyWidget):
     "A place to choose or drop a photo; `photo` is its name and bytes, or None"
-    _esm = f'const ZONE = `{_zone_html}`;' + _cut_short_js + _slim_js + _take_js + _wire_js + _goodbye_js + _render_js
-    _css = _upload_css
+    _esm, _css = _static/'upload.js', _static/'upload.css'
     photo = traitlets.Any(None, allow_none=True, help='(name, bytes) of the photo, or None')
     limit_mb = traitlets.Float(30, help='Larger files are refused').tag(sync=True)
     message_mb = traitlets.Float(8, help='What cannot be scaled down is sent up to this size').tag(sync=True)
@@ -247,15 +103,7 @@ def _preview(photo):
 # %% ../../nbs/library/ship/22_page.ipynb #181b49cc
 class LiveHTML(anywidget.AnyWidget):
     "HTML whose changes a screen reader announces"
-    _esm = '''
-    function render({ model, el }) {
-      el.classList.add('bearclf-live');
-      el.setAttribute('role', 'status');
-      const show = () => { el.innerHTML = model.get('html'); };
-      model.on('change:html', show); show();
-      return () => model.off('change:html', show);
-    }
-    export default { render };'''
+    _esm = _static/'live.js'
     html = traitlets.Unicode('', help='What to show; escape what people wrote').tag(sync=True)
 
 # %% ../../nbs/library/ship/22_page.ipynb #06999c3a
@@ -293,89 +141,16 @@ def _knows_html(clf, most=8):
 
 def _made_of_html(info):
     "What the classifier was made of, as far as it knows"
-    parts = [info.get('arch'), f"{info['n_photos']:,} photos" if info.get('n_photos') else None,
-             f"error rate {info['error_rate']:.1%}" if info.get('error_rate') is not None else None, info.get('date', '')[:10]]
+    photos, error = info.get('n_photos'), info.get('error_rate')
+    parts = [info.get('arch'), photos and f'{photos:,} photos', None if error is None else f'error rate {error:.1%}',
+             info.get('date', '')[:10]]
     return escape(' · '.join(str(o) for o in parts if o))
 
 # %% ../../nbs/library/ship/22_page.ipynb #6cb7ea1f
-_no_model_html = '''<h2>There is no model here yet</h2>
-<p>A model is made from folders of photos, one folder for each class, in a few minutes. Stop this page with Ctrl-C in its terminal, then do one of these there:</p>
-<dl><dt>Try it with bears that are drawn for you</dt><dd><code>make app</code></dd>
-<dt>Use your own photos</dt><dd><code>bearclf train FOLDER</code><code>bearclf app</code></dd>
-<dt>Use a model that you have</dt><dd><code>bearclf app --model FOLDER/export.pkl</code></dd></dl>'''
-
 def _nothing_at(asked): return f'<p>There is nothing at <code>{escape(str(asked))}</code></p>' if asked else ''
 
-_private_html = '''Your photo stays between this page and the computer that serves it. It is kept in memory only, and nobody else is told.'''
-
-# %% ../../nbs/library/ship/22_page.ipynb #db2f5e86
-_colours_css = '''
-.bearclf-page, body[data-voila] { --bc-ground: #f8f1e6; --bc-card: #fffdf9; --bc-ink: #33241a; --bc-soft: #6b5747; --bc-line: #e8dac6;
-  --bc-accent: #a34b12; --bc-on-accent: #ffffff; --bc-quiet: #b99877; --bc-wrong: #b3261e;
-  --jp-widgets-color: var(--bc-ink); --jp-content-font-color1: var(--bc-ink); --jp-ui-font-color1: var(--bc-ink) }
-@media (prefers-color-scheme: dark) { .bearclf-page, body[data-voila] { --bc-ground: #1c1511; --bc-card: #292019; --bc-ink: #f6eadb;
-  --bc-soft: #c9b5a1; --bc-line: #45372c; --bc-accent: #f0a45b; --bc-on-accent: #2a1604; --bc-quiet: #8f7358; --bc-wrong: #ff8a7a } }
-body[data-voila] { background: var(--bc-ground) !important; color: var(--bc-ink); margin: 0; padding: 0; color-scheme: light dark }
-body[data-voila] :is(#main, #jp-main-content-panel, #rendered_cells, #loading) { background: transparent; color: var(--bc-ink) }
-body[data-voila] :is(#main, #jp-main-content-panel, #rendered_cells) { position: static !important; width: auto !important; height: auto !important;
-  overflow: visible !important; contain: none !important }
-body[data-voila] #rendered_cells .jp-OutputPrompt { display: none }
-body[data-voila] #rendered_cells :is(.jp-Cell, .jp-OutputArea-child, .jp-OutputArea-output) { padding: 0; margin: 0; overflow: visible; background: transparent }
-'''
-
-# %% ../../nbs/library/ship/22_page.ipynb #3f8c4bef
-_layout_css = '''
-.bearclf-page, .bearclf-page .widget-box, .bearclf-page .jupyter-widgets { overflow: visible; margin: 0; max-width: none; min-width: 0 }
-.bearclf-page { box-sizing: border-box; width: 100%; max-width: 60rem !important; margin: 0 auto !important; padding: clamp(1.25rem, 4vw, 3rem) 1rem 2rem;
-  color: var(--bc-ink); font: 17px/1.5 ui-rounded, "Avenir Next", "Segoe UI", system-ui, "DejaVu Sans", sans-serif; gap: 1.5rem }
-.bearclf-page .bearclf-cols { display: grid; grid-template-columns: minmax(0, 1.1fr) minmax(0, 1fr); gap: 1.5rem 2.5rem; align-items: start;
-  box-sizing: border-box; width: 100%; background: var(--bc-card); border: 1px solid var(--bc-line); border-radius: 24px; padding: clamp(1rem, 3vw, 2rem);
-  box-shadow: 0 12px 32px -18px rgba(70, 35, 5, .35) }
-.bearclf-page .bearclf-left { gap: 1rem; width: 100% }
-.bearclf-page .bearclf-cols.bearclf-alone { display: block }
-@media (max-width: 720px) { .bearclf-page .bearclf-cols { grid-template-columns: minmax(0, 1fr) } .bearclf-page .zone { min-height: 14em } }
-'''
-
-# %% ../../nbs/library/ship/22_page.ipynb #c490927b
-_type_css = '''
-.bearclf-page .bearclf-live, .bearclf-page .bearclf-upload { width: 100%; max-width: none; font: inherit; color: inherit }
-.bearclf-page :is(h1, h2, p, dl, dd) { margin: 0; color: inherit; font-family: inherit }
-.bearclf-page h1 { font-size: clamp(1.9rem, 5vw, 2.7rem); line-height: 1.15; font-weight: 750; letter-spacing: -.02em; text-wrap: balance }
-.bearclf-page .bearclf-head p { margin-top: .5rem; font-size: 1.08em; color: var(--bc-soft) }
-.bearclf-page .bearclf-head b { color: var(--bc-ink); font-weight: 650 }
-.bearclf-page h2 { font-size: 1.9rem; line-height: 1.2; font-weight: 700; overflow-wrap: anywhere }
-.bearclf-page h2 span { display: block; font-size: 1rem; font-weight: 450; color: var(--bc-soft) }
-.bearclf-page h2 b { color: var(--bc-accent) }
-.bearclf-page .bearclf-of { font-size: .9em; color: var(--bc-soft); overflow-wrap: anywhere }
-.bearclf-page .bearclf-bars { margin-top: 1.25rem }
-.bearclf-page .bearclf-hint { color: var(--bc-soft) }
-.bearclf-page .bearclf-ghost { display: grid; gap: 1.6rem; margin-top: 1.6rem }
-.bearclf-page .bearclf-ghost i { display: block; height: .6rem; border-radius: .3rem; background: var(--bc-line); opacity: .75 }
-.bearclf-page .bearclf-ghost i:nth-child(2) { width: 70% }
-.bearclf-page .bearclf-ghost i:nth-child(3) { width: 45% }
-.bearclf-page .bearclf-foot { font-size: .85rem; color: var(--bc-soft) }
-.bearclf-page .bearclf-foot p + p { margin-top: .3rem }
-.bearclf-page dl { margin-top: 1.25rem; display: grid; gap: .4rem }
-.bearclf-page dl :is(dt, dd) { float: none; width: auto; padding: 0; display: block; text-align: start }
-.bearclf-page dl dt { font-weight: 600 }
-.bearclf-page dl dd { margin: 0 0 .9rem }
-.bearclf-page h2 + p:not(.bearclf-of) { margin-top: .6rem }
-.bearclf-page code { display: block; font: .95em/1.5 ui-monospace, "Cascadia Mono", Menlo, "DejaVu Sans Mono", monospace; background: var(--bc-ground);
-  color: var(--bc-ink); border: 1px solid var(--bc-line); border-radius: 8px; padding: .45em .8em; margin-top: .3rem; overflow-wrap: anywhere }
-'''
-
-# %% ../../nbs/library/ship/22_page.ipynb #0e430991
-_button_css = '''
-.bearclf-page .bearclf-go { width: 100%; height: auto; min-height: 3.2rem; border: 0; border-radius: 14px; background: var(--bc-accent);
-  color: var(--bc-on-accent); font: inherit; font-size: 1.1rem; font-weight: 650; line-height: 1.2; cursor: pointer; box-shadow: none; opacity: 1 }
-.bearclf-page .bearclf-go:hover:enabled { filter: brightness(1.08); box-shadow: 0 6px 16px -8px rgba(70, 35, 5, .6) }
-.bearclf-page .bearclf-go:focus-visible { outline: 3px solid var(--bc-accent) !important; outline-offset: 3px }
-.bearclf-page .bearclf-go:disabled { opacity: .55; cursor: progress }
-.bearclf-page .bearclf-wait::before { content: ''; display: inline-block; width: .9em; height: .9em; margin-inline-end: .6em; vertical-align: -.1em;
-  border: 3px solid var(--bc-line); border-top-color: var(--bc-accent); border-radius: 50%; animation: bearclf-turn 1s linear infinite }
-@keyframes bearclf-turn { to { transform: rotate(1turn) } }
-@media (prefers-reduced-motion: reduce) { .bearclf-page .bearclf-wait::before { animation-duration: 4s } }
-'''
+_private_html = ('Your photo stays between this page and the computer that serves it. '
+                 'It is kept in memory only, and nobody else is told.')
 
 # %% ../../nbs/library/ship/22_page.ipynb #e0e46ca7
 def _html(html, *classes):
@@ -392,12 +167,13 @@ def _box(children, *classes):
 
 def _framed(head, cols, foot, *classes):
     "The page around its parts, with its style"
-    style = widgets.HTML(f'<style>{_colours_css}{_layout_css}{_type_css}{_button_css}</style>')
+    style = widgets.HTML(f'<style>{_text("page.css")}</style>')
     style.layout.display = 'none'
     return _box([style, head, _box(cols, 'bearclf-cols', *classes), foot], 'bearclf-page')
 
 # %% ../../nbs/library/ship/22_page.ipynb #a8c14820
-_hint = '<p class="bearclf-hint">The answer will appear here.</p><div class="bearclf-ghost" aria-hidden="true"><i></i><i></i><i></i></div>'
+_hint = ('<p class="bearclf-hint">The answer will appear here.</p>'
+         '<div class="bearclf-ghost" aria-hidden="true"><i></i><i></i><i></i></div>')
 
 def connect(
     upload:PhotoUpload, # Where the photo comes from
@@ -409,11 +185,14 @@ def connect(
     def classify(_):
         if not upload.photo: upload.note = upload.note or 'Choose a photo first.'; return
         name, data = upload.photo
-        wait = 'Looking at the photo' if loading.done() else 'The model is still being loaded; the answer comes as soon as it is there'
+        wait = 'Looking at the photo'
+        if not loading.done(): wait = 'The model is still being loaded; the answer comes as soon as it is there'
         answer.html = f'<p class="bearclf-wait">{wait} …</p>'
         try: answer.html = answer_html(loading.result()(read_photo(data, name=name)), name)
         except BearclfError as e: answer.html, upload.note = _hint, str(e)
-        except Exception as e: answer.html, upload.note = _hint, f'That went wrong here ({type(e).__name__}: {e}). Try another photo.'
+        except Exception as e:
+            answer.html = _hint
+            upload.note = f'That went wrong here ({type(e).__name__}: {e}). Try another photo.'
     button.on_click(classify)
     upload.observe(lambda _: setattr(answer, 'html', _hint), 'photo')
     widgets.jslink((upload, 'busy'), (button, 'disabled'))
@@ -425,19 +204,21 @@ def classifier_page(
     limit_mb:float=30, # Larger files are refused with a sentence
 ) -> widgets.VBox: # To be displayed
     "The web page: choose or drop a photo, click *Classify*, see every class with its probability"
-    head, foot = _html(f'<h1>{escape(title)}</h1><p>One moment, I am still waking up …</p>', 'bearclf-head'), _html('', 'bearclf-foot')
+    def heading(text=''): return f'<h1>{escape(title)}</h1>{text and f"<p>{text}</p>"}'
+    head, foot = _html(heading(), 'bearclf-head'), _html('', 'bearclf-foot')
     asked = model or os.environ.get('BEARCLF_MODEL')
     if not callable(model): model = find_model(model)
-    if not model: return _framed(_html(f'<h1>{escape(title)}</h1>', 'bearclf-head'), [_html(_no_model_html+_nothing_at(asked))], foot, 'bearclf-alone')
+    if not model: return _framed(head, [_html(_text('no_model.html') + _nothing_at(asked))], foot, 'bearclf-alone')
+    head.html = heading('One moment, I am still waking up …')
     upload, button, answer = PhotoUpload(limit_mb=limit_mb), widgets.Button(description='Classify'), _html(_hint)
     button.add_class('bearclf-go')
     foot.html = f'<p>Photos of up to {limit_mb:g} MB. {_private_html}</p>'
     loading = load_in_background(model)
     def tell(f):
         if f.exception():
-            head.html, upload.note = f'<h1>{escape(title)}</h1><p>I cannot: my model did not load.</p>', str(f.exception())
+            head.html, upload.note = heading('I cannot: my model did not load.'), str(f.exception())
             return
-        head.html = f'<h1>{escape(title)}</h1><p>{_knows_html(f.result())}</p>'
+        head.html = heading(_knows_html(f.result()))
         foot.html += f'<p>Model: {len(f.result().classes)} classes · {_made_of_html(f.result().info)}</p>'
     loading.add_done_callback(tell)
     connect(upload, button, answer, loading)
@@ -446,60 +227,25 @@ def classifier_page(
 # %% ../../nbs/library/ship/22_page.ipynb #820ec3c1
 def app_notebook() -> Path: # `bear_classifier.ipynb`
     "The notebook that Voilà serves"
-    here = Path(__file__).resolve().parents[1]
+    here = _static.parent
     for d in here/'nbs', here.parent/'nbs':
         if (d/'bear_classifier.ipynb').is_file(): return d/'bear_classifier.ipynb'
     raise BearclfError(f'bear_classifier.ipynb is missing beside {here}; install bearclf again.')
 
-# %% ../../nbs/library/ship/22_page.ipynb #9d24b6e8
-_csp = ("default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
-        "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; form-action 'self'")
-
-# %% ../../nbs/library/ship/22_page.ipynb #83ae87df
-def own_template(
-    home:Path, # A folder in which Jupyter looks for data, such as `sys.prefix/share/jupyter`
-):
-    "Put a copy of Voilà's template that fetches nothing from another host under `home`, as template `bearclf`"
-    from voila.paths import collect_template_paths
-    lab = next(o for o in (Path(d)/'index.html.j2' for d in collect_template_paths(['voila'], 'lab', prune=True)) if o.is_file())
-    text = re.sub(r'<(link|script)\b[^>]*https?://[^>]*>(\s*</script>)?', '', lab.read_text(encoding='utf-8'))
-    promise = f'<meta http-equiv="Content-Security-Policy" content="{_csp}">'
-    text = re.sub(r'({%-?\s*block html_head_js\s*-?%})', rf'\1\n{promise}\n', text, count=1)
-    ours = home/'voila/templates/bearclf'
-    with atomic_path(ours/'index.html.j2') as p: p.write_text(text, encoding='utf-8')
-    with atomic_path(ours/'conf.json') as p: p.write_text('{"base_template": "lab"}')
-
-# %% ../../nbs/library/ship/22_page.ipynb #875f947d
-def voila_config(
-    c, # Voilà's configuration object, as `voila.py` has it
-):
-    "Set Voilà up for our page; a `voila.py` of two lines calls it"
-    home = cache_dir()/'voila'
-    own_template(home)
-    os.environ['JUPYTER_PATH'] = os.pathsep.join(filter(None, (str(home), os.environ.get('JUPYTER_PATH'))))
-    c.Voila.tornado_settings = {'headers': {'Content-Security-Policy': f"{_csp}; frame-ancestors 'self'"}, 'disable_check_xsrf': True}
-    c.VoilaConfiguration.template = 'bearclf'
-    c.VoilaConfiguration.preheat_kernel = find_model() is not None
-    c.VoilaConfiguration.default_pool_size = 1
-
 # %% ../../nbs/library/ship/22_page.ipynb #3a8f1a3a
-_voila_py = '''# Made by bearclf, read by Voilà
-from bearclf.ship.page import voila_config
-voila_config(c)
-'''
-
-def voila_command(
-    notebook:str|Path=None, # The notebook to serve; None means `app_notebook()`
-    port:int=8866, # Where to listen
-    ip:str='localhost', # `0.0.0.0` also lets the phones in the room in
-    preheat:bool=True, # Keep a kernel ready for the next visitor? It takes the memory of one more visitor
-) -> list: # Program and arguments
-    "The command that serves `notebook` with Voilà, set up by `voila_config`"
-    with atomic_path(cache_dir()/'voila/voila.py') as p: p.write_text(_voila_py, encoding='utf-8')
-    return [sys.executable, '-m', 'voila', str(notebook or app_notebook()), '--no-browser', f'--port={port}', f'--Voila.ip={ip}', '--Voila.port_retries=0',
-            '--Voila.log_level=WARN', f"--Voila.config_file_paths={cache_dir()/'voila'}", *([] if preheat else ['--preheat_kernel=False'])]
+def _voila_command(port, ip, preheat):
+    "Program and arguments that serve the page with Voilà"
+    return [sys.executable, '-m', 'voila', str(app_notebook()), '--no-browser', f'--port={port}', f'--Voila.ip={ip}',
+            '--Voila.port_retries=0', '--Voila.log_level=WARN', f'--Voila.config_file_paths={_static}',
+            f'--preheat_kernel={preheat}']
 
 # %% ../../nbs/library/ship/22_page.ipynb #f540fe53
+def _voila_env(found):
+    "Voilà's environment: which model to show, or where the person is, and where our template lies"
+    jupyter = os.pathsep.join(filter(None, (str(_static), os.environ.get('JUPYTER_PATH'))))
+    asked = {'BEARCLF_MODEL': str(found)} if found else {'BEARCLF_CWD': os.getcwd()}
+    return os.environ | asked | {'JUPYTER_PATH': jupyter}
+
 def _port_free(port, ip):
     "Can we listen there?"
     with socket.socket() as s:
@@ -526,13 +272,15 @@ def serve(
 ) -> int: # Voilà's exit code
     "Serve the page until it is stopped with Ctrl-C"
     found = find_model(model)
-    if model and not found: raise BearclfError(f'There is no model in {model}; give an export.pkl or the folder that holds it.')
-    if not _port_free(port, ip): raise BearclfError(f'Port {port} is taken, perhaps by a page that is still open in another terminal. Stop that one, or use another port, such as {port+1}.')
-    env = os.environ | ({'BEARCLF_MODEL': str(found)} if found else {'BEARCLF_CWD': os.getcwd()})
+    if model and not found:
+        raise BearclfError(f'There is no model in {model}; give an export.pkl or the folder that holds it.')
+    if not _port_free(port, ip):
+        raise BearclfError(f'Port {port} is taken, perhaps by a page that is still open in another terminal. '
+                           f'Stop that one, or use another port, such as {port+1}.')
     url = f'http://{socket.gethostname() if ip == "0.0.0.0" else ip}:{port}/'
     if threading.current_thread() is threading.main_thread(): signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     log = TemporaryFile('w+', encoding='utf-8', errors='replace')
-    proc = subprocess.Popen(voila_command(port=port, ip=ip, preheat=preheat), env=env, stderr=log)
+    proc = subprocess.Popen(_voila_command(port, ip, preheat and bool(found)), env=_voila_env(found), stderr=log)
     try:
         if not _wait_for(url, proc): raise BearclfError(f'Voilà did not start: {_last_line(log)}')
         print(f'The bear classifier is at {url} (stop it with Ctrl-C).', flush=True)
