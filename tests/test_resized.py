@@ -127,7 +127,9 @@ def test_photos_are_decoded_once(cache, large, monkeypatch):
     decoded = lambda: [o for o in seen if o not in other()]
     assert len(seen) > 18 and not decoded()
     forget()
-    quietly(photo_dls, large, 32)  # another size needs other copies
+    quietly(photo_dls, large, 32)  # a smaller size takes the same copies, a larger one needs others
+    assert not decoded()
+    quietly(photo_dls, large, 300)
     assert len(decoded()) == 18
 
 

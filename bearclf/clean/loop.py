@@ -14,13 +14,14 @@ import anywidget, numpy as np
 from ..core import *
 from ..photo import *
 from ..folder.look import *
+from ..folder.copies import MARKS
 from ..train.data import *
 from ..train.learner import *
 from ..train.features import *
 from ..train.features import steady
 from ..train.interpret import *
 from .issues import *
-from .issues import _copies, _groups, _look_at
+from .issues import compared, issues_of, look_for_issues, twin_groups, twins
 from .decisions import *
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
@@ -28,9 +29,16 @@ with warnings.catch_warnings():
 from concurrent.futures import ThreadPoolExecutor  # fastai brings another one of this name
 
 # %% ../../nbs/library/clean/19_loop.ipynb #91e8b0d3
-def _share(look):
+def _share(photo):
     "A number from 0 to 1 that belongs to the pixels of a photo"
-    return int.from_bytes(look.same[:8], 'big')/2**64
+    return int(photo.same[:16], 16)/2**64
+
+def _aside(report, pct):
+    "The photos of a report to judge by, copies together"
+    photos = compared(report)
+    groups = twin_groups(len(photos), twins(photos)) if photos else []
+    aside = {g for g, o in zip(groups, photos) if _share(o) < pct}
+    return [report.path/o.file for g, o in zip(groups, photos) if g in aside]
 
 # %% ../../nbs/library/clean/19_loop.ipynb #f73f6b81
 def kept_aside(
@@ -38,13 +46,7 @@ def kept_aside(
     pct:float=.2, # Part of the photos, 0 to 1; with their copies it may be a little more
 ) -> list: # `Path`s, absolute
     "Photos to judge by, chosen by their pixels, so that the choice stays when photos are moved"
-    root = Path(os.path.abspath(existing_folder(path)))
-    files = find_photos(root)
-    if not files: return []
-    looks = [o[0] for o in _look_at(root, files)]
-    groups = _groups(len(files), _copies(looks))
-    aside = {g for g, o in zip(groups, looks) if o.same and _share(o) < pct}
-    return [f for f, g in zip(files, groups) if g in aside]
+    return _aside(check_folder(Path(os.path.abspath(existing_folder(path))), measures=MARKS), pct)
 
 # %% ../../nbs/library/clean/19_loop.ipynb #a5c35248
 class _Judge:
@@ -87,10 +89,11 @@ class CleaningLoop:
         self.learn, self.path = learn, Path(os.path.abspath(existing_folder(path or learn.dls.path)))
         self.source = source and Path(os.path.abspath(existing_folder(source)))
         self.decisions = Decisions(self.path, self.source) if self.source else Decisions(self.path)
-        self.test = kept_aside(self.path, test_pct) if not test else [
+        report = look_for_issues(learn, self.path)
+        self.test = _aside(report, test_pct) if not test else [
             Path(os.path.abspath(o)) for o in find_photos(existing_folder(test))]
         self.round, self.view, self.rounds, self.first = 0, None, [], None
-        self.look()
+        self._begin_round(report)
 
     def _judged(self):
         "Points (decisions, photos that are wrong) of this round; the first is judged when it is first asked for"
@@ -113,9 +116,13 @@ def _settled(issues, kept):
 @patch
 def look(self:CleaningLoop) -> CleaningLoop:
     "Judge all photos as they lie now; what comes after is a new round"
+    return self._begin_round(look_for_issues(self.learn, self.path))
+
+@patch
+def _begin_round(self:CleaningLoop, report):
     aside = [o for o in self.test if o.exists()]
-    features = photo_features([*find_photos(self.path), *aside, *self._unlabelled()], self.learn)
-    issues = _settled(find_issues(self.learn, self.path, test=aside), self.decisions.kept)
+    features = photo_features([*report.photos, *aside, *self._unlabelled()], self.learn)
+    issues = _settled(issues_of(report, self.learn, aside, features=features), self.decisions.kept)
     self.test = [o for o in aside if o in features.names]
     x_test = features(self.test) if self.test else np.zeros((0, 1))
     self.issues = self._with_unlabelled(issues, features)
@@ -297,8 +304,8 @@ def _cards(self:CleaningLoop, rows):
             for o in rows.itertuples()]
 
 # %% ../../nbs/library/clean/19_loop.ipynb #8ca65277
-_thumbs = ResizedPhotos(256)
-_thumbs.room = 0  # on disk is enough; memory stays as it is however long one pages
+_thumbs = ResizedPhotos()
+_thumbs.remembers = False  # on disk is enough; memory stays as it is however long one pages
 
 def _jpeg(im, side):
     "`im` as JPEG in bytes, with no side longer than `side` pixels"

@@ -13,6 +13,7 @@ from inspect import Parameter, signature
 
 from ..core import *
 from ..photo import *
+from ..photo import SIDE
 from ..folder.look import *
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
@@ -50,7 +51,7 @@ def PhotoBlock(
 def _working_side(tfms):
     "How large a photo has to be, in pixels on its shorter side, for these item transforms; `None` if nobody knows"
     sizes = [max(o.size) for o in L(tfms) if isinstance(o, (Resize, RandomResizedCrop))]
-    return round(1.5*max(sizes)) if sizes else None
+    return max(SIDE, round(1.5*max(sizes))) if sizes else None
 
 def _resized(item_tfms):
     side = _working_side(item_tfms)
