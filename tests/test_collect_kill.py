@@ -21,12 +21,12 @@ print('done', flush=True)
 
 @pytest.fixture(scope='module')
 def web():
-    with practice_web(n=24, size=96, latency=.02, faults=FAULTS) as web: yield web
+    with practice_web(n=24, size=96, latency=.02, faults=FAULTS) as web: yield web.prepare()
 
 
 def start(web, path):
     "A process that collects into `path`, once it is ready to begin"
-    kw = dict(web.reach, dest=str(path/'bears'), n=16, allow_hosts=web.hosts, timeout=.6, wait=.05)
+    kw = dict(web.reach, dest=str(path/'bears'), n=16, allow_hosts=web.hosts, timeout=3, wait=.05)
     p = subprocess.Popen([sys.executable, '-W', 'ignore', '-c', CODE, json.dumps(kw)], stdout=subprocess.PIPE, text=True,
                          env=os.environ | {'BEARCLF_CACHE': str(path/'cache')})
     assert p.stdout.readline() == 'ready\n'

@@ -301,7 +301,7 @@ def test_close_frees_ports_and_removes_the_certificate():
     kept.get(web.addresses('teddy')[0].address)
     slow = socket.create_connection(('127.0.0.1', web.ports[0]))
     slow.sendall(b'GET /fault/stalled/x HTTP/1.1\r\n\r\n')
-    pem, ports = Path(web.reach['verify']), [*web.ports, int(web.reach['proxy'].split(':')[2]), web._tls_port]
+    pem, ports = Path(web.reach['verify']), [*web.ports, int(web.reach['proxy'].split(':')[2])]
     assert pem.exists()
     t0 = time.time()
     web.close(); web.close()

@@ -296,7 +296,7 @@ def test_serpapi_that_is_silent(web, serpapi):
     said = []
     thread = threading.Thread(target=lambda: said.append(sentence(web, timeout=.3, **serpapi)), daemon=True)
     thread.start()
-    thread.join(4)
+    thread.join(60)  # without a time limit it would wait for ever
     assert said and 'serpapi: no' in said[0]
 
 
