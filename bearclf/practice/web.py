@@ -109,6 +109,14 @@ class Visit:
     n_bytes:int = 0 # Of the body
     complete:bool = False # Was the whole body sent?
 
+def asked_for(req):
+    "The host and the path that a request means"
+    if req.method == 'CONNECT': return req.raw_path, ''
+    if req.raw_path.startswith('http://'):
+        return urlsplit(req.raw_path).netloc, '/'+req.raw_path[7:].partition('/')[2]
+    if req.secure: return req.headers.get('Host', '').removesuffix(':443'), req.raw_path
+    return '127.0.0.1:%d' % req.transport.get_extra_info('sockname')[1], req.raw_path
+
 # %% ../../nbs/library/practice/03_web.ipynb #a40273ad
 async def reply(request, body=b'', type='image/jpeg', status=200, **headers):
     "A whole answer"
@@ -461,6 +469,7 @@ def fold(text): return unicodedata.normalize('NFC', text).lower()
 TERMS = {'black': 'black', 'grizzly': 'grizzly', 'teddy': 'teddy', 'чёрн': 'black', 'черн': 'black',
          'гризли': 'grizzly', 'плюш': 'teddy', 'тедди': 'teddy'}
 
+# %% ../../nbs/library/practice/03_web.ipynb #342d7c43
 class Stock:
     "What there is, and where"
     def kind_of(self, words):
@@ -484,6 +493,9 @@ class Stock:
         rng = random.Random(f'{self.seed} {service.__name__}')
         return [a for _,_,a in sorted((i+rng.uniform(0, len(res)/2), i, a) for i,a in enumerate(res))]
 
+# %% ../../nbs/library/practice/03_web.ipynb #3a365ad5
+class Files(Stock):
+    "The files themselves, and what else faults and services ask for"
     async def made(self, key, make):
         "What `make()` returns, made once for each `key`"
         if key not in self._kept: self._kept[key] = self.loop.run_in_executor(self.pool, make)
@@ -506,10 +518,17 @@ class Stock:
     def thumb(self, a): return f'{self.sites[a.photo%len(self.sites)]}/thumb/{a.kind}/{a.photo}.jpg'
     def landing(self, a): return f'{self.sites[a.photo%len(self.sites)]}/page/{a.kind}/{a.photo}.html'
 
+    def prepare(self):
+        "Draw all photos now, and not when somebody asks for them"
+        forms = {a: a.fault if a.fault in FORMS else 'jpeg' for k in CLASSES for a in self.addresses(k)}
+        async def all_of_them(): await asyncio.gather(*[self.photo(a, form) for a,form in forms.items()])
+        self._run(all_of_them())
+        return self
+
 # %% ../../nbs/library/practice/03_web.ipynb #0f71e66b
 SPECIAL = re.compile(r'/(good|thumb|page)/(black|grizzly|teddy)/(\d+)\.(?:jpg|html)')
 
-class Answers(Stock):
+class Answers(Files):
     "What services and sites say to one request"
     async def of_service(self, service, path, req):
         url = urlsplit(path)
@@ -542,7 +561,7 @@ class Talk(Answers):
     async def handle(self, req):
         if req.method == 'CONNECT' and req.raw_path in [f'{o}:443' for o in SERVICES]: return await self.encrypt(req)
         req.transport.set_write_buffer_limits(0)  # so that what is counted as sent is sent
-        host, path = self.asked_for(req)
+        host, path = asked_for(req)
         self._active[host] = self._active.get(host, 0)+1
         req.visit = Visit(time.time(), host, path, req.headers.get('User-Agent', ''), self._active[host])
         self._log.append(req.visit)
@@ -555,16 +574,8 @@ class Talk(Answers):
         except ConnectionError: return Response()  # the client has hung up
         finally: self._active[host] -= 1
 
-    def asked_for(self, req):
-        "The host and the path that a request means"
-        if req.method == 'CONNECT': return req.raw_path, ''
-        if req.raw_path.startswith('http://'):
-            return urlsplit(req.raw_path).netloc, '/'+req.raw_path[7:].partition('/')[2]
-        if req.secure: return req.headers.get('Host', '').removesuffix(':443'), req.raw_path
-        return '127.0.0.1:%d' % req.transport.get_extra_info('sockname')[1], req.raw_path
-
     async def encrypt(self, req):
-        "Go on in TLS"
+        "Go on in TLS, as a service, over the same connection"
         transport, inner, req.protocol.transport = req.transport, self._server(), None
         transport.write(b'HTTP/1.1 200 Connection established\r\n\r\n')
         with suppress(OSError):  # a client that does not trust us
@@ -580,46 +591,9 @@ def certificates(folder):
     ca.cert_pem.write_to_path(folder/'practice-ca.pem')
     return context, str(folder/'practice-ca.pem')
 
-# %% ../../nbs/library/practice/03_web.ipynb #45dc05ef
-class PracticeWeb(Talk):
-    "Search services and photo sites on this computer, to practise on; a context manager"
-    def __init__(self,
-        n:int=60, # Distinct photos of each kind of bear
-        size:int=256, # The side of a photo in pixels, 16 to 2048
-        seed='practice', # Anything with a text; the same seed gives the same photos, ranks and faults
-        sites:int=12, # Photo sites; each is a port on 127.0.0.1
-        latency:float=0., # Seconds before each answer
-        faults:dict=None, # Name of a fault -> share of the photos of each kind (a float), or their number (an int)
-        terms:dict=None, # Further search words -> 'black', 'grizzly' or 'teddy'
-        odd:float=1, # Part of the addresses drawn from all forms, 0 to 1; the others are plain paths
-    ):
-        self.n, self.size, self.seed, self.n_sites, self.latency, self.odd = n, size, seed, sites, latency, odd
-        self.faults, self.terms = dict(faults or {}), TERMS | {fold(k): v for k,v in (terms or {}).items()}
-        self.engine_faults = {o.__name__: [] for o in SERVICES.values()}
-        self.hosts, self.loop, self._log, self._active = ['127.0.0.1'], None, [], {}
-        plant(n, self.faults, random.Random(0))  # says what is wrong with them, if anything is
-        if 'avif' in self.faults and not features.check('avif'):
-            raise BearclfError('This Pillow cannot write AVIF; leave the fault avif out.')
-
-    def __enter__(self): return self.start()
-    def __exit__(self, *args): self.close()
-
-    def start(self):
-        "Start to answer, unless that is done; what `with` does"
-        if self.loop: return self
-        self._kept, self._seen, self._nobody = {}, set(), socket()
-        self._nobody.bind(('127.0.0.1', 0))  # keeps a port on which nobody listens
-        refused = f'http://127.0.0.1:{self._nobody.getsockname()[1]}'
-        self.folder, self.pool = TemporaryDirectory(prefix='practice'), ThreadPoolExecutor(2)
-        self.loop = asyncio.new_event_loop()
-        self.thread = Thread(target=self.loop.run_forever, name='practice web', daemon=True)
-        self.thread.start()
-        self._run(self._open())
-        self._addresses = {k: laid_out(k, self.n, self.size, self.faults, self.sites, refused,
-                                       random.Random(f'{self.seed} {k}'), self.odd) for k in CLASSES}
-        self._by_address = {a.address: a for k in CLASSES for a in self._addresses[k]}
-        return self
-
+# %% ../../nbs/library/practice/03_web.ipynb #7fe6995f
+class Doors(Talk):
+    "Ports that open and close"
     async def _open(self):
         self._server = Server(self.handle, handler_cancellation=True, access_log=None)
         listen = lambda: self.loop.create_server(self._server, '127.0.0.1', 0, backlog=512)
@@ -641,6 +615,25 @@ class PracticeWeb(Talk):
 
     def _run(self, coro): return asyncio.run_coroutine_threadsafe(coro, self.loop).result()
 
+# %% ../../nbs/library/practice/03_web.ipynb #242d2a4b
+class Life(Doors):
+    "From the first request to the last"
+    def start(self):
+        "Start to answer, unless that is done; what `with` does"
+        if self.loop: return self
+        self._kept, self._seen, self._nobody = {}, set(), socket()
+        self._nobody.bind(('127.0.0.1', 0))  # keeps a port on which nobody listens
+        refused = f'http://127.0.0.1:{self._nobody.getsockname()[1]}'
+        self.folder, self.pool = TemporaryDirectory(prefix='practice'), ThreadPoolExecutor(2)
+        self.loop = asyncio.new_event_loop()
+        self.thread = Thread(target=self.loop.run_forever, name='practice web', daemon=True)
+        self.thread.start()
+        self._run(self._open())
+        self._addresses = {k: laid_out(k, self.n, self.size, self.faults, self.sites, refused,
+                                       random.Random(f'{self.seed} {k}'), self.odd) for k in CLASSES}
+        self._by_address = {a.address: a for k in CLASSES for a in self._addresses[k]}
+        return self
+
     def close(self):
         "Stop, free all ports and remove the certificate; closing twice does no harm"
         if self.loop is None: return
@@ -653,12 +646,29 @@ class PracticeWeb(Talk):
         self._nobody.close()
         self.folder.cleanup()
 
-    def prepare(self):
-        "Draw all photos now, and not when somebody asks for them"
-        forms = {a: a.fault if a.fault in FORMS else 'jpeg' for k in CLASSES for a in self.addresses(k)}
-        async def all_of_them(): await asyncio.gather(*[self.photo(a, form) for a,form in forms.items()])
-        self._run(all_of_them())
-        return self
+# %% ../../nbs/library/practice/03_web.ipynb #45dc05ef
+class PracticeWeb(Life):
+    "Search services and photo sites on this computer, to practise on; a context manager"
+    def __init__(self,
+        n:int=60, # Distinct photos of each kind of bear
+        size:int=256, # The side of a photo in pixels, 16 to 2048
+        seed='practice', # Anything with a text; the same seed gives the same photos, ranks and faults
+        sites:int=12, # Photo sites; each is a port on 127.0.0.1
+        latency:float=0., # Seconds before each answer
+        faults:dict=None, # Name of a fault -> share of the photos of each kind (a float), or their number (an int)
+        terms:dict=None, # Further search words -> 'black', 'grizzly' or 'teddy'
+        odd:float=1, # Part of the addresses drawn from all forms, 0 to 1; the others are plain paths
+    ):
+        self.n, self.size, self.seed, self.n_sites, self.latency, self.odd = n, size, seed, sites, latency, odd
+        self.faults, self.terms = dict(faults or {}), TERMS | {fold(k): v for k,v in (terms or {}).items()}
+        self.engine_faults = {o.__name__: [] for o in SERVICES.values()}
+        self.hosts, self.loop, self._log, self._active = ['127.0.0.1'], None, [], {}
+        plant(n, self.faults, random.Random(0))  # says what is wrong with them, if anything is
+        if 'avif' in self.faults and not features.check('avif'):
+            raise BearclfError('This Pillow cannot write AVIF; leave the fault avif out.')
+
+    def __enter__(self): return self.start()
+    def __exit__(self, *args): self.close()
 
     @property
     def log(self) -> list: # Of `Visit`: `when`, `host`, `path`, `status`, `n_bytes`, `complete`, `user_agent`, `active`
