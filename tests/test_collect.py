@@ -513,7 +513,7 @@ def test_an_engine_that_refuses_is_said(everyday, tmp_path):
 def test_more_photos_later(web, tmp_path):
     addresses = [good(web, i) for i in range(9)]
     gather(web, tmp_path/'bears', addresses, n=3)
-    spare = {o for o in addresses if fetch._Pantry(tmp_path/'bears').file(o, '.json').exists()}
+    spare = {o for o in addresses if fetch.Pantry(tmp_path/'bears').file(o, '.json').exists()}
     kept = {o['address'] for o in rows(tmp_path/'bears')}
     assert len(kept) == 3 and spare  # some were fetched already, to spare
     web.log.clear()
@@ -740,7 +740,7 @@ def altered(web, tmp_path):
         data = (tmp_path/'source'/known['file']).read_bytes() if data is None else data
         row = known | row
         with zipfile.ZipFile(tmp_path/'b.zip', 'w', zipfile.ZIP_DEFLATED) as z:
-            z.writestr('manifest.csv', download._line(MANIFEST) + download._line(row.get(o, '') for o in MANIFEST))
+            z.writestr('manifest.csv', download.csv_line(MANIFEST) + download.csv_line(row.get(o, '') for o in MANIFEST))
             z.writestr(member or row['file'], data)
         web.log.clear()
         return tmp_path/'b.zip'

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bearclf.collect.fetch import _Pantry
+from bearclf.collect.fetch import Pantry
 from bearclf.practice.web import practice_web
 
 FAULTS = dict(dead=2, stalled=1, html=2, truncated=2, same=3, sizes=2, once500=3, webp=2, exif=2)
@@ -49,7 +49,7 @@ def contents(folder):
 def at_hand(web, path, monkeypatch):
     "The addresses whose photo is complete: in the cache, or in its place"
     monkeypatch.setenv('BEARCLF_CACHE', str(path/'cache'))
-    pantry = _Pantry(path/'bears')
+    pantry = Pantry(path/'bears')
     cached = {a.address for kind in ('black', 'grizzly', 'teddy') for a in web.addresses(kind)
               if pantry.file(a.address, '.raw').exists() or pantry.file(a.address, '.json').exists()}
     manifest = path/'bears/manifest.csv'

@@ -123,8 +123,8 @@ def test_a_server_that_wants_half_a_minute_is_left_alone(web, capsys):
 
 def test_retry_after_may_be_a_date():
     from email.utils import formatdate
-    assert search._retry_after('7') == 7 and search._retry_after('-7') == 0 and 5 < search._retry_after(formatdate(time.time()+8, usegmt=True)) <= 8
-    assert search._retry_after('soon') is search._retry_after(None) is None and search._retry_after('Wed, 21 Oct 2015 07:28:00 GMT') == 0
+    assert search.retry_after('7') == 7 and search.retry_after('-7') == 0 and 5 < search.retry_after(formatdate(time.time()+8, usegmt=True)) <= 8
+    assert search.retry_after('soon') is search.retry_after(None) is None and search.retry_after('Wed, 21 Oct 2015 07:28:00 GMT') == 0
 
 
 def test_what_does_not_help_is_not_tried_again(web):

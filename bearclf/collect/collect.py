@@ -16,7 +16,6 @@ from html import escape
 from itertools import islice
 from pathlib import Path
 
-from fastcore.basics import patch
 from filelock import FileLock, Timeout
 from PIL import Image
 
@@ -25,16 +24,16 @@ from ..photo import *
 from ..folder.look import new_class_name
 from ..folder.copies import *
 from .search import *
-from .search import _check_search, _said
+from .search import check_search, refusals
 from .fetch import *
-from .fetch import Photo, _Pantry, _import_aiohttp, _in_thread, _key, _remove_half_written, _write
+from .fetch import Pantry, Photo, folder_key, import_aiohttp, in_thread, remove_half_written, write_whole
 
 # %% ../../nbs/library/collect/10_collect.ipynb #1fdfe283
 MANIFEST = ('file', 'class', 'term', 'rank', 'address', 'page', 'title', 'engine', 'licence', 'creator', 'attribution',
             'sha256', 'perceptual_hash', 'width', 'height', 'size', 'when')
 LEFT_OUT = 'class', 'term', 'rank', 'address', 'page', 'engine', 'downloaded', 'reason', 'try_again', 'when'
 
-def _line(values):
+def csv_line(values):
     b = io.StringIO()
     csv.writer(b, lineterminator='\n').writerow([' '.join(str(o).splitlines()) for o in values])  # no line breaks within a row
     return b.getvalue()
@@ -50,7 +49,7 @@ class _Table:
             table = csv.DictReader(io.StringIO(whole.decode('utf-8-sig'), newline=''))
             self.rows, foreign = list(table), not set(columns) <= set(table.fieldnames or ())
         except (ValueError, csv.Error): foreign = True
-        if foreign and not (not whole and _line(columns).encode().startswith(data)):
+        if foreign and not (not whole and csv_line(columns).encode().startswith(data)):
             raise BearclfError(f'{self.file} is not a table that collect wrote. Move it away, or choose another folder.')
         if data != whole or not data: self.rewrite(self.rows)
 
@@ -58,12 +57,12 @@ class _Table:
         "Add a row, in one piece"
         row = {k: str(v) for k, v in row.items()} | {'when': datetime.now(timezone.utc).isoformat(timespec='seconds')}
         with self.lock:
-            with open(self.file, 'ab', buffering=0) as f: f.write(_line(row.get(o, '') for o in self.columns).encode())
+            with open(self.file, 'ab', buffering=0) as f: f.write(csv_line(row.get(o, '') for o in self.columns).encode())
             self.rows.append(row)
 
     def rewrite(self, rows):
         "Put `rows` in the place of all"
-        _write(self.file, (_line(self.columns) + ''.join(_line(r.get(o, '') for o in self.columns) for r in rows)).encode())
+        write_whole(self.file, (csv_line(self.columns) + ''.join(csv_line(r.get(o, '') for o in self.columns) for r in rows)).encode())
         self.rows = list(rows)
 
 # %% ../../nbs/library/collect/10_collect.ipynb #6ed6f697
@@ -86,47 +85,44 @@ class _ClassFolder:
     @property
     def n(self): return len(self.photos)
 
+    def twin(self, photo):
+        "Why `photo` is nothing new in this class; empty if it is"
+        if photo.sha256 in self.sha: file, how = self.sha[photo.sha256], 'duplicate'
+        elif near := self.index.near(photo.perceptual_hash): file, how = near[0][0], 'near duplicate'
+        else: return ''
+        return f'{how} of {file}' if file else f'{how} of a photo that you removed'
+
 # %% ../../nbs/library/collect/10_collect.ipynb #83db5c78
-def _look(file):
+def _own_photo(file):
     "What a photo's file says about the photo; `None` if it cannot be read"
     try: data = file.read_bytes(); im = read_photo(data)
     except (PhotoError, OSError): return None
     return hashlib.sha256(data).hexdigest(), perceptual_hash(im)
 
-@patch
-def take_stock(self:_ClassFolder, ex):
-    "Note all photos that the folder and the manifest know of; `ex` is a pool of threads"
-    known, listed = {o['file'] for o in self.mine}, {o['sha256'] for o in self.manifest.rows}
-    there = sorted(o for o in self.path.iterdir() if o.is_file() and not o.name.startswith('.'))
-    own = [o for o in there if f'{self.name}/{o.name}' not in known]
-    for o in self.mine: self.add(o['file'], o['sha256'], o['perceptual_hash'], (self.dest/o['file']).exists())
-    for facts, o in zip(progress(ex.map(_look, own), f'Looking at your photos in {self.name}', len(own)), own):
+def _take_stock(folder, ex):
+    "Note all photos of the `folder` that it and the manifest hold; `ex` is a pool of threads"
+    known, listed = {o['file'] for o in folder.mine}, {o['sha256'] for o in folder.manifest.rows}
+    there = sorted(o for o in folder.path.iterdir() if o.is_file() and not o.name.startswith('.'))
+    own = [o for o in there if f'{folder.name}/{o.name}' not in known]
+    for o in folder.mine: folder.add(o['file'], o['sha256'], o['perceptual_hash'], (folder.dest/o['file']).exists())
+    for facts, o in zip(progress(ex.map(_own_photo, own), f'Looking at your photos in {folder.name}', len(own)), own):
         unfinished = facts and facts[0] not in listed and o.stem in (facts[0][:12], facts[0][:20])  # killed before its row was written
-        if facts and not unfinished: self.add(f'{self.name}/{o.name}', *facts)
+        if facts and not unfinished: folder.add(f'{folder.name}/{o.name}', *facts)
 
 # %% ../../nbs/library/collect/10_collect.ipynb #32bde702
-@patch
-def twin(self:_ClassFolder, photo):
-    "Why `photo` is nothing new in this class; empty if it is"
-    if photo.sha256 in self.sha: file, how = self.sha[photo.sha256], 'duplicate'
-    elif near := self.index.near(photo.perceptual_hash): file, how = near[0][0], 'near duplicate'
-    else: return ''
-    return f'{how} of {file}' if file else f'{how} of a photo that you removed'
-
-@patch
-def decide(self:_ClassFolder, rank, term, result, photo, source):
+def _decide(folder, rank, term, result, photo, source):
     "Keep `photo`, whose bytes are in the file `source`, or write down why not"
-    self.decided.add(result.address)
-    row = {'class': self.name, 'term': term, 'rank': rank} | {o: getattr(result, o) for o in ('address', 'page', 'engine')}
-    if reason := photo.reason or self.twin(photo):
-        return self.left_out.append(**row, reason=reason, downloaded='yes' if photo.fetched else '', try_again='' if photo.lasting else 'yes')
-    file = self.path/f'{photo.sha256[:12]}{photo.suffix}'
+    folder.decided.add(result.address)
+    row = {'class': folder.name, 'term': term, 'rank': rank} | {o: getattr(result, o) for o in ('address', 'page', 'engine')}
+    if reason := photo.reason or folder.twin(photo):
+        return folder.left_out.append(**row, reason=reason, downloaded='yes' if photo.fetched else '', try_again='' if photo.lasting else 'yes')
+    file = folder.path/f'{photo.sha256[:12]}{photo.suffix}'
     if file.exists() and hashlib.sha256(file.read_bytes()).hexdigest() != photo.sha256: file = file.with_stem(photo.sha256[:20])
-    if not file.exists(): _write(file, source.read_bytes())
-    name = f'{self.name}/{file.name}'
-    self.manifest.append(file=name, **row, **{o: getattr(result, o) for o in ('title', 'licence', 'creator', 'attribution')},
+    if not file.exists(): write_whole(file, source.read_bytes())
+    name = f'{folder.name}/{file.name}'
+    folder.manifest.append(file=name, **row, **{o: getattr(result, o) for o in ('title', 'licence', 'creator', 'attribution')},
                          **{o: getattr(photo, o) for o in ('sha256', 'perceptual_hash', 'width', 'height', 'size')})
-    self.add(name, photo.sha256, photo.perceptual_hash)
+    folder.add(name, photo.sha256, photo.perceptual_hash)
 
 # %% ../../nbs/library/collect/10_collect.ipynb #30a0a292
 SPARE = 8
@@ -134,7 +130,7 @@ SPARE = 8
 class _Run:
     "One call of `collect`: its fetcher, its cache, its threads"
     def __init__(self, fetcher, dest, manifest):
-        self.fetcher, self.dest, self.pantry, self.fetching = fetcher, dest, _Pantry(dest), {}
+        self.fetcher, self.dest, self.pantry, self.fetching = fetcher, dest, Pantry(dest), {}
         self.ex, self.searches = ThreadPoolExecutor(os.cpu_count()), ThreadPoolExecutor(32)
         self.known = {o['address']: o for o in manifest.rows}
 
@@ -160,22 +156,21 @@ class _Run:
         return self.fetching[result.address]
 
 # %% ../../nbs/library/collect/10_collect.ipynb #508f79be
-@patch
-async def fill(self:_Run, folder, term, results, n):
+async def _fill(run, folder, term, results, n):
     "Decide `results`, a generator, one after the other, until the folder has `n` photos or there are no more"
     work, waiting, rank, more, search = asyncio.get_running_loop().run_in_executor, deque(), 0, True, None
     while folder.n < n and (more or waiting):
-        if more and not search and len(waiting) < n - folder.n + SPARE: search = asyncio.ensure_future(work(self.searches, next, results, None))
+        if more and not search and len(waiting) < n - folder.n + SPARE: search = asyncio.ensure_future(work(run.searches, next, results, None))
         await asyncio.wait([o for o in (search, waiting and waiting[0][2]) if o], return_when='FIRST_COMPLETED')
         if search and search.done():
             result, search = search.result(), None
             more, rank = result is not None, rank+1
-            if more and result.address not in folder.decided: waiting.append((rank, result, self.start(result)))
+            if more and result.address not in folder.decided: waiting.append((rank, result, run.start(result)))
         if waiting and waiting[0][2].done():
             rank_, result, task = waiting.popleft()
             photo = task.result()
             if hasattr(result, 'checked'): photo = result.checked(photo)  # a bundle's row knows which photo it means
-            await work(self.ex, folder.decide, rank_, term, result, photo, self.pantry.file(result.address, '.photo'))
+            await work(run.ex, _decide, folder, rank_, term, result, photo, run.pantry.file(result.address, '.photo'))
 
 # %% ../../nbs/library/collect/10_collect.ipynb #f818ab53
 async def _fill_all(fetcher, dest, folders, plans, runs):
@@ -183,7 +178,7 @@ async def _fill_all(fetcher, dest, folders, plans, runs):
     async with fetcher:
         run = _Run(fetcher, dest, folders[0].manifest)
         runs.append(run)
-        tasks = [asyncio.create_task(run.fill(f, *p)) for f, p in zip(folders, plans)]
+        tasks = [asyncio.create_task(_fill(run, f, *p)) for f, p in zip(folders, plans)]
         try: await asyncio.gather(*tasks)
         finally:
             for o in (tasks := tasks + list(run.fetching.values())): o.cancel()
@@ -268,7 +263,7 @@ def _class_names(classes):
 def _only_one(dest):
     "A lock that nobody else who collects into `dest` can have at the same time"
     (locks := cache_dir()/'locks').mkdir(parents=True, exist_ok=True)
-    lock = FileLock(locks/f'{_key(dest)}.lock')
+    lock = FileLock(locks/f'{folder_key(dest)}.lock')
     try: lock.acquire(timeout=0)
     except Timeout: raise BearclfError(f'Somebody is collecting into {dest} at this moment. Wait until that is done, or choose another folder.') from None
     return lock
@@ -284,21 +279,21 @@ def _tidy(manifest, left_out):
 # %% ../../nbs/library/collect/10_collect.ipynb #3b515055
 def _collect(plans, dest, n, fetcher):
     "Fill `dest` from `plans`, class name -> (term, results, number); the `Collection`"
-    _import_aiohttp()
+    import_aiohttp()
     if dest.is_file(): raise BearclfError(f'{dest} is a file; name a folder to collect into.')
     lock = _only_one(dest)
     try:
         dest.mkdir(parents=True, exist_ok=True)
-        for o in dest, *map(dest.joinpath, plans): _remove_half_written(o)
+        for o in dest, *map(dest.joinpath, plans): remove_half_written(o)
         manifest, left_out = _Table(dest/'manifest.csv', MANIFEST), _Table(dest/'left_out.csv', LEFT_OUT)
         folders, runs = [_ClassFolder(dest, o, manifest, left_out) for o in plans], []
         with ThreadPoolExecutor(os.cpu_count()) as ex:
-            for o in folders: o.take_stock(ex)
+            for o in folders: _take_stock(o, ex)
         with progress(None, 'Collecting photos', sum(max(0, p[2] - f.n) for f, p in zip(folders, plans.values()) if p[2] < 1e6) or None) as bar:
             def watch():
                 if runs: bar.update(sum(o.n for o in folders) - start - bar.n)
             start = sum(o.n for o in folders)
-            _in_thread(_fill_all(fetcher, dest, folders, list(plans.values()), runs), watch)
+            in_thread(_fill_all(fetcher, dest, folders, list(plans.values()), runs), watch)
         _tidy(manifest, left_out)
         for o in manifest.rows + left_out.rows: runs[0].pantry.forget(o['address'])
         return Collection(dest, _summary(folders, n), _across(folders), [])
@@ -308,7 +303,7 @@ def _collect(plans, dest, n, fetcher):
 # %% ../../nbs/library/collect/10_collect.ipynb #5165bd57
 def _notes(res, failed, n):
     "What is worth saying beside the table"
-    notes = [f'{name}: {_said(why)}' for name, why in failed.items() if why]
+    notes = [f'{name}: {refusals(why)}' for name, why in failed.items() if why]
     few = {o: int(res.table[o]['in the folder']) for o in res.table if res.table[o]['in the folder'] < n}
     if few: notes.append('Fewer than you asked for: ' + ', '.join(f'{k} {v}' for k, v in few.items()) + '. Other words may find more.')
     if res.across: notes.append('Alike, but in different classes: ' + '; '.join(map(' and '.join, res.across[:5]))
@@ -334,7 +329,7 @@ def collect(
     if isinstance(classes, (str, Path)): return _collect(_bundle_plans(classes), dest, None, fetcher)
     if not isinstance(n, int) or n < 1: raise BearclfError(f'n={n!r} is no number of photos; give 1 or more.')
     classes, failed = _class_names(classes), {}
-    for o in classes.values(): _check_search(o, engine)
+    for o in classes.values(): check_search(o, engine)
     plans = {k: (v, image_results(v, engine, safe, wait, cache_days, failed.setdefault(k, {}), proxy=proxy, verify=verify), n)
              for k, v in classes.items()}
     res = _collect(plans, dest, n, fetcher)
@@ -363,7 +358,7 @@ def bundle(
     shared = [o for o in rows if everything or may_be_shared(o['licence'])]
     with atomic_path(file) as tmp:
         with zipfile.ZipFile(tmp, 'w') as z:
-            z.writestr('manifest.csv', _line(MANIFEST) + ''.join(_line(o.get(c, '') for c in MANIFEST) for o in rows))
+            z.writestr('manifest.csv', csv_line(MANIFEST) + ''.join(csv_line(o.get(c, '') for c in MANIFEST) for o in rows))
             z.writestr('ATTRIBUTION.txt', ''.join(f"{o['file']}: {_attribution(o)}\n" for o in shared))
             for o in progress(shared, 'Packing'): z.write(dest/o['file'], o['file'])
     print(f'{file.name}: {len(rows)} photos, {len(shared)} of them in the bundle and the others as addresses.')

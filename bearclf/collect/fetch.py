@@ -11,13 +11,11 @@ from dataclasses import dataclass
 from urllib.parse import quote, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from fastcore.basics import patch
-
 from ..core import *
 from ..photo import *
 from ..folder.copies import *
 from ..folder.private import *
-from .search import USER_AGENT, _retry_after
+from .search import USER_AGENT, retry_after
 
 # %% ../../nbs/library/collect/09_fetch.ipynb #1947a376
 def _is_public(ip):
@@ -55,42 +53,23 @@ def _wire(address):
     rest = (u.path or '/') + ('?'+u.query if u.query else '')
     return f'{u.scheme}://{host}{port}' + quote(rest, safe="%/:=&?~+!$,;'@()*[]|")
 
-# %% ../../nbs/library/collect/09_fetch.ipynb #eb355e9c
-class Fetcher:
-    "Gets what stands at addresses, politely and within limits; an async context manager"
-    def __init__(self, allow_hosts=(), # Hosts in your own network that may be asked, directly
-                 proxy=None, # Address of a proxy for all others
-                 verify=True, # File of certificates to trust besides the usual ones, in PEM format
-                 timeout=4, # Seconds without a byte after which a site counts as silent
-                 patience=30, # Seconds for one photo
-                 max_mb=30, # Size limit in megabytes
-                 per_host=4): # Photos from one site at a time
-        self.allow_hosts, self.proxy, self.verify = set(allow_hosts), proxy, verify
-        self.timeout, self.patience, self.max_bytes, self.per_host = timeout, patience, int(max_mb*1e6), per_host
-        self.turns, self.rest_until, self.slots = {}, {}, asyncio.Semaphore(64)  # a turn at a host, and a place among all
-
-    async def __aenter__(self):
-        self.guarded, self.trusted = self._session(_public_socket), self._session(None)
-        return self
-
-    async def __aexit__(self, *_):
-        await self.guarded.close()
-        await self.trusted.close()
-
 # %% ../../nbs/library/collect/09_fetch.ipynb #5fa1cf5d
-def _import_aiohttp():
+def import_aiohttp():
+    "The library, or a sentence that says how to get it"
     try: import aiohttp
-    except ImportError: raise BearclfError('Collecting photos takes the library aiohttp. Install it: pip install "bearclf[train]"') from None
+    except ImportError:
+        raise BearclfError('Collecting photos takes the library aiohttp. '
+                           'Install it: pip install "bearclf[train]"') from None
     return aiohttp
 
-@patch
-def _session(self:Fetcher, socket_factory):
+def _session(socket_factory, verify, timeout, patience):
     import certifi, ssl
-    aiohttp, ctx = _import_aiohttp(), ssl.create_default_context(cafile=certifi.where())
-    if isinstance(self.verify, str): ctx.load_verify_locations(self.verify)
+    aiohttp, ctx = import_aiohttp(), ssl.create_default_context(cafile=certifi.where())
+    if isinstance(verify, str): ctx.load_verify_locations(verify)
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, ssl=ctx, socket_factory=socket_factory), cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(total=self.patience, sock_connect=self.timeout, sock_read=self.timeout),
+        connector=aiohttp.TCPConnector(limit=0, ssl=ctx, socket_factory=socket_factory),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=patience, sock_connect=timeout, sock_read=timeout),
         headers={'User-Agent': USER_AGENT, 'Accept': 'image/avif,image/webp,image/*,*/*;q=0.5'})
 
 # %% ../../nbs/library/collect/09_fetch.ipynb #e94af2cc
@@ -104,47 +83,46 @@ async def _check_host(host):
     except OSError: return  # the proxy may know it
     if not all(_is_public(o[4][0]) for o in found): raise FetchError('leads into a private network')
 
-@patch
-async def _open(self:Fetcher, url):
-    "The response to one request; redirects are not followed"
-    u = urlsplit(url)
-    if u.hostname in self.allow_hosts: return await self.trusted.get(_encoded_url(url), allow_redirects=False)
-    if proxy := _proxy_for(self.proxy, u.scheme, u.hostname):
-        await _check_host(u.hostname)
-        return await self.trusted.get(_encoded_url(url), allow_redirects=False, proxy=proxy)
-    return await self.guarded.get(_encoded_url(url), allow_redirects=False)
-
 def _encoded_url(url):
     from yarl import URL
     return URL(url, encoded=True)
 
-# %% ../../nbs/library/collect/09_fetch.ipynb #7a3e950e
-@patch
-async def _body(self:Fetcher, address):
-    "The bytes at `address`, after at most five redirects"
-    url = _wire(address)
-    for _ in range(6):
-        host = urlsplit(url).netloc.lower()
-        async with self.turns.setdefault(host, asyncio.Semaphore(self.per_host)):
-            await asyncio.sleep(self.rest_until.get(host, 0) - time.monotonic())
-            async with self.slots, await self._open(url) as r:
-                if r.status in (301, 302, 303, 307, 308) and 'Location' in r.headers:
-                    url = _wire(urljoin(url, r.headers['Location']))
-                    continue
-                if r.status in (429, 503): self._rest(host, _retry_after(r.headers.get('Retry-After')))
-                _check_status(r)
-                return await _read(r, self.max_bytes)
-    raise FetchError('redirected too often')
+# %% ../../nbs/library/collect/09_fetch.ipynb #59b50a33
+class Connections:
+    "What a `Fetcher` asks through"
+    def __init__(self, allow_hosts=(), # Hosts in your own network that may be asked, directly
+                 proxy=None, # Address of a proxy for all others
+                 verify=True, # File of certificates to trust besides the usual ones, in PEM format
+                 timeout=4, # Seconds without a byte after which a site counts as silent
+                 patience=30, # Seconds for one photo
+                 max_mb=30, # Size limit in megabytes
+                 per_host=4): # Photos from one site at a time
+        self.allow_hosts, self.proxy, self.verify = set(allow_hosts), proxy, verify
+        self.timeout, self.patience, self.max_bytes, self.per_host = timeout, patience, int(max_mb*1e6), per_host
+        self.turns, self.rest_until, self.slots = {}, {}, asyncio.Semaphore(64)  # turns at a host, and places in all
 
-@patch
-def _rest(self:Fetcher, host, wait):
-    "Let `host` rest, for all who want something there"
-    if (wait or 0) <= 10: self.rest_until[host] = time.monotonic() + (.5 if wait is None else wait)
+    async def __aenter__(self):
+        limits = self.verify, self.timeout, self.patience
+        self.guarded, self.trusted = _session(_public_socket, *limits), _session(None, *limits)
+        return self
+
+    async def __aexit__(self, *_):
+        await self.guarded.close()
+        await self.trusted.close()
+
+    async def get(self, url):
+        "The response to one request; redirects are not followed"
+        u, url = urlsplit(url), _encoded_url(url)
+        if u.hostname in self.allow_hosts: return await self.trusted.get(url, allow_redirects=False)
+        proxy = _proxy_for(self.proxy, u.scheme, u.hostname)
+        if not proxy: return await self.guarded.get(url, allow_redirects=False)
+        await _check_host(u.hostname)
+        return await self.trusted.get(url, allow_redirects=False, proxy=proxy)
 
 # %% ../../nbs/library/collect/09_fetch.ipynb #a227f556
-def _check_status(r):
+def _check_status(r, wait):
     "Raise what the status of a response means"
-    if r.status in (429, 503): raise FetchError(f'busy ({r.status})', _retry_after(r.headers.get('Retry-After')), again=True, lasting=False)
+    if r.status in (429, 503): raise FetchError(f'busy ({r.status})', wait, again=True, lasting=False)
     if r.status >= 500: raise FetchError(f"the site's own error ({r.status})", again=True, lasting=False)
     if r.status in (404, 410): raise FetchError(f'not there ({r.status})')
     if r.status != 200: raise FetchError(f'refused ({r.status})')
@@ -171,20 +149,36 @@ def _meaning(e, timeout, patience):
     if isinstance(e, aiohttp.ClientConnectorError): return FetchError('not reached', lasting=False)
     return FetchError('the connection broke', again=True, lasting=False)
 
-# %% ../../nbs/library/collect/09_fetch.ipynb #a5559371
-@patch
-async def fetch(self:Fetcher, address, tries=3):
-    "The bytes at `address`; `FetchError` if there are none after so many tries"
-    import aiohttp
-    for i in range(tries):
-        try: return await self._body(address)
-        except (FetchError, aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as e: err = _meaning(e, self.timeout, self.patience)
-        if i+1 == tries or not err.again or (err.wait or 0) > 10: raise err
-        pause = .5*2**i if err.wait is None else err.wait
-        await asyncio.sleep(pause + random.uniform(0, .5))
+# %% ../../nbs/library/collect/09_fetch.ipynb #b111c795
+class Fetcher(Connections):
+    "Gets what stands at addresses, politely and within limits; an async context manager"
+    async def fetch(self, address, tries=3):
+        "The bytes at `address`; `FetchError` if there are none after so many tries"
+        import aiohttp
+        for i in range(tries):
+            try: return await self._body(_wire(address))
+            except (FetchError, aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as e:
+                err = _meaning(e, self.timeout, self.patience)
+            if i+1 == tries or not err.again or (err.wait or 0) > 10: raise err
+            await asyncio.sleep((.5*2**i if err.wait is None else err.wait) + random.uniform(0, .5))
+
+    async def _body(self, url, redirects=5):
+        host = urlsplit(url).netloc.lower()
+        async with self.turns.setdefault(host, asyncio.Semaphore(self.per_host)):
+            await asyncio.sleep(self.rest_until.get(host, 0) - time.monotonic())
+            async with self.slots, await self.get(url) as r:
+                if r.status not in (301, 302, 303, 307, 308) or 'Location' not in r.headers:
+                    wait = retry_after(r.headers.get('Retry-After'))
+                    if r.status in (429, 503) and (wait or 0) <= 10:  # let the host rest, for all who want something there
+                        self.rest_until[host] = time.monotonic() + (.5 if wait is None else wait)
+                    _check_status(r, wait)
+                    return await _read(r, self.max_bytes)
+                url = _wire(urljoin(url, r.headers['Location']))
+        if not redirects: raise FetchError('redirected too often')
+        return await self._body(url, redirects-1)
 
 # %% ../../nbs/library/collect/09_fetch.ipynb #156118ae
-def _in_thread(coro, watch=lambda: None):
+def in_thread(coro, watch=lambda: None):
     "What the coroutine `coro` returns; it runs in a thread, and `watch` is called now and then meanwhile"
     loop, out, done = asyncio.new_event_loop(), {}, threading.Event()  # `Thread.join` forgets the thread when it is interrupted
     task = loop.create_task(coro)
@@ -229,26 +223,30 @@ def _prepared(data):
     return data, Photo('', True, True, hashlib.sha256(data).hexdigest(), suffix, perceptual_hash(im), *im.size, len(data))
 
 # %% ../../nbs/library/collect/09_fetch.ipynb #53d0a032
-def _key(dest): return hashlib.sha256(str(dest.resolve()).encode()).hexdigest()[:24]
+def folder_key(dest): return hashlib.sha256(str(dest.resolve()).encode()).hexdigest()[:24]
 
-def _remove_half_written(folder):
+def remove_half_written(folder):
     "Remove what `atomic_path` was writing in `folder` when a run was killed; only one run at a time works there"
     for o in folder.glob('.*'):
         if re.fullmatch(r'\.[0-9a-f]{12}(\.\w+)?', o.name): o.unlink(missing_ok=True)
 
+def write_whole(file, data):
+    "Write the bytes `data`, so that `file` is there whole or not at all"
+    with atomic_path(file) as tmp: tmp.write_bytes(data)
+
 # %% ../../nbs/library/collect/09_fetch.ipynb #be876f1e
-class _Pantry:
+class Pantry:
     "What has been fetched for `dest` and has no place yet: files in the cache folder, under a name made from the address"
     def __init__(self, dest, days=7):
-        self.path = cache_dir()/'fetched'/_key(dest)
+        self.path = cache_dir()/'fetched'/folder_key(dest)
         self.path.mkdir(parents=True, exist_ok=True)
-        _remove_half_written(self.path)
+        remove_half_written(self.path)
         for o in self.path.parent.glob('*/*'):  # what nobody came back for
             if time.time() - o.stat().st_mtime > days*86400: o.unlink(missing_ok=True)
 
     def file(self, address, suffix): return self.path/(hashlib.sha256(address.encode()).hexdigest()[:32] + suffix)
 
-    def put(self, address, data): _write(self.file(address, '.raw'), data)
+    def put(self, address, data): write_whole(self.file(address, '.raw'), data)
 
     def get(self, address):
         "The `Photo` of `address` if it is here; it is prepared now if it was not"
@@ -257,15 +255,10 @@ class _Pantry:
         raw = self.file(address, '.raw')
         if not raw.exists(): return None
         data, photo = _prepared(raw.read_bytes())
-        if data: _write(self.file(address, '.photo'), data)
-        _write(self.file(address, '.json'), json.dumps(vars(photo)).encode())
+        if data: write_whole(self.file(address, '.photo'), data)
+        write_whole(self.file(address, '.json'), json.dumps(vars(photo)).encode())
         raw.unlink(missing_ok=True)
         return photo
 
     def forget(self, address):
         for o in '.raw', '.photo', '.json': self.file(address, o).unlink(missing_ok=True)
-
-# %% ../../nbs/library/collect/09_fetch.ipynb #83cf8195
-def _write(file, data):
-    "Write the bytes `data`, so that `file` is there whole or not at all"
-    with atomic_path(file) as tmp: tmp.write_bytes(data)
