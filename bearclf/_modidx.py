@@ -388,6 +388,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                               'bearclf/collect/collect.py'),
                                          'bearclf.collect.collect.csv_line': ( 'library/collect/collect.html#csv_line',
                                                                                'bearclf/collect/collect.py'),
+                                         'bearclf.collect.collect.csv_text': ( 'library/collect/collect.html#csv_text',
+                                                                               'bearclf/collect/collect.py'),
                                          'bearclf.collect.collect.image_download': ( 'library/collect/collect.html#image_download',
                                                                                      'bearclf/collect/collect.py'),
                                          'bearclf.collect.collect.may_be_shared': ( 'library/collect/collect.html#may_be_shared',

@@ -740,7 +740,7 @@ def altered(web, tmp_path):
         data = (tmp_path/'source'/known['file']).read_bytes() if data is None else data
         row = known | row
         with zipfile.ZipFile(tmp_path/'b.zip', 'w', zipfile.ZIP_DEFLATED) as z:
-            z.writestr('manifest.csv', download.csv_line(MANIFEST) + download.csv_line(row.get(o, '') for o in MANIFEST))
+            z.writestr('manifest.csv', download.csv_text(MANIFEST, [row]))
             z.writestr(member or row['file'], data)
         web.log.clear()
         return tmp_path/'b.zip'

@@ -409,7 +409,7 @@ def commons_page(title, address, side, mime, creator, terms, **meta):
 def commons_file(web, a):
     f = facts(a, web.seed)
     name = 'Public domain' if f['licence'] == 'pdm' else f['licence_name']
-    title = f'{f["title"]} {zlib.crc32(a.address.partition("//")[2].encode()):08x}.jpg'
+    title = f'{f["title"]} {zlib.crc32(a.address.split("/", 3)[3].encode()):08x}.jpg'
     return commons_page(title, a.address, a.side, 'image/jpeg', f['creator'], name,
                         LicenseShortName=name.replace('CC0 1.0', 'CC0'), LicenseUrl=f['licence_url'],
                         AttributionRequired='false' if f['licence'] in ('cc0', 'pdm') else 'true')
@@ -508,8 +508,7 @@ class Files(Stock):
 
     def first_time(self, a):
         "Is this the first request for the address `a`?"
-        new = a.address not in self._seen
-        self._seen.add(a.address)
+        if new := a.address not in self._seen: self._seen.add(a.address)
         return new
 
     def other_site(self, a):
