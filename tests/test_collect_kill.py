@@ -27,7 +27,8 @@ def web():
 def start(web, path):
     "A process that collects into `path`, once it is ready to begin"
     kw = dict(web.reach, dest=str(path/'bears'), n=16, allow_hosts=web.hosts, timeout=3, wait=.05)
-    p = subprocess.Popen([sys.executable, '-W', 'ignore', '-c', CODE, json.dumps(kw)], stdout=subprocess.PIPE, text=True,
+    p = subprocess.Popen([sys.executable, '-W', 'ignore', '-c', CODE, json.dumps(kw)], stdout=subprocess.PIPE,
+                         text=True,
                          env=os.environ | {'BEARCLF_CACHE': str(path/'cache')})
     assert p.stdout.readline() == 'ready\n'
     return p
@@ -41,7 +42,8 @@ def contents(folder):
     "Every file with its bytes; of the two tables, all but the column `when`"
     res = {}
     for o in sorted(folder.rglob('*')):
-        if o.suffix == '.csv': res[o.name] = [{k: v for k, v in r.items() if k != 'when'} for r in csv.DictReader(o.open(encoding='utf-8'))]
+        if o.suffix == '.csv': res[o.name] = [{k: v for k, v in r.items() if k != 'when'}
+                                              for r in csv.DictReader(o.open(encoding='utf-8'))]
         elif o.is_file(): res[o.relative_to(folder).as_posix()] = o.read_bytes()
     return res
 
