@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bearclf.collect.fetch import _Pantry
+from bearclf.collect.fetch import Pantry
 from bearclf.practice.web import practice_web
 
 FAULTS = dict(dead=2, stalled=1, html=2, truncated=2, same=3, sizes=2, once500=3, webp=2, exif=2)
@@ -21,13 +21,14 @@ print('done', flush=True)
 
 @pytest.fixture(scope='module')
 def web():
-    with practice_web(n=24, size=96, latency=.02, faults=FAULTS) as web: yield web
+    with practice_web(n=24, size=96, latency=.02, faults=FAULTS) as web: yield web.prepare()
 
 
 def start(web, path):
     "A process that collects into `path`, once it is ready to begin"
-    kw = dict(web.reach, dest=str(path/'bears'), n=16, allow_hosts=web.hosts, timeout=.6, wait=.05)
-    p = subprocess.Popen([sys.executable, '-W', 'ignore', '-c', CODE, json.dumps(kw)], stdout=subprocess.PIPE, text=True,
+    kw = dict(web.reach, dest=str(path/'bears'), n=16, allow_hosts=web.hosts, timeout=3, wait=.05)
+    p = subprocess.Popen([sys.executable, '-W', 'ignore', '-c', CODE, json.dumps(kw)], stdout=subprocess.PIPE,
+                         text=True,
                          env=os.environ | {'BEARCLF_CACHE': str(path/'cache')})
     assert p.stdout.readline() == 'ready\n'
     return p
@@ -41,7 +42,8 @@ def contents(folder):
     "Every file with its bytes; of the two tables, all but the column `when`"
     res = {}
     for o in sorted(folder.rglob('*')):
-        if o.suffix == '.csv': res[o.name] = [{k: v for k, v in r.items() if k != 'when'} for r in csv.DictReader(o.open(encoding='utf-8'))]
+        if o.suffix == '.csv': res[o.name] = [{k: v for k, v in r.items() if k != 'when'}
+                                              for r in csv.DictReader(o.open(encoding='utf-8'))]
         elif o.is_file(): res[o.relative_to(folder).as_posix()] = o.read_bytes()
     return res
 
@@ -49,7 +51,7 @@ def contents(folder):
 def at_hand(web, path, monkeypatch):
     "The addresses whose photo is complete: in the cache, or in its place"
     monkeypatch.setenv('BEARCLF_CACHE', str(path/'cache'))
-    pantry = _Pantry(path/'bears')
+    pantry = Pantry(path/'bears')
     cached = {a.address for kind in ('black', 'grizzly', 'teddy') for a in web.addresses(kind)
               if pantry.file(a.address, '.raw').exists() or pantry.file(a.address, '.json').exists()}
     manifest = path/'bears/manifest.csv'

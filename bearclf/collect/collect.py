@@ -16,7 +16,6 @@ from html import escape
 from itertools import islice
 from pathlib import Path
 
-from fastcore.basics import patch
 from filelock import FileLock, Timeout
 from PIL import Image
 
@@ -25,19 +24,22 @@ from ..photo import *
 from ..folder.look import new_class_name
 from ..folder.copies import *
 from .search import *
-from .search import _check_search, _said
-from .fetch import *
-from .fetch import Photo, _Pantry, _import_aiohttp, _in_thread, _key, _remove_half_written, _write
+from .search import check_search, image_results, refusals
+from .fetch import (FetchError, Fetcher, Pantry, Photo, folder_key, import_aiohttp, in_thread,
+                                   remove_half_written, write_whole)
 
 # %% ../../nbs/library/collect/10_collect.ipynb #1fdfe283
 MANIFEST = ('file', 'class', 'term', 'rank', 'address', 'page', 'title', 'engine', 'licence', 'creator', 'attribution',
             'sha256', 'perceptual_hash', 'width', 'height', 'size', 'when')
 LEFT_OUT = 'class', 'term', 'rank', 'address', 'page', 'engine', 'downloaded', 'reason', 'try_again', 'when'
 
-def _line(values):
+def csv_line(values):
     b = io.StringIO()
-    csv.writer(b, lineterminator='\n').writerow([' '.join(str(o).splitlines()) for o in values])  # no line breaks within a row
+    one_line = [' '.join(str(o).splitlines()) for o in values]
+    csv.writer(b, lineterminator='\n').writerow(one_line)
     return b.getvalue()
+
+def csv_text(columns, rows): return csv_line(columns) + ''.join(csv_line(r.get(o, '') for o in columns) for r in rows)
 
 # %% ../../nbs/library/collect/10_collect.ipynb #6f4ad511
 class _Table:
@@ -50,20 +52,22 @@ class _Table:
             table = csv.DictReader(io.StringIO(whole.decode('utf-8-sig'), newline=''))
             self.rows, foreign = list(table), not set(columns) <= set(table.fieldnames or ())
         except (ValueError, csv.Error): foreign = True
-        if foreign and not (not whole and _line(columns).encode().startswith(data)):
-            raise BearclfError(f'{self.file} is not a table that collect wrote. Move it away, or choose another folder.')
+        if foreign and not (not whole and csv_line(columns).encode().startswith(data)):
+            raise BearclfError(f'{self.file} is not a table that collect wrote. '
+                               'Move it away, or choose another folder.')
         if data != whole or not data: self.rewrite(self.rows)
 
     def append(self, **row):
         "Add a row, in one piece"
         row = {k: str(v) for k, v in row.items()} | {'when': datetime.now(timezone.utc).isoformat(timespec='seconds')}
         with self.lock:
-            with open(self.file, 'ab', buffering=0) as f: f.write(_line(row.get(o, '') for o in self.columns).encode())
+            with open(self.file, 'ab', buffering=0) as f:
+                f.write(csv_line(row.get(o, '') for o in self.columns).encode())
             self.rows.append(row)
 
     def rewrite(self, rows):
         "Put `rows` in the place of all"
-        _write(self.file, (_line(self.columns) + ''.join(_line(r.get(o, '') for o in self.columns) for r in rows)).encode())
+        write_whole(self.file, csv_text(self.columns, rows).encode())
         self.rows = list(rows)
 
 # %% ../../nbs/library/collect/10_collect.ipynb #6ed6f697
@@ -75,7 +79,8 @@ class _ClassFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         self.sha, self.index, self.photos = {}, HashIndex(), {}
         self.mine = [o for o in manifest.rows if unicodedata.normalize('NFC', o['class']) == name]
-        self.decided = {o['address'] for o in self.mine} | {o['address'] for o in left_out.rows if o['class'] == name and not o['try_again']}
+        out = [o for o in left_out.rows if o['class'] == name and not o['try_again']]
+        self.decided = {o['address'] for o in self.mine + out}
 
     def add(self, file, sha256, perceptual_hash, there=True):
         "Note a photo; `there` is false for one that somebody took away"
@@ -86,47 +91,50 @@ class _ClassFolder:
     @property
     def n(self): return len(self.photos)
 
+    def twin(self, photo):
+        "Why `photo` is nothing new in this class; empty if it is"
+        if photo.sha256 in self.sha: file, how = self.sha[photo.sha256], 'duplicate'
+        elif near := self.index.near(photo.perceptual_hash): file, how = near[0][0], 'near duplicate'
+        else: return ''
+        return f'{how} of {file}' if file else f'{how} of a photo that you removed'
+
 # %% ../../nbs/library/collect/10_collect.ipynb #83db5c78
-def _look(file):
+def _own_photo(file):
     "What a photo's file says about the photo; `None` if it cannot be read"
     try: data = file.read_bytes(); im = read_photo(data)
     except (PhotoError, OSError): return None
     return hashlib.sha256(data).hexdigest(), perceptual_hash(im)
 
-@patch
-def take_stock(self:_ClassFolder, ex):
-    "Note all photos that the folder and the manifest know of; `ex` is a pool of threads"
-    known, listed = {o['file'] for o in self.mine}, {o['sha256'] for o in self.manifest.rows}
-    there = sorted(o for o in self.path.iterdir() if o.is_file() and not o.name.startswith('.'))
-    own = [o for o in there if f'{self.name}/{o.name}' not in known]
-    for o in self.mine: self.add(o['file'], o['sha256'], o['perceptual_hash'], (self.dest/o['file']).exists())
-    for facts, o in zip(progress(ex.map(_look, own), f'Looking at your photos in {self.name}', len(own)), own):
-        unfinished = facts and facts[0] not in listed and o.stem in (facts[0][:12], facts[0][:20])  # killed before its row was written
-        if facts and not unfinished: self.add(f'{self.name}/{o.name}', *facts)
+def _take_stock(folder, ex):
+    "Note all photos of the `folder` that it and the manifest hold; `ex` is a pool of threads"
+    known, listed = {o['file'] for o in folder.mine}, {o['sha256'] for o in folder.manifest.rows}
+    there = sorted(o for o in folder.path.iterdir() if o.is_file() and not o.name.startswith('.'))
+    own = [o for o in there if f'{folder.name}/{o.name}' not in known]
+    for o in folder.mine: folder.add(o['file'], o['sha256'], o['perceptual_hash'], (folder.dest/o['file']).exists())
+    for facts, o in zip(progress(ex.map(_own_photo, own), f'Looking at your photos in {folder.name}', len(own)), own):
+        if not facts: continue
+        sha256, own_names = facts[0], (facts[0][:12], facts[0][:20])
+        unfinished = sha256 not in listed and o.stem in own_names  # killed before its row was written
+        if not unfinished: folder.add(f'{folder.name}/{o.name}', *facts)
 
 # %% ../../nbs/library/collect/10_collect.ipynb #32bde702
-@patch
-def twin(self:_ClassFolder, photo):
-    "Why `photo` is nothing new in this class; empty if it is"
-    if photo.sha256 in self.sha: file, how = self.sha[photo.sha256], 'duplicate'
-    elif near := self.index.near(photo.perceptual_hash): file, how = near[0][0], 'near duplicate'
-    else: return ''
-    return f'{how} of {file}' if file else f'{how} of a photo that you removed'
-
-@patch
-def decide(self:_ClassFolder, rank, term, result, photo, source):
+def _decide(folder, rank, term, result, photo, source):
     "Keep `photo`, whose bytes are in the file `source`, or write down why not"
-    self.decided.add(result.address)
-    row = {'class': self.name, 'term': term, 'rank': rank} | {o: getattr(result, o) for o in ('address', 'page', 'engine')}
-    if reason := photo.reason or self.twin(photo):
-        return self.left_out.append(**row, reason=reason, downloaded='yes' if photo.fetched else '', try_again='' if photo.lasting else 'yes')
-    file = self.path/f'{photo.sha256[:12]}{photo.suffix}'
-    if file.exists() and hashlib.sha256(file.read_bytes()).hexdigest() != photo.sha256: file = file.with_stem(photo.sha256[:20])
-    if not file.exists(): _write(file, source.read_bytes())
-    name = f'{self.name}/{file.name}'
-    self.manifest.append(file=name, **row, **{o: getattr(result, o) for o in ('title', 'licence', 'creator', 'attribution')},
+    folder.decided.add(result.address)
+    row = {'class': folder.name, 'term': term, 'rank': rank,
+           **{o: getattr(result, o) for o in ('address', 'page', 'engine')}}
+    if reason := photo.reason or folder.twin(photo):
+        return folder.left_out.append(**row, reason=reason, downloaded='yes' if photo.fetched else '',
+                                      try_again='' if photo.lasting else 'yes')
+    file = folder.path/f'{photo.sha256[:12]}{photo.suffix}'
+    if file.exists() and hashlib.sha256(file.read_bytes()).hexdigest() != photo.sha256:
+        file = file.with_stem(photo.sha256[:20])
+    if not file.exists(): write_whole(file, source.read_bytes())
+    name = f'{folder.name}/{file.name}'
+    folder.manifest.append(file=name, **row,
+                           **{o: getattr(result, o) for o in ('title', 'licence', 'creator', 'attribution')},
                          **{o: getattr(photo, o) for o in ('sha256', 'perceptual_hash', 'width', 'height', 'size')})
-    self.add(name, photo.sha256, photo.perceptual_hash)
+    folder.add(name, photo.sha256, photo.perceptual_hash)
 
 # %% ../../nbs/library/collect/10_collect.ipynb #30a0a292
 SPARE = 8
@@ -134,7 +142,7 @@ SPARE = 8
 class _Run:
     "One call of `collect`: its fetcher, its cache, its threads"
     def __init__(self, fetcher, dest, manifest):
-        self.fetcher, self.dest, self.pantry, self.fetching = fetcher, dest, _Pantry(dest), {}
+        self.fetcher, self.dest, self.pantry, self.fetching = fetcher, dest, Pantry(dest), {}
         self.ex, self.searches = ThreadPoolExecutor(os.cpu_count()), ThreadPoolExecutor(32)
         self.known = {o['address']: o for o in manifest.rows}
 
@@ -160,22 +168,22 @@ class _Run:
         return self.fetching[result.address]
 
 # %% ../../nbs/library/collect/10_collect.ipynb #508f79be
-@patch
-async def fill(self:_Run, folder, term, results, n):
+async def _fill(run, folder, term, results, n):
     "Decide `results`, a generator, one after the other, until the folder has `n` photos or there are no more"
     work, waiting, rank, more, search = asyncio.get_running_loop().run_in_executor, deque(), 0, True, None
     while folder.n < n and (more or waiting):
-        if more and not search and len(waiting) < n - folder.n + SPARE: search = asyncio.ensure_future(work(self.searches, next, results, None))
+        if more and not search and len(waiting) < n - folder.n + SPARE:
+            search = asyncio.ensure_future(work(run.searches, next, results, None))
         await asyncio.wait([o for o in (search, waiting and waiting[0][2]) if o], return_when='FIRST_COMPLETED')
         if search and search.done():
             result, search = search.result(), None
             more, rank = result is not None, rank+1
-            if more and result.address not in folder.decided: waiting.append((rank, result, self.start(result)))
+            if more and result.address not in folder.decided: waiting.append((rank, result, run.start(result)))
         if waiting and waiting[0][2].done():
             rank_, result, task = waiting.popleft()
             photo = task.result()
             if hasattr(result, 'checked'): photo = result.checked(photo)  # a bundle's row knows which photo it means
-            await work(self.ex, folder.decide, rank_, term, result, photo, self.pantry.file(result.address, '.photo'))
+            await work(run.ex, _decide, folder, rank_, term, result, photo, run.pantry.file(result.address, '.photo'))
 
 # %% ../../nbs/library/collect/10_collect.ipynb #f818ab53
 async def _fill_all(fetcher, dest, folders, plans, runs):
@@ -183,7 +191,7 @@ async def _fill_all(fetcher, dest, folders, plans, runs):
     async with fetcher:
         run = _Run(fetcher, dest, folders[0].manifest)
         runs.append(run)
-        tasks = [asyncio.create_task(run.fill(f, *p)) for f, p in zip(folders, plans)]
+        tasks = [asyncio.create_task(_fill(run, f, *p)) for f, p in zip(folders, plans)]
         try: await asyncio.gather(*tasks)
         finally:
             for o in (tasks := tasks + list(run.fetching.values())): o.cancel()
@@ -194,10 +202,22 @@ async def _fill_all(fetcher, dest, folders, plans, runs):
 def _check_disk(e, dest):
     "Say what an `OSError` while writing means"
     if e.errno in (errno.ENOSPC, errno.EDQUOT):
-        raise BearclfError(f'The disk is full. What was collected until now is in {dest}, whole. Make room, and the same line again goes on from here.') from None
-    if e.errno in (errno.EACCES, errno.EPERM, errno.EROFS): raise BearclfError(f'{e.filename or dest} cannot be written. Choose another folder.') from None
-    if e.errno in (errno.ENOTDIR, errno.EEXIST): raise BearclfError(f'{e.filename or dest} is a file, or lies below one. Choose another folder.') from None
+        raise BearclfError(f'The disk is full. What was collected until now is in {dest}, whole. '
+                           'Make room, and the same line again goes on from here.') from None
+    if e.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        raise BearclfError(f'{e.filename or dest} cannot be written. Choose another folder.') from None
+    if e.errno in (errno.ENOTDIR, errno.EEXIST):
+        raise BearclfError(f'{e.filename or dest} is a file, or lies below one. Choose another folder.') from None
     raise e
+
+# %% ../../nbs/library/collect/10_collect.ipynb #c48b716d
+def _first_photos(folder, n):
+    "The first `n` photos in `folder` that can be read"
+    def photos():
+        for o in sorted(folder.iterdir()):
+            try: yield read_photo(o)
+            except PhotoError: pass
+    return list(islice(photos(), n))
 
 # %% ../../nbs/library/collect/10_collect.ipynb #a3f016aa
 @dataclass
@@ -212,23 +232,17 @@ class Collection:
              ) -> Image.Image:
         "The first photos of each class, a row for each"
         rows = [_first_photos(self.path/c, n) for c in self.table.columns]
-        return contact_sheet([o for row in rows for o in row + [Image.new('RGB', (8, 8), 'white')]*(n-len(row))], cols=n, size=96)
+        white = Image.new('RGB', (8, 8), 'white')
+        return contact_sheet([o for row in rows for o in row + [white]*(n-len(row))], cols=n, size=96)
 
     def __str__(self): return '\n'.join([self.table.to_string(), *self.notes])
     __repr__ = __str__
 
     def _repr_html_(self):
         self.sheet().save(b := io.BytesIO(), 'JPEG', quality=85)
-        picture = f'<img alt="The first photos of each class" src="data:image/jpeg;base64,{base64.b64encode(b.getvalue()).decode()}">'
+        data = base64.b64encode(b.getvalue()).decode()
+        picture = f'<img alt="The first photos of each class" src="data:image/jpeg;base64,{data}">'
         return self.table.to_html() + picture + ''.join(f'<p>{escape(o)}</p>' for o in self.notes)
-
-def _first_photos(folder, n):
-    "The first `n` photos in `folder` that can be read"
-    def photos():
-        for o in sorted(folder.iterdir()):
-            try: yield read_photo(o)
-            except PhotoError: pass
-    return list(islice(photos(), n))
 
 # %% ../../nbs/library/collect/10_collect.ipynb #0164fba8
 def _summary(folders, n):
@@ -238,11 +252,14 @@ def _summary(folders, n):
     for f in folders:
         kept = [o for o in f.manifest.rows if o['class'] == f.name]
         out = [o for o in f.left_out.rows if o['class'] == f.name]
-        dups, reasons = [o for o in out if 'duplicate of' in o['reason']], Counter(o['reason'] for o in out if 'duplicate of' not in o['reason'])
-        cols[f.name] = {'asked': n or len(kept) + len(out), 'found': len(kept) + len(out), 'downloaded': len(kept) + sum(bool(o['downloaded']) for o in out),
+        dups = [o for o in out if 'duplicate of' in o['reason']]
+        reasons = Counter(o['reason'] for o in out if 'duplicate of' not in o['reason'])
+        cols[f.name] = {'asked': n or len(kept) + len(out), 'found': len(kept) + len(out),
+                        'downloaded': len(kept) + sum(bool(o['downloaded']) for o in out),
                         **{f'- {k}': v for k, v in reasons.items()}, '- duplicates': len(dups), 'kept': len(kept),
                         'in the folder': f.n}
-    steps = ['asked', 'found', 'downloaded'] + sorted({k for c in cols.values() for k in c if k[:1] == '-' and k != '- duplicates'})
+    reasons = {k for c in cols.values() for k in c if k[:1] == '-' and k != '- duplicates'}
+    steps = ['asked', 'found', 'downloaded'] + sorted(reasons)
     return pd.DataFrame(cols).reindex(steps + ['- duplicates', 'kept', 'in the folder']).fillna(0).astype(int)
 
 def _across(folders):
@@ -258,19 +275,23 @@ def _across(folders):
 def _class_names(classes):
     "`classes` as a dict of folder name -> words to look for; one sentence for what cannot be one"
     if isinstance(classes, (list, tuple, set)): classes = {o: o for o in classes}
-    if not isinstance(classes, dict) or not classes: raise BearclfError("Name the classes and what to look for, such as {'teddy': 'teddy bear'}.")
+    if not isinstance(classes, dict) or not classes:
+        raise BearclfError("Name the classes and what to look for, such as {'teddy': 'teddy bear'}.")
     named = {o: new_class_name(o) for o in classes}
-    if len({o.casefold() for o in named.values()}) < len(classes): raise BearclfError('Two classes differ in capitals only, and some disks '
-                                                                         'would put them into one folder. Choose other names.')
+    if len({o.casefold() for o in named.values()}) < len(classes):
+        raise BearclfError('Two classes differ in capitals only, and some disks would put them into one folder. '
+                           'Choose other names.')
     return {named[k]: v for k, v in classes.items()}
 
 # %% ../../nbs/library/collect/10_collect.ipynb #6ba2e5af
 def _only_one(dest):
     "A lock that nobody else who collects into `dest` can have at the same time"
     (locks := cache_dir()/'locks').mkdir(parents=True, exist_ok=True)
-    lock = FileLock(locks/f'{_key(dest)}.lock')
+    lock = FileLock(locks/f'{folder_key(dest)}.lock')
     try: lock.acquire(timeout=0)
-    except Timeout: raise BearclfError(f'Somebody is collecting into {dest} at this moment. Wait until that is done, or choose another folder.') from None
+    except Timeout:
+        raise BearclfError(f'Somebody is collecting into {dest} at this moment. '
+                           'Wait until that is done, or choose another folder.') from None
     return lock
 
 def _tidy(manifest, left_out):
@@ -284,21 +305,22 @@ def _tidy(manifest, left_out):
 # %% ../../nbs/library/collect/10_collect.ipynb #3b515055
 def _collect(plans, dest, n, fetcher):
     "Fill `dest` from `plans`, class name -> (term, results, number); the `Collection`"
-    _import_aiohttp()
+    import_aiohttp()
     if dest.is_file(): raise BearclfError(f'{dest} is a file; name a folder to collect into.')
     lock = _only_one(dest)
     try:
         dest.mkdir(parents=True, exist_ok=True)
-        for o in dest, *map(dest.joinpath, plans): _remove_half_written(o)
+        for o in dest, *map(dest.joinpath, plans): remove_half_written(o)
         manifest, left_out = _Table(dest/'manifest.csv', MANIFEST), _Table(dest/'left_out.csv', LEFT_OUT)
         folders, runs = [_ClassFolder(dest, o, manifest, left_out) for o in plans], []
         with ThreadPoolExecutor(os.cpu_count()) as ex:
-            for o in folders: o.take_stock(ex)
-        with progress(None, 'Collecting photos', sum(max(0, p[2] - f.n) for f, p in zip(folders, plans.values()) if p[2] < 1e6) or None) as bar:
+            for o in folders: _take_stock(o, ex)
+        wanted = sum(max(0, p[2] - f.n) for f, p in zip(folders, plans.values()) if p[2] < 1e6)
+        with progress(None, 'Collecting photos', wanted or None) as bar:
             def watch():
                 if runs: bar.update(sum(o.n for o in folders) - start - bar.n)
             start = sum(o.n for o in folders)
-            _in_thread(_fill_all(fetcher, dest, folders, list(plans.values()), runs), watch)
+            in_thread(_fill_all(fetcher, dest, folders, list(plans.values()), runs), watch)
         _tidy(manifest, left_out)
         for o in manifest.rows + left_out.rows: runs[0].pantry.forget(o['address'])
         return Collection(dest, _summary(folders, n), _across(folders), [])
@@ -308,11 +330,13 @@ def _collect(plans, dest, n, fetcher):
 # %% ../../nbs/library/collect/10_collect.ipynb #5165bd57
 def _notes(res, failed, n):
     "What is worth saying beside the table"
-    notes = [f'{name}: {_said(why)}' for name, why in failed.items() if why]
+    notes = [f'{name}: {refusals(why)}' for name, why in failed.items() if why]
     few = {o: int(res.table[o]['in the folder']) for o in res.table if res.table[o]['in the folder'] < n}
-    if few: notes.append('Fewer than you asked for: ' + ', '.join(f'{k} {v}' for k, v in few.items()) + '. Other words may find more.')
+    text = ', '.join(f'{k} {v}' for k, v in few.items())
+    if few: notes.append(f'Fewer than you asked for: {text}. Other words may find more.')
     if res.across: notes.append('Alike, but in different classes: ' + '; '.join(map(' and '.join, res.across[:5]))
-                                + (f' and {len(res.across)-5} more' if len(res.across) > 5 else '') + '. Which class is right?')
+                                + (f' and {len(res.across)-5} more' if len(res.across) > 5 else '')
+                                + '. Which class is right?')
     return notes
 
 # %% ../../nbs/library/collect/10_collect.ipynb #a65b7800
@@ -329,14 +353,15 @@ def collect(
     wait:float=2, # Seconds to wait after an engine's refusal, twice as many after the next
     **limits # `timeout`, `patience` (seconds), `max_mb`, `per_host` of `Fetcher`
 ) -> Collection: # The folder, a table, and `sheet()` to look at
-    "A folder of photos for each class, searched, downloaded, checked, and without duplicates; interrupted, it goes on where it was"
+    "A folder of photos for each class, checked and without duplicates; interrupted, it goes on where it was"
     dest, fetcher = Path(dest).expanduser(), Fetcher(allow_hosts, proxy, verify, **limits)
     if isinstance(classes, (str, Path)): return _collect(_bundle_plans(classes), dest, None, fetcher)
     if not isinstance(n, int) or n < 1: raise BearclfError(f'n={n!r} is no number of photos; give 1 or more.')
     classes, failed = _class_names(classes), {}
-    for o in classes.values(): _check_search(o, engine)
-    plans = {k: (v, image_results(v, engine, safe, wait, cache_days, failed.setdefault(k, {}), proxy=proxy, verify=verify), n)
-             for k, v in classes.items()}
+    for o in classes.values(): check_search(o, engine)
+    results = lambda k, v: image_results(v, engine, safe, wait, cache_days, failed.setdefault(k, {}), proxy=proxy,
+                                         verify=verify)
+    plans = {k: (v, results(k, v), n) for k, v in classes.items()}
     res = _collect(plans, dest, n, fetcher)
     res.notes = _notes(res, failed, n)
     return res
@@ -348,7 +373,9 @@ def may_be_shared(
     "Whether a photo under `licence` may be passed on, unchanged, with its attribution, and not for money"
     return bool(re.match(r'(CC0|CC[ -]BY|Public domain|PD\b|No restrictions)', licence or '', re.I))
 
-def _attribution(row): return row['attribution'] or f"{row['title'] or 'Photo'} by {row['creator'] or 'unknown'}, {row['licence']}, {row['page']}"
+def _attribution(row):
+    own = f"{row['title'] or 'Photo'} by {row['creator'] or 'unknown'}, {row['licence']}, {row['page']}"
+    return row['attribution'] or own
 
 # %% ../../nbs/library/collect/10_collect.ipynb #aab5c856
 def bundle(
@@ -358,12 +385,13 @@ def bundle(
 ) -> Path: # `file`
     "Write a bundle from which others can `collect` the same photos: the manifest, and the photos that may be shared"
     dest, file = existing_folder(dest), Path(file)
-    if not (dest/'manifest.csv').exists(): raise BearclfError(f'{dest} has no manifest.csv. Bundles are made from folders that collect has filled.')
+    if not (dest/'manifest.csv').exists():
+        raise BearclfError(f'{dest} has no manifest.csv. Bundles are made from folders that collect has filled.')
     rows = [o for o in _Table(dest/'manifest.csv', MANIFEST).rows if (dest/o['file']).exists()]
     shared = [o for o in rows if everything or may_be_shared(o['licence'])]
     with atomic_path(file) as tmp:
         with zipfile.ZipFile(tmp, 'w') as z:
-            z.writestr('manifest.csv', _line(MANIFEST) + ''.join(_line(o.get(c, '') for c in MANIFEST) for o in rows))
+            z.writestr('manifest.csv', csv_text(MANIFEST, rows))
             z.writestr('ATTRIBUTION.txt', ''.join(f"{o['file']}: {_attribution(o)}\n" for o in shared))
             for o in progress(shared, 'Packing'): z.write(dest/o['file'], o['file'])
     print(f'{file.name}: {len(rows)} photos, {len(shared)} of them in the bundle and the others as addresses.')
@@ -380,11 +408,13 @@ class _Bundled(ImageResult):
     def checked(self, photo):
         "`photo`, or why it is not the one that the bundle means"
         known = re.fullmatch('[0-9a-f]{144}', self.perceptual_hash)
-        same = photo.reason or photo.sha256 == self.sha256 or known and hash_distance(photo.perceptual_hash, self.perceptual_hash) <= NEAR
-        return photo if same else Photo('another photo than when the bundle was made')
+        same = photo.reason or photo.sha256 == self.sha256
+        near = lambda: known and hash_distance(photo.perceptual_hash, self.perceptual_hash) <= NEAR
+        return photo if same or near() else Photo('another photo than when the bundle was made')
 
 # %% ../../nbs/library/collect/10_collect.ipynb #7a8648b3
-_ODD_ZIP = zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError  # damaged, or with a password
+# damaged, or with a password
+_ODD_ZIP = zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError
 
 def _unpacked(z, inside):
     try: return z.read(inside)
@@ -393,7 +423,9 @@ def _unpacked(z, inside):
 def _bundle_plans(file):
     "Class -> (term, results, number) for the bundle `file`"
     file = Path(file).expanduser()
-    if not file.exists(): raise BearclfError(f"There is no bundle {file}. To search, name the classes, such as {{'teddy': 'teddy bear'}}.")
+    if not file.exists():
+        raise BearclfError(f'There is no bundle {file}. '
+                           "To search, name the classes, such as {'teddy': 'teddy bear'}.")
     try:
         z = zipfile.ZipFile(file)
         names, plans = {o.filename: o for o in z.infolist()}, {}
@@ -402,9 +434,11 @@ def _bundle_plans(file):
         for o in rows:
             inside = names.get(o['file'])
             data = partial(_unpacked, z, inside) if inside and inside.file_size < 50e6 else None
-            facts = {k: o[k] for k in ('address', 'page', 'title', 'engine', 'licence', 'creator', 'attribution', 'sha256', 'perceptual_hash')}
+            facts = {k: o[k] for k in ('address', 'page', 'title', 'engine', 'licence', 'creator', 'attribution',
+                                       'sha256', 'perceptual_hash')}
             plans.setdefault(o['class'], (o['term'], [], 10**9))[1].append(_Bundled(**facts, data=data))
-    except (*_ODD_ZIP, KeyError, UnicodeDecodeError, csv.Error): raise BearclfError(f'{file} is not a bundle. Make one with bundle(folder, file).') from None
+    except (*_ODD_ZIP, KeyError, UnicodeDecodeError, csv.Error):
+        raise BearclfError(f'{file} is not a bundle. Make one with bundle(folder, file).') from None
     _class_names(list(plans))
     return {k: (term, iter(results), n) for k, (term, results, n) in plans.items()}
 

@@ -8,9 +8,11 @@ __all__ = ['PracticeWeb', 'practice_web']
 # %% ../../nbs/library/practice/03_web.ipynb #6fb11057
 import asyncio, html, io, json, random, re, signal, struct, sys, time, unicodedata, zlib
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from http import HTTPStatus
+from itertools import chain
 from pathlib import Path
 from socket import socket
 from tempfile import TemporaryDirectory
@@ -18,7 +20,7 @@ from threading import Thread
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 from uuid import NAMESPACE_URL, uuid5
 
-from fastcore.basics import patch
+from aiohttp.web import Response, Server
 from PIL import Image, features
 
 from ..core import *
@@ -41,12 +43,14 @@ def animated(im):
     return saved(im, 'GIF', save_all=True, append_images=[im.rotate(a) for a in (8, -8)], duration=200)
 
 # %% ../../nbs/library/practice/03_web.ipynb #54d10a39
-XMP = b'''<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description
-xmlns:exif="http://ns.adobe.com/exif/1.0/" exif:GPSLatitude="55,45.35N" exif:GPSLongitude="37,37.03E"/></rdf:RDF></x:xmpmeta>'''
+XMP = b'''<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description xmlns:exif="http://ns.adobe.com/exif/1.0/" exif:GPSLatitude="55,45.35N" exif:GPSLongitude="37,37.03E"/>
+</rdf:RDF></x:xmpmeta>'''
 
 def iptc(**texts):
     "A JPEG segment with IPTC records, as a news agency's photo has them"
-    data = b''.join(struct.pack('>BBBH', 0x1c, 2, dict(byline=80, city=90, caption=120)[k], len(v.encode()))+v.encode() for k,v in texts.items())
+    data = b''.join(struct.pack('>BBBH', 0x1c, 2, dict(byline=80, city=90, caption=120)[k], len(v.encode()))+v.encode()
+                    for k,v in texts.items())
     body = b'Photoshop 3.0\0' + b'8BIM' + struct.pack('>HHI', 0x0404, 0, len(data)) + data + b'\0'*(len(data)%2)
     return struct.pack('>HH', 0xffed, len(body)+2) + body
 
@@ -59,7 +63,8 @@ def from_a_phone(im):
                  extra=iptc(byline='Masha Medvedeva', city='Moscow', caption='My bear'))
 
 # %% ../../nbs/library/practice/03_web.ipynb #d79a970a
-FORMS = dict(jpeg=saved, png=with_alpha, gif=animated, exif=from_a_phone, webp=partial(saved, fmt='WEBP'), avif=partial(saved, fmt='AVIF'))
+FORMS = dict(jpeg=saved, png=with_alpha, gif=animated, exif=from_a_phone, webp=partial(saved, fmt='WEBP'),
+             avif=partial(saved, fmt='AVIF'))
 TYPES = dict(png='image/png', gif='image/gif', webp='image/webp', avif='image/avif')
 
 def photo_bytes(kind, number, seed, size, form, side):
@@ -79,8 +84,10 @@ def bomb_png(side=50_000):
     z = zlib.compressobj(9, wbits=-15)
     block = z.compress(bytes(row*(side//50))) + z.flush(zlib.Z_FULL_FLUSH)
     adler = (row*side)%65521 << 16 | 1  # what Adler-32 comes to when every byte is zero
-    parts = (b'IHDR', struct.pack('>IIBBBBB', side, side, 1, 0, 0, 0, 0)), (b'IDAT', b'\x78\xda'+block*50+b'\3\0'+struct.pack('>I', adler)), (b'IEND', b'')
-    return b'\x89PNG\r\n\x1a\n' + b''.join(struct.pack('>I', len(d))+k+d+struct.pack('>I', zlib.crc32(k+d)) for k,d in parts)
+    parts = {b'IHDR': struct.pack('>IIBBBBB', side, side, 1, 0, 0, 0, 0),
+             b'IDAT': b'\x78\xda'+block*50+b'\3\0'+struct.pack('>I', adler), b'IEND': b''}
+    part = lambda k, d: struct.pack('>I', len(d)) + k + d + struct.pack('>I', zlib.crc32(k+d))
+    return b'\x89PNG\r\n\x1a\n' + b''.join(part(k, d) for k,d in parts.items())
 
 def gzip_bomb(start, megabytes=300):
     "A gzip file that unpacks to `start` and then so many million zeros"
@@ -88,22 +95,6 @@ def gzip_bomb(start, megabytes=300):
     for _ in range(megabytes): crc = zlib.crc32(block, crc)
     packed = z.compress(start) + z.flush(zlib.Z_FULL_FLUSH) + zeros(megabytes) + b'\3\0'
     return b'\x1f\x8b\x08\0\0\0\0\0\0\xff' + packed + struct.pack('<II', crc, len(start)+megabytes*10**6)
-
-# %% ../../nbs/library/practice/03_web.ipynb #c283d4fc
-@dataclass
-class Request:
-    method:str
-    target:str
-    headers:dict
-
-async def read_request(reader):
-    "The next request on this connection, or None when the client has hung up"
-    try: head = await reader.readuntil(b'\r\n\r\n')
-    except asyncio.IncompleteReadError: return None
-    first, *lines = head.decode('latin-1').rstrip().split('\r\n')
-    headers = {k.strip().lower(): v.strip() for k,_,v in (o.partition(':') for o in lines)}
-    await reader.readexactly(int(headers.get('content-length', 0)))
-    return Request(*first.split(' ')[:2], headers)
 
 # %% ../../nbs/library/practice/03_web.ipynb #fee3b2ac
 @dataclass
@@ -118,154 +109,104 @@ class Visit:
     n_bytes:int = 0 # Of the body
     complete:bool = False # Was the whole body sent?
 
+def asked_for(req):
+    "The host and the path that a request means"
+    if req.method == 'CONNECT': return req.raw_path, ''
+    if req.raw_path.startswith('http://'):
+        return urlsplit(req.raw_path).netloc, '/'+req.raw_path[7:].partition('/')[2]
+    if req.secure: return req.headers.get('Host', '').removesuffix(':443'), req.raw_path
+    return '127.0.0.1:%d' % req.transport.get_extra_info('sockname')[1], req.raw_path
+
 # %% ../../nbs/library/practice/03_web.ipynb #a40273ad
-class Wire:
-    "The way back to the client of one request"
-    def __init__(self, reader, writer, visit, method='GET'):
-        self.reader, self.writer, self.visit, self.method = reader, writer, visit, method
-        self.head, self.closing = b'', False
+async def reply(request, body=b'', type='image/jpeg', status=200, **headers):
+    "A whole answer"
+    visit, headers = request.visit, {k.replace('_', '-').title(): str(v) for k,v in headers.items()}
+    visit.status = status
+    resp = Response(body=body, status=status, headers={'Content-Type': type} | headers)
+    await resp.prepare(request)
+    await resp.write_eof()
+    visit.n_bytes, visit.complete = len(body)*(request.method != 'HEAD'), True
+    return resp
 
-    def begin(self, status=200, type='image/jpeg', length=None, **headers):
-        "The first lines; without `length` the body ends when the connection does"
-        self.visit.status, self.closing = status, self.closing or length is None
-        headers = {'content_type': type, 'content_length': length, 'connection': 'close' if self.closing else None} | headers
-        lines = [f'HTTP/1.1 {status} {HTTPStatus(status).phrase}'] + [f'{k.replace("_", "-").title()}: {v}' for k,v in headers.items() if v is not None]
-        self.head = '\r\n'.join(lines+['', '']).encode('latin-1')
-
-    async def send(self, data=b''):
-        head, self.head = self.head, b''
-        self.writer.write(head+data)
-        await self.writer.drain()
-        self.visit.n_bytes += len(data)
-
-    async def reply(self, body=b'', type='image/jpeg', status=200, **headers):
-        "A whole answer"
-        self.begin(status, type, len(body), **headers)
-        await self.send(b'' if self.method == 'HEAD' else body)
-        self.visit.complete = True
-
-# %% ../../nbs/library/practice/03_web.ipynb #465e4cf1
-@patch
-async def silence(self:Wire):
-    "Wait until the client hangs up"
-    self.closing = True
-    await self.reader.read(1)
-
-@patch
-async def pour(self:Wire, start, n):
-    "Send `n` bytes: `start`, and then zeros"
-    await self.send(start)
-    block = bytes(1<<16)
-    for left in range(n-len(start), 0, -len(block)): await self.send(block[:left])
-    self.visit.complete = True
+async def pour(request, chunks, length=None, pause=0):
+    "Write an answer by hand, piece by piece, and hang up"
+    visit, visit.status = request.visit, 200
+    end = 'Connection: close' if length is None else f'Content-Length: {length}'
+    request.transport.write(f'HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\n{end}\r\n\r\n'.encode())
+    for o in chunks:
+        await request.writer.write(o)
+        await request.writer.drain()
+        visit.n_bytes += len(o)
+        await asyncio.sleep(pause)
+    visit.complete = length in (None, visit.n_bytes)
+    request.transport.close()
+    return Response()  # which nobody gets any more
 
 # %% ../../nbs/library/practice/03_web.ipynb #d3cdb9f2
-FAULTS = {}
-
-def fault(f):
-    "Add a function called `fault_…` to `FAULTS`"
-    FAULTS[f.__name__.removeprefix('fault_')] = f
-    return f
-
-@fault
-async def fault_dead(web, wire, a): await wire.reply(b'<h1>Not found</h1>', 'text/html', 404)
-
-@fault
-async def fault_forbidden(web, wire, a): await wire.reply(b'<h1>Forbidden</h1>', 'text/html', 403)
-
-@fault
-async def fault_always429(web, wire, a): await wire.reply(b'Too many requests', 'text/plain', 429)
+FAULTS = dict(
+    dead=lambda web, req, a: reply(req, b'<h1>Not found</h1>', 'text/html', 404),
+    forbidden=lambda web, req, a: reply(req, b'<h1>Forbidden</h1>', 'text/html', 403),
+    always429=lambda web, req, a: reply(req, b'Too many requests', 'text/plain', 429))
 
 # %% ../../nbs/library/practice/03_web.ipynb #ac6b99b9
-@fault
-async def fault_once500(web, wire, a):
-    if web.first_time(a): return await wire.reply(b'Oops', 'text/plain', 500)
-    await good(web, wire, a)
-
-@fault
-async def fault_once429(web, wire, a):
-    if web.first_time(a): return await wire.reply(b'Too many requests', 'text/plain', 429, retry_after=1)
-    await good(web, wire, a)
-
-async def good(web, wire, a, form='jpeg', **headers):
+async def good(web, req, a, form='jpeg', **headers):
     "A photo as it should be, or in another form"
-    await wire.reply(await web.photo(a, form), TYPES.get(form, 'image/jpeg') if a.fault == form else 'image/jpeg', **headers)
+    type = TYPES.get(form, 'image/jpeg') if a.fault == form else 'image/jpeg'
+    return await reply(req, await web.photo(a, form), type, **headers)
+
+async def once(web, req, a, body, status, **headers):
+    if web.first_time(a): return await reply(req, body, 'text/plain', status, **headers)
+    return await good(web, req, a)
+
+FAULTS |= dict(once500=partial(once, body=b'Oops', status=500),
+               once429=partial(once, body=b'Too many requests', status=429, retry_after=1))
 
 # %% ../../nbs/library/practice/03_web.ipynb #21629d0d
-@fault
-async def fault_stalled(web, wire, a):
-    wire.begin(length=50_000)
-    await wire.send()
-    await wire.silence()
+async def slow(web, req, a):
+    every_byte = (bytes([b]) for b in await web.photo(a) + bytes(10**6))
+    return await pour(req, every_byte, 10**6, pause=.2)
 
-@fault
-async def fault_slow(web, wire, a):
-    wire.begin(length=10**6)
-    await wire.send()
-    for b in await web.photo(a) + bytes(10**6):
-        if wire.reader.at_eof(): break
-        await wire.send(bytes([b]))
-        await asyncio.sleep(.2)
-    wire.closing = True
+FAULTS |= dict(stalled=lambda web, req, a: pour(req, [b''], 50_000, pause=10**6), slow=slow)
 
 # %% ../../nbs/library/practice/03_web.ipynb #bb00c619
-@fault
-async def fault_cut(web, wire, a):
+async def cut(web, req, a):
     data = await web.photo(a)
-    wire.begin(length=len(data))
-    await wire.send(data[:len(data)//2])
-    wire.closing = True
+    return await pour(req, [data[:len(data)//2]], len(data))
 
-@fault
-async def fault_truncated(web, wire, a):
+async def truncated(web, req, a):
     data = await web.photo(a)
-    await wire.reply(data[:len(data)//2])
+    return await reply(req, data[:len(data)//2])
+
+FAULTS |= dict(cut=cut, truncated=truncated)
 
 # %% ../../nbs/library/practice/03_web.ipynb #e57dfd7d
 HUGE = 300*10**6
 
-@fault
-async def fault_huge(web, wire, a): wire.begin(); await wire.pour(await web.photo(a), HUGE)
+async def huge(web, req, a, length=None):
+    start, block = await web.photo(a), bytes(1<<16)
+    return await pour(req, chain([start], (block[:left] for left in range(HUGE-len(start), 0, -len(block)))), length)
 
-@fault
-async def fault_huge_declared(web, wire, a): wire.begin(length=HUGE); await wire.pour(await web.photo(a), HUGE)
+async def bomb(web, req, a): return await reply(req, await web.made('bomb', bomb_png), 'image/png')
 
-@fault
-async def fault_bomb(web, wire, a): await wire.reply(await web.made('bomb', bomb_png), 'image/png')
+async def gzipped(web, req, a):
+    data = await web.made(('gzip_bomb', a.kind, a.photo), partial(gzip_bomb, await web.photo(a)))
+    return await reply(req, data, content_encoding='gzip')
 
-@fault
-async def fault_gzip_bomb(web, wire, a):
-    bomb = partial(gzip_bomb, await web.photo(a))
-    await wire.reply(await web.made(('gzip_bomb', a.kind, a.photo), bomb), content_encoding='gzip')
-
-@fault
-async def fault_html(web, wire, a): await wire.reply(b'<!DOCTYPE html><html><body><h1>Please log in</h1></body></html>')
+FAULTS |= dict(huge=huge, huge_declared=partial(huge, length=HUGE), bomb=bomb, gzip_bomb=gzipped,
+               html=lambda web, req, a: reply(req, b'<!DOCTYPE html><html><body><h1>Please log in</h1></body></html>'))
 
 # %% ../../nbs/library/practice/03_web.ipynb #b0b3e502
-@fault
-async def fault_redirect(web, wire, a): await sent_to(wire, f'{web.other_site(a)}/good/{a.kind}/{a.photo}.jpg')
+def sent_to(req, location): return reply(req, b'', 'text/html', 302, location=location)
 
-@fault
-async def fault_redirect_private(web, wire, a): await sent_to(wire, f'http://localhost:{web.ports[0]}/inside/{a.kind}-{a.photo}.jpg')
-
-@fault
-async def fault_redirect_file(web, wire, a): await sent_to(wire, 'file:///etc/passwd')
-
-@fault
-async def fault_redirect_loop(web, wire, a): await sent_to(wire, f'/fault/redirect_loop/{a.kind}-{a.photo}-{time.time_ns()}.jpg')
-
-async def sent_to(wire, location): await wire.reply(b'', 'text/html', 302, location=location)
+FAULTS |= dict(
+    redirect=lambda web, req, a: sent_to(req, f'{web.other_site(a)}/good/{a.kind}/{a.photo}.jpg'),
+    redirect_private=lambda web, req, a: sent_to(req, f'http://localhost:{web.ports[0]}/inside/{a.kind}-{a.photo}.jpg'),
+    redirect_file=lambda web, req, a: sent_to(req, 'file:///etc/passwd'),
+    redirect_loop=lambda web, req, a: sent_to(req, f'/fault/redirect_loop/{a.kind}-{a.photo}-{time.time_ns()}.jpg'))
 
 # %% ../../nbs/library/practice/03_web.ipynb #4b804bc6
-@fault
-async def fault_path(web, wire, a): await good(web, wire, a, content_disposition='attachment; filename="../../x.jpg"')
-
-def in_form(form):
-    async def f(web, wire, a): await good(web, wire, a, form)
-    f.__name__ = form
-    return fault(f)
-
-for o in 'webp', 'avif', 'gif', 'png', 'exif': in_form(o)
+FAULTS['path'] = partial(good, content_disposition='attachment; filename="../../x.jpg"')
+FAULTS |= {o: partial(good, form=o) for o in ('webp', 'avif', 'gif', 'png', 'exif')}
 
 # %% ../../nbs/library/practice/03_web.ipynb #81ccfe6f
 FAULTS |= dict.fromkeys(['sizes', 'same', 'refused', 'unknown_host'])
@@ -288,14 +229,16 @@ def plant(n, faults, rng):
         if k not in FAULTS: raise BearclfError(f"There is no fault called {k!r}; choose some of {', '.join(FAULTS)}.")
     counts = {k: v if isinstance(v, int) else round(v*n) for k,v in faults.items()}
     order = sorted(((j+rng.random())/c, k) for k,c in counts.items() for j in range(c))
-    if len(order) > n: raise BearclfError(f'{len(order)} faults are more than {n} photos can have, with at most one each.')
+    if len(order) > n:
+        raise BearclfError(f'{len(order)} faults are more than {n} photos can have, with at most one each.')
     res = ['']*n
     for j,(_,k) in enumerate(order): res[rng.randrange(j*n//len(order), (j+1)*n//len(order))] = k
     return res
 
 # %% ../../nbs/library/practice/03_web.ipynb #ac568658
 NAMES = dict(black='Чёрный_медведь', grizzly='Медведь_гризли', teddy='Плюшевый_мишка')
-STYLES = ['/photos/{kind}/{i}.jpg', '/photos/{kind}/{i}.jpg?itok={token}', '/img.php?id={kind}-{i}', '/wiki/{name}_{i}.jpg',
+STYLES = ['/photos/{kind}/{i}.jpg', '/photos/{kind}/{i}.jpg?itok={token}', '/img.php?id={kind}-{i}',
+          '/wiki/{name}_{i}.jpg',
           '/render?src={kind}%2F{i}.jpg%3Fw%3D{side}%26h%3D{side}', '/uploads/{kind}-{i}.png',
           '/files/{kind}/{i}.jpg?utm_source=commons.wikimedia.org&utm_campaign=imageinfo']
 
@@ -331,10 +274,12 @@ class Page:
 def json_page(x, status=200): return Page(json.dumps(x, ensure_ascii=False).encode(), 'application/json', status)
 
 # %% ../../nbs/library/practice/03_web.ipynb #cacc8e28
-WORDS = 'in the forest', 'by the river', '& her cub', 'in the snow', 'at "home"', 'up a tree', 'in the morning', 'having lunch'
+WORDS = ('in the forest', 'by the river', '& her cub', 'in the snow', 'at "home"', 'up a tree', 'in the morning',
+         'having lunch')
 PEOPLE = 'Masha M', 'Björn Larsen', 'Иван Топтыгин', 'U.S. National Park Service', 'A. Ng & Co', 'teddy_fan_87'
 LICENCES = {'by': '4.0', 'by-sa': '4.0', 'cc0': '1.0', 'by-nd': '2.0', 'by-nc': '2.0', 'pdm': '1.0'}
-LICENCE_TYPES = {'commercial': {'by', 'by-sa', 'by-nd', 'cc0', 'pdm'}, 'modification': {'by', 'by-sa', 'by-nc', 'cc0', 'pdm'},
+LICENCE_TYPES = {'commercial': {'by', 'by-sa', 'by-nd', 'cc0', 'pdm'},
+                 'modification': {'by', 'by-sa', 'by-nc', 'cc0', 'pdm'},
                  'all-cc': set(LICENCES)-{'pdm'}, 'all': set(LICENCES)}
 
 def facts(a, seed):
@@ -344,8 +289,9 @@ def facts(a, seed):
     lic = rng.choice(list(LICENCES))
     part = {'cc0': 'publicdomain/zero', 'pdm': 'publicdomain/mark'}.get(lic, f'licenses/{lic}')
     name = {'cc0': 'CC0', 'pdm': 'Public Domain Mark'}.get(lic, f'CC {lic.upper()}')
-    return dict(title=f'{kind} {a.photo} {rng.choice(WORDS)}', creator=rng.choice(PEOPLE), licence=lic, version=LICENCES[lic],
-                licence_name=f'{name} {LICENCES[lic]}', licence_url=f'https://creativecommons.org/{part}/{LICENCES[lic]}/')
+    return dict(title=f'{kind} {a.photo} {rng.choice(WORDS)}', creator=rng.choice(PEOPLE), licence=lic,
+                version=LICENCES[lic], licence_name=f'{name} {LICENCES[lic]}',
+                licence_url=f'https://creativecommons.org/{part}/{LICENCES[lic]}/')
 
 def site_of(a): return '/'.join(a.address.split('/')[:3])
 
@@ -354,25 +300,30 @@ def vqd_of(words): return f'4-{zlib.crc32(words.encode())*104729:020}'
 
 def duckduckgo(web, path, q, found):
     words = q.get('q', '')
-    if path == '/': return Page(f'<!DOCTYPE html><html><head><title>{html.escape(words)} at DuckDuckGo</title></head><body>'
-                                f'<script>DDG.deep.initialize("/d.js?q={quote(words)}&l=us-en");vqd="{vqd_of(words)}";</script></body></html>'.encode())
+    if path == '/':
+        script = f'DDG.deep.initialize("/d.js?q={quote(words)}&l=us-en");vqd="{vqd_of(words)}";'
+        return Page(f'<!DOCTYPE html><html><head><title>{html.escape(words)} at DuckDuckGo</title></head><body>'
+                    f'<script>{script}</script></body></html>'.encode())
     if path != '/i.js': return Page(b'<h1>Not found</h1>', status=404)
     if q.get('vqd') != vqd_of(words): return Page(b'If this persists, please email us.', 'text/plain', 403)
     s = int(q.get('s') or 0)
     res = dict(ads=None, query=words, queryEncoded=quote(words), response_type='images', vqd={words: vqd_of(words)},
                results=[ddg_result(web, a) for a in found[s:s+100]])
-    if s+100 < len(found): res['next'] = 'i.js?' + urlencode(dict(q=words, o='json', p=q.get('p', '1'), s=s+100, u='bing', f=',,,', l=q.get('l', 'us-en')))
+    more = dict(q=words, o='json', p=q.get('p', '1'), s=s+100, u='bing', f=',,,', l=q.get('l', 'us-en'))
+    if s+100 < len(found): res['next'] = 'i.js?'+urlencode(more)
     return Page(json.dumps(res, ensure_ascii=False).encode(), 'application/x-javascript')
 
 def ddg_result(web, a):
     f = facts(a, web.seed)
-    return dict(height=a.side, width=a.side, image=a.address, image_token='', source='Bing', thumbnail=web.thumb(a), thumbnail_token='',
-                title=f['title'], url=web.landing(a))
+    return dict(height=a.side, width=a.side, image=a.address, image_token='', source='Bing', thumbnail=web.thumb(a),
+                thumbnail_token='', title=f['title'], url=web.landing(a))
 
 # %% ../../nbs/library/practice/03_web.ipynb #ebec66cc
-BING = '''<li><div class="iuscp isv"><div class="imgpt"><a class="iusc" style="height:180px" m="{m}" href="{view}"><div class="img_cont hoff">
-<img class="mimg" src="{thumb}" alt="{title}"/></div></a><div class="img_info hon"><span class="nowrap">{side} &#215; {side} &#183; jpeg</span>
-<div class="lnkw"><a target="_blank" href="{page}">{source}</a></div></div></div><div class="infopt"><div class="infnmpt"><a href="{view}">{title}</a></div></div></div></li>'''
+BING = '''<li><div class="iuscp isv"><div class="imgpt"><a class="iusc" style="height:180px" m="{m}" href="{view}">
+<div class="img_cont hoff"><img class="mimg" src="{thumb}" alt="{title}"/></div></a>
+<div class="img_info hon"><span class="nowrap">{side} &#215; {side} &#183; jpeg</span>
+<div class="lnkw"><a target="_blank" href="{page}">{source}</a></div></div></div>
+<div class="infopt"><div class="infnmpt"><a href="{view}">{title}</a></div></div></div></li>'''
 
 def bing(web, path, q, found):
     if path != '/images/async': return Page(b'<h1>Not found</h1>', status=404)
@@ -382,9 +333,11 @@ def bing(web, path, q, found):
 
 def bing_result(web, a):
     f = facts(a, web.seed)
-    m = dict(sid='', cid=f'{a.photo:08x}', purl=web.landing(a), murl=a.address, turl=web.thumb(a), md5=f'{zlib.crc32(a.address.encode()):032x}', t=f['title'], desc='')
+    m = dict(sid='', cid=f'{a.photo:08x}', purl=web.landing(a), murl=a.address, turl=web.thumb(a),
+             md5=f'{zlib.crc32(a.address.encode()):032x}', t=f['title'], desc='')
     esc = lambda x: html.escape(str(x))
-    return BING.format(m=esc(json.dumps(m, ensure_ascii=False)), view='/images/search?view=detailV2', thumb=esc(web.thumb(a)), title=esc(f['title']),
+    return BING.format(m=esc(json.dumps(m, ensure_ascii=False)), view='/images/search?view=detailV2',
+                       thumb=esc(web.thumb(a)), title=esc(f['title']),
                        side=a.side, page=esc(web.landing(a)), source=esc(site_of(a)[7:]))
 
 # %% ../../nbs/library/practice/03_web.ipynb #7d2af4bd
@@ -397,21 +350,26 @@ def openverse(web, path, q, found):
                                *[LICENCE_TYPES.get(o, set()) for o in q.get('license_type', '').split(',') if o])
     found = [a for a in found if facts(a, web.seed)['licence'] in allowed][:240]
     res = [openverse_result(web, a) for a in found[size*(page-1):size*page]]
-    return json_page(dict(result_count=len(found), page_count=-(-len(found)//size), page_size=size, page=page, results=res, warnings=[]))
+    return json_page(dict(result_count=len(found), page_count=-(-len(found)//size), page_size=size, page=page,
+                          results=res, warnings=[]))
 
 def openverse_result(web, a):
     f, id = facts(a, web.seed), str(uuid5(NAMESPACE_URL, a.address.split('//')[1].partition('/')[2]))
     verb = 'is marked with' if f['licence'] in ('cc0', 'pdm') else 'is licensed under'
-    return dict(id=id, title=f['title'], indexed_on='2024-05-03T05:48:27.285165Z', foreign_landing_url=web.landing(a), url=a.address, creator=f['creator'],
-                creator_url=f'https://www.flickr.com/photos/{quote(f["creator"])}', license=f['licence'], license_version=f['version'],
-                license_url=f['licence_url'], provider='flickr', source='flickr', category='photograph', filesize=None, filetype='jpg', tags=[dict(name=a.kind)],
-                attribution=f'"{f["title"]}" by {f["creator"]} {verb} {f["licence_name"]}. To view a copy of this license, visit {f["licence_url"]}.',
+    return dict(id=id, title=f['title'], indexed_on='2024-05-03T05:48:27.285165Z', foreign_landing_url=web.landing(a),
+                url=a.address, creator=f['creator'],
+                creator_url=f'https://www.flickr.com/photos/{quote(f["creator"])}', license=f['licence'],
+                license_version=f['version'], license_url=f['licence_url'], provider='flickr', source='flickr',
+                category='photograph', filesize=None, filetype='jpg', tags=[dict(name=a.kind)],
+                attribution=f'"{f["title"]}" by {f["creator"]} {verb} {f["licence_name"]}. To view a copy of this '
+                            f'license, visit {f["licence_url"]}.',
                 mature=False, height=a.side, width=a.side, thumbnail=f'https://api.openverse.org/v1/images/{id}/thumb/',
                 detail_url=f'https://api.openverse.org/v1/images/{id}/', unstable__sensitivity=[])
 
 # %% ../../nbs/library/practice/03_web.ipynb #04e782f2
 def commons(web, path, q, found):
-    if path != '/w/api.php' or q.get('action') != 'query': return json_page(dict(error=dict(code='badvalue', info='Unrecognized value for parameter "action".')))
+    if path != '/w/api.php' or q.get('action') != 'query':
+        return json_page(dict(error=dict(code='badvalue', info='Unrecognized value for parameter "action".')))
     files = [commons_file(web, a) for a in found]
     if found and 'filetype:bitmap' not in q.get('gsrsearch', ''):
         for at,o in zip((2, 5), OTHER_FILES): files.insert(at, other_file(web, *o))
@@ -427,28 +385,34 @@ def commons(web, path, q, found):
 
 def wanted(q):
     "The names of the fields that a request to Commons asks for"
-    names = dict(url='url descriptionurl descriptionshorturl', size='size width height', mime='mime', user='user', extmetadata='extmetadata')
+    names = dict(url='url descriptionurl descriptionshorturl', size='size width height', mime='mime',
+                 user='user', extmetadata='extmetadata')
     names['dimensions'] = names['size']
     return ' '.join(names.get(o, '') for o in q.get('iiprop', 'timestamp|user').split('|')).split()
 
 # %% ../../nbs/library/practice/03_web.ipynb #4d7663f5
-OTHER_FILES = ('Bears of the world, a field guide.pdf', 'application/pdf'), ('Distribution map of bears.svg', 'image/svg+xml')
+OTHER_FILES = [('Bears of the world, a field guide.pdf', 'application/pdf'),
+               ('Distribution map of bears.svg', 'image/svg+xml')]
 
 def commons_page(title, address, side, mime, creator, terms, **meta):
     number = zlib.crc32(title.encode())%10**8
     page = 'https://commons.wikimedia.org/wiki/File:'+quote(title.replace(' ', '_'))
-    meta = dict(Artist=f'<a href="//commons.wikimedia.org/wiki/User:{quote(creator)}" title="User:{html.escape(creator)}">{html.escape(creator)}</a>',
-                Credit='<span class="int-own-work" lang="en">Own work</span>', UsageTerms=terms, ImageDescription=f'<p>{html.escape(title)}</p>', **meta)
-    info = dict(user=creator, size=20_000, width=side, height=side, url=address, descriptionurl=page, descriptionshorturl=f'https://commons.wikimedia.org/w/index.php?curid={number}',
+    meta = dict(Artist=f'<a href="//commons.wikimedia.org/wiki/User:{quote(creator)}" '
+                       f'title="User:{html.escape(creator)}">{html.escape(creator)}</a>',
+                Credit='<span class="int-own-work" lang="en">Own work</span>', UsageTerms=terms,
+                ImageDescription=f'<p>{html.escape(title)}</p>', **meta)
+    info = dict(user=creator, size=20_000, width=side, height=side, url=address, descriptionurl=page,
+                descriptionshorturl=f'https://commons.wikimedia.org/w/index.php?curid={number}',
                 mime=mime, extmetadata={k: dict(value=v, source='commons-desc-page') for k,v in meta.items()})
     return dict(pageid=number, ns=6, title='File:'+title, imagerepository='local', imageinfo=[info])
 
 def commons_file(web, a):
     f = facts(a, web.seed)
-    public = f['licence'] == 'pdm'
-    return commons_page(f'{f["title"]} {zlib.crc32(a.address.partition("//")[2].encode()):08x}.jpg', a.address, a.side, 'image/jpeg', f['creator'],
-                        'Public domain' if public else f['licence_name'], LicenseShortName='Public domain' if public else f['licence_name'].replace('CC0 1.0', 'CC0'),
-                        LicenseUrl=f['licence_url'], AttributionRequired='false' if f['licence'] in ('cc0', 'pdm') else 'true')
+    name = 'Public domain' if f['licence'] == 'pdm' else f['licence_name']
+    title = f'{f["title"]} {zlib.crc32(a.address.split("/", 3)[3].encode()):08x}.jpg'
+    return commons_page(title, a.address, a.side, 'image/jpeg', f['creator'], name,
+                        LicenseShortName=name.replace('CC0 1.0', 'CC0'), LicenseUrl=f['licence_url'],
+                        AttributionRequired='false' if f['licence'] in ('cc0', 'pdm') else 'true')
 
 def other_file(web, title, mime):
     address = f'{web.sites[0]}/other/{quote(title)}'
@@ -458,216 +422,164 @@ def other_file(web, title, mime):
 # %% ../../nbs/library/practice/03_web.ipynb #651a44c0
 def serpapi(web, path, q, found):
     if path not in ('/search', '/search.json'): return Page(b'<h1>Not found</h1>', status=404)
-    if not q.get('api_key'): return json_page(dict(error='Invalid API key. Your API key should be here: https://serpapi.com/manage-api-key'), 401)
-    about = dict(search_metadata=dict(status='Success'), search_parameters={k: v for k,v in q.items() if k != 'api_key'})
+    if not q.get('api_key'): return json_page(dict(error='Invalid API key. Your API key should be here: '
+                                                         'https://serpapi.com/manage-api-key'), 401)
+    about = dict(search_metadata=dict(status='Success'),
+                 search_parameters={k: v for k,v in q.items() if k != 'api_key'})
     page = int(q.get('ijn') or 0)
     rows = [serpapi_result(web, a, i) for i,a in enumerate(found[100*page:100*page+100], 1)]
     if not rows: return json_page(about | dict(error="Google hasn't returned any results for this query."))
-    more = {'next': 'https://serpapi.com/search.json?'+urlencode(dict(engine=q.get('engine', 'google_images'), q=q.get('q', ''), ijn=page+1))}
-    return json_page(about | dict(images_results=rows, serpapi_pagination=dict(current=page, **(more if 100*page+100 < len(found) else {}))))
+    more = {'next': 'https://serpapi.com/search.json?'+urlencode(dict(engine=q.get('engine', 'google_images'),
+                                                                      q=q.get('q', ''), ijn=page+1))}
+    return json_page(about | dict(images_results=rows,
+                                  serpapi_pagination=dict(current=page, **(more if 100*page+100 < len(found) else {}))))
 
 def serpapi_result(web, a, position):
-    return dict(position=position, thumbnail=web.thumb(a), source=site_of(a)[7:], title=facts(a, web.seed)['title'], link=web.landing(a),
-                original=a.address, original_width=a.side, original_height=a.side, is_product=False)
+    return dict(position=position, thumbnail=web.thumb(a), source=site_of(a)[7:], title=facts(a, web.seed)['title'],
+                link=web.landing(a), original=a.address, original_width=a.side, original_height=a.side,
+                is_product=False)
 
 # %% ../../nbs/library/practice/03_web.ipynb #2941ae1c
-SERVICES = {'duckduckgo.com': duckduckgo, 'www.bing.com': bing, 'api.openverse.org': openverse, 'commons.wikimedia.org': commons, 'serpapi.com': serpapi}
+SERVICES = {'duckduckgo.com': duckduckgo, 'www.bing.com': bing, 'api.openverse.org': openverse,
+            'commons.wikimedia.org': commons, 'serpapi.com': serpapi}
 
 def refusal(service, status, wait=None):
     "The page with which a service says no; `wait` are the seconds after which to come back"
     detail = 'Request was throttled.' + (f' Expected available in {wait} second{"s"*(wait != 1)}.' if wait else '')
     if status != 429: detail = HTTPStatus(status).phrase
     word = {openverse: 'detail', serpapi: 'error'}.get(service)
-    page = json_page({word: detail}, status) if word else Page(f'<html><body><h1>{detail}</h1></body></html>'.encode(), status=status)
+    page = json_page({word: detail}, status) if word else Page(f'<html><body><h1>{detail}</h1></body></html>'.encode(),
+                                                               status=status)
     return replace(page, headers=dict(retry_after=wait) if wait else {})
 
 def spoilt(page, fault, service):
     "What becomes of a page with one of the faults of `engine_faults`"
     if m := re.fullmatch(r'(\d{3})(?::(\d+))?', fault): return refusal(service, int(m[1]), int(m[2] or 0) or None)
     if fault == 'cut': return replace(page, body=page.body[:len(page.body)//2])
-    if fault == 'html': return Page(b'<!DOCTYPE html><html><body><h1>Before you continue</h1><form>Are you a person?</form></body></html>')
+    if fault == 'html':
+        return Page(b'<!DOCTYPE html><html><body><h1>Before you continue</h1>'
+                    b'<form>Are you a person?</form></body></html>')
     if fault != 'changed': return page
     if page.type.startswith('text/html'): return replace(page, body=re.sub(rb'iusc|imgpt|vqd=', b'x2', page.body))
     return replace(page, body=json.dumps(dict(version=2, data=dict(items=json.loads(page.body)))).encode())
 
-# %% ../../nbs/library/practice/03_web.ipynb #31902b71
-class PracticeWeb:
-    "Search services and photo sites on this computer, to practise on; a context manager"
-    def __init__(self,
-        n:int=60, # Distinct photos of each kind of bear
-        size:int=256, # The side of a photo in pixels, 16 to 2048
-        seed='practice', # Anything with a text; the same seed gives the same photos, ranks and faults
-        sites:int=12, # Photo sites; each is a port on 127.0.0.1
-        latency:float=0., # Seconds before each answer
-        faults:dict=None, # Name of a fault -> share of the photos of each kind (a float, 0 to 1), or their number (an int)
-        terms:dict=None, # Further search words -> 'black', 'grizzly' or 'teddy'
-        odd:float=1, # Part of the addresses drawn from all forms, 0 to 1; the others are plain paths
-    ):
-        self.odd = odd
-        self.n, self.size, self.seed, self.n_sites, self.latency, self.faults = n, size, seed, sites, latency, dict(faults or {})
-        self.terms = TERMS | {fold(k): v for k,v in (terms or {}).items()}
-        self.engine_faults = {o.__name__: [] for o in SERVICES.values()}
-        self.hosts, self._log, self._active = ['127.0.0.1'], [], {}
-        plant(n, self.faults, random.Random(0))  # says what is wrong with them, if anything is
-        if 'avif' in self.faults and not features.check('avif'): raise BearclfError('This Pillow cannot write AVIF; leave the fault avif out.')
-        self.loop = None
-
-    def __enter__(self): return self.start()
-    def __exit__(self, *args): self.close()
-
 # %% ../../nbs/library/practice/03_web.ipynb #051916d6
 def fold(text): return unicodedata.normalize('NFC', text).lower()
 
-TERMS = {'black': 'black', 'grizzly': 'grizzly', 'teddy': 'teddy', 'чёрн': 'black', 'черн': 'black', 'гризли': 'grizzly', 'плюш': 'teddy', 'тедди': 'teddy'}
+TERMS = {'black': 'black', 'grizzly': 'grizzly', 'teddy': 'teddy', 'чёрн': 'black', 'черн': 'black',
+         'гризли': 'grizzly', 'плюш': 'teddy', 'тедди': 'teddy'}
 
-@patch
-def kind_of(self:PracticeWeb, words):
-    "The kind of bear that the words of a search ask for, or None"
-    return next((kind for term,kind in self.terms.items() if term in fold(words)), None)
+# %% ../../nbs/library/practice/03_web.ipynb #342d7c43
+class Stock:
+    "What there is, and where"
+    def kind_of(self, words):
+        "The kind of bear that the words of a search ask for, or None"
+        return next((kind for term,kind in self.terms.items() if term in fold(words)), None)
 
-# %% ../../nbs/library/practice/03_web.ipynb #9f77b7e4
-@patch
-async def made(self:PracticeWeb, key, make):
-    "What `make()` returns, made once for each `key`"
-    if key not in self._kept: self._kept[key] = self.loop.run_in_executor(self.pool, make)
-    return await asyncio.shield(self._kept[key])
+    def addresses(self, kind:str, # 'black', 'grizzly' or 'teddy'
+    ) -> list: # In rank order, with `address`, `photo` (its number), `fault` ('' for none), `kind`, `side` (pixels)
+        "All addresses of photos of the kind"
+        return list(self._addresses[kind])
 
-@patch
-async def photo(self:PracticeWeb, a, form='jpeg'):
-    "The bytes of the photo at the address `a`"
-    key = a.kind, a.photo, form, a.side
-    return await self.made(key, partial(photo_bytes, a.kind, a.photo, self.seed, self.size, form, a.side))
+    def obtainable(self, kind:str, # 'black', 'grizzly' or 'teddy'
+    ) -> list: # Of numbers, in ascending order
+        "The distinct photos of the kind that a good client can get"
+        return sorted({a.photo for a in self._addresses[kind] if a.fault in FINE})
 
-@patch
-def prepare(self:PracticeWeb):
-    "Draw all photos now, and not when somebody asks for them"
-    async def all_of_them(): await asyncio.gather(*[self.photo(a, a.fault if a.fault in FORMS else 'jpeg') for k in CLASSES for a in self.addresses(k)])
-    self._run(all_of_them())
-    return self
+    def found(self, service, words):
+        "The addresses that a service finds"
+        res = self._addresses.get(self.kind_of(words), [])
+        if service is duckduckgo: return res
+        rng = random.Random(f'{self.seed} {service.__name__}')
+        return [a for _,_,a in sorted((i+rng.uniform(0, len(res)/2), i, a) for i,a in enumerate(res))]
 
-# %% ../../nbs/library/practice/03_web.ipynb #bc82c858
-@patch
-def addresses(self:PracticeWeb,
-    kind:str, # 'black', 'grizzly' or 'teddy'
-): # A list in rank order of objects with `address`, `photo` (its number), `fault` ('' for none), `kind` and `side` (pixels)
-    "All addresses of photos of the kind"
-    return list(self._addresses[kind])
+# %% ../../nbs/library/practice/03_web.ipynb #3a365ad5
+class Files(Stock):
+    "The files themselves, and what else faults and services ask for"
+    async def made(self, key, make):
+        "What `make()` returns, made once for each `key`"
+        if key not in self._kept: self._kept[key] = self.loop.run_in_executor(self.pool, make)
+        return await asyncio.shield(self._kept[key])
 
-@patch
-def obtainable(self:PracticeWeb,
-    kind:str, # 'black', 'grizzly' or 'teddy'
-) -> list: # Of numbers, in ascending order
-    "The distinct photos of the kind that a good client can get"
-    return sorted({a.photo for a in self._addresses[kind] if a.fault in FINE})
+    async def photo(self, a, form='jpeg'):
+        "The bytes of the photo at the address `a`"
+        make = partial(photo_bytes, a.kind, a.photo, self.seed, self.size, form, a.side)
+        return await self.made((a.kind, a.photo, form, a.side), make)
 
-# %% ../../nbs/library/practice/03_web.ipynb #6f285b0b
-@patch
-def first_time(self:PracticeWeb, a):
-    "Is this the first request for the address `a`?"
-    new = a.address not in self._seen
-    self._seen.add(a.address)
-    return new
+    def first_time(self, a):
+        "Is this the first request for the address `a`?"
+        if new := a.address not in self._seen: self._seen.add(a.address)
+        return new
 
-@patch
-def other_site(self:PracticeWeb, a): return next((o for o in self.sites[a.photo%len(self.sites):]+self.sites if o != site_of(a)), self.sites[0])
+    def other_site(self, a):
+        return next((o for o in self.sites[a.photo%len(self.sites):]+self.sites if o != site_of(a)), self.sites[0])
 
-@patch
-def thumb(self:PracticeWeb, a): return f'{self.sites[a.photo%len(self.sites)]}/thumb/{a.kind}/{a.photo}.jpg'
+    def thumb(self, a): return f'{self.sites[a.photo%len(self.sites)]}/thumb/{a.kind}/{a.photo}.jpg'
+    def landing(self, a): return f'{self.sites[a.photo%len(self.sites)]}/page/{a.kind}/{a.photo}.html'
 
-@patch
-def landing(self:PracticeWeb, a): return f'{self.sites[a.photo%len(self.sites)]}/page/{a.kind}/{a.photo}.html'
-
-@patch
-def found(self:PracticeWeb, service, words):
-    "The addresses that a service finds, each service in an order of its own"
-    res = self._addresses.get(self.kind_of(words), [])
-    if service is duckduckgo: return res
-    rng = random.Random(f'{self.seed} {service.__name__}')
-    return [a for _,_,a in sorted((i+rng.uniform(0, len(res)/2), i, a) for i,a in enumerate(res))]
+    def prepare(self):
+        "Draw all photos now, and not when somebody asks for them"
+        forms = {a: a.fault if a.fault in FORMS else 'jpeg' for k in CLASSES for a in self.addresses(k)}
+        async def all_of_them(): await asyncio.gather(*[self.photo(a, form) for a,form in forms.items()])
+        self._run(all_of_them())
+        return self
 
 # %% ../../nbs/library/practice/03_web.ipynb #0f71e66b
-@patch
-async def _service(self:PracticeWeb, service, wire):
-    url = urlsplit(wire.visit.path)
-    q = dict(parse_qsl(url.query, keep_blank_values=True))
-    waiting, no_results = self.engine_faults.setdefault(service.__name__, []), service is duckduckgo and url.path == '/'
-    fault = '' if not waiting or no_results and waiting[0] in ('empty', 'html', 'cut') else waiting.pop(0) or ''
-    if fault == 'stall': return await wire.silence()
-    found = [] if fault == 'empty' else self.found(service, q.get('gsrsearch' if service is commons else 'q', ''))
-    page = spoilt(service(self, url.path, q, found), fault, service)
-    await wire.reply(page.body, page.type, page.status, **page.headers)
-
-# %% ../../nbs/library/practice/03_web.ipynb #d571a766
 SPECIAL = re.compile(r'/(good|thumb|page)/(black|grizzly|teddy)/(\d+)\.(?:jpg|html)')
 
-@patch
-async def _site(self:PracticeWeb, wire):
-    host, path = wire.visit.host, wire.visit.path
-    if a := self._by_address.get(f'http://{host}{path}'): return await (FAULTS.get(a.fault) or good)(self, wire, a)
-    if (m := re.match(r'/fault/(\w+)/', path)) and m[1] in FAULTS: return await (FAULTS[m[1]] or good)(self, wire, self._asked(host, path, m[1]))
-    if m := SPECIAL.fullmatch(path):
-        a = Address(f'http://{host}{path}', int(m[3]), '', m[2], self.size//4 if m[1] == 'thumb' else self.size)
-        return await (wire.reply(f'<h1>{a.kind} {a.photo}</h1>'.encode(), 'text/html') if m[1] == 'page' else good(self, wire, a))
-    if path.startswith('/inside/'): return await wire.reply(b'{"secret": "only for those inside"}', 'application/json')
-    if path.endswith('.pdf'): return await wire.reply(b'%PDF-1.4\n%%EOF\n', 'application/pdf')
-    if path.endswith('.svg'): return await wire.reply(b'<svg xmlns="http://www.w3.org/2000/svg"/>', 'image/svg+xml')
-    await wire.reply(b'<h1>Not found</h1>', 'text/html', 404)
+class Answers(Files):
+    "What services and sites say to one request"
+    async def of_service(self, service, path, req):
+        url = urlsplit(path)
+        q = dict(parse_qsl(url.query, keep_blank_values=True))
+        waiting = self.engine_faults.setdefault(service.__name__, [])
+        no_results = service is duckduckgo and url.path == '/'
+        fault = '' if not waiting or no_results and waiting[0] in ('empty', 'html', 'cut') else waiting.pop(0) or ''
+        if fault == 'stall': await asyncio.sleep(10**6)
+        found = [] if fault == 'empty' else self.found(service, q.get('gsrsearch' if service is commons else 'q', ''))
+        page = spoilt(service(self, url.path, q, found), fault, service)
+        return await reply(req, page.body, page.type, page.status, **page.headers)
 
-@patch
-def _asked(self:PracticeWeb, host, path, fault):
-    "The photo for `/fault/<name>/<kind>-<number>`; any other text gives a grizzly"
-    m = re.search(r'(black|grizzly|teddy)-(\d+)', path)
-    kind, number = m.groups() if m else ('grizzly', 0)
-    return Address(f'http://{host}{path}', int(number), fault, kind, self.size)
+    def of_site(self, address, path, req):
+        if a := self._by_address.get(address): return (FAULTS.get(a.fault) or good)(self, req, a)
+        if (m := re.match(r'/fault/(\w+)/', path)) and m[1] in FAULTS:  # /fault/NAME/KIND-NUMBER; if not, a grizzly
+            kind, number = (re.findall(r'(black|grizzly|teddy)-(\d+)', path) or [('grizzly', 0)])[0]
+            return (FAULTS[m[1]] or good)(self, req, Address(address, int(number), m[1], kind, self.size))
+        if m := SPECIAL.fullmatch(path):
+            if m[1] == 'page': return reply(req, f'<h1>{m[2]} {m[3]}</h1>'.encode(), 'text/html')
+            side = self.size//4 if m[1] == 'thumb' else self.size
+            return good(self, req, Address(address, int(m[3]), '', m[2], side))
+        if path.startswith('/inside/'): return reply(req, b'{"secret": "only for those inside"}', 'application/json')
+        if path.endswith('.pdf'): return reply(req, b'%PDF-1.4\n%%EOF\n', 'application/pdf')
+        if path.endswith('.svg'): return reply(req, b'<svg xmlns="http://www.w3.org/2000/svg"/>', 'image/svg+xml')
+        return reply(req, b'<h1>Not found</h1>', 'text/html', 404)
 
 # %% ../../nbs/library/practice/03_web.ipynb #e1186125
-@patch
-async def _talk(self:PracticeWeb, reader, writer):
-    writer.transport.set_write_buffer_limits(0)  # so that what is counted as sent is sent
-    try:
-        while req := await read_request(reader):
-            if req.method == 'CONNECT' and req.target in [f'{o}:443' for o in SERVICES]: return await self._tunnel(reader, writer)
-            wire = Wire(reader, writer, self._visit(req, writer), req.method)
-            try: await self._answer(wire)
-            except ValueError: await wire.reply(b'Bad request', 'text/plain', 400)  # a page that is no number
-            finally: self._active[wire.visit.host] -= 1
-            if wire.closing or req.headers.get('connection', '').lower() == 'close': break
-    except (ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError): pass
-    except asyncio.CancelledError: writer.transport.abort()  # `close` does that
-    finally: writer.close()
-
-@patch
-async def _answer(self:PracticeWeb, wire):
-    host = wire.visit.host
-    if self.latency: await asyncio.sleep(self.latency)
-    if host in SERVICES: await self._service(SERVICES[host], wire)
-    elif f'http://{host}' in self.sites: await self._site(wire)
-    else: await wire.reply(b'The practice web leads nowhere else.\n', 'text/plain', 403)
-
-# %% ../../nbs/library/practice/03_web.ipynb #bb2ef2f9
-@patch
-def _visit(self:PracticeWeb, req, writer):
-    "Note a request in the log"
-    host, path = f'127.0.0.1:{writer.get_extra_info("sockname")[1]}', req.target
-    if req.method == 'CONNECT': host, path = req.target, ''
-    elif path.startswith('http://'): host, _, path = path[7:].partition('/'); path = '/'+path
-    elif writer.get_extra_info('ssl_object'): host = req.headers.get('host', '').removesuffix(':443')
-    self._active[host] = self._active.get(host, 0)+1
-    visit = Visit(time.time(), host, path, req.headers.get('user-agent', ''), self._active[host])
-    self._log.append(visit)
-    return visit
-
-@patch
-async def _tunnel(self:PracticeWeb, reader, writer):
-    "Pass on what comes from either side until one hangs up"
-    async def pass_on(a, b):
+class Talk(Answers):
+    "One request, from its log entry to its end"
+    async def handle(self, req):
+        if req.method == 'CONNECT' and req.raw_path in [f'{o}:443' for o in SERVICES]: return await self.encrypt(req)
+        req.transport.set_write_buffer_limits(0)  # so that what is counted as sent is sent
+        host, path = asked_for(req)
+        self._active[host] = self._active.get(host, 0)+1
+        req.visit = Visit(time.time(), host, path, req.headers.get('User-Agent', ''), self._active[host])
+        self._log.append(req.visit)
         try:
-            while data := await a.read(1<<16): b.write(data); await b.drain()
-        except ConnectionError: pass
-        finally: b.close()
-    reader2, writer2 = await asyncio.open_connection('127.0.0.1', self._tls_port)
-    writer.write(b'HTTP/1.1 200 Connection established\r\n\r\n')
-    await asyncio.gather(pass_on(reader, writer2), pass_on(reader2, writer))
+            await asyncio.sleep(self.latency)
+            if host in SERVICES: return await self.of_service(SERVICES[host], path, req)
+            if f'http://{host}' in self.sites: return await self.of_site(f'http://{host}{path}', path, req)
+            return await reply(req, b'The practice web leads nowhere else.\n', 'text/plain', 403)
+        except ValueError: return await reply(req, b'Bad request', 'text/plain', 400)  # a page that is no number
+        except ConnectionError: return Response()  # the client has hung up
+        finally: self._active[host] -= 1
+
+    async def encrypt(self, req):
+        "Go on in TLS, as a service, over the same connection"
+        transport, inner, req.protocol.transport = req.transport, self._server(), None
+        transport.write(b'HTTP/1.1 200 Connection established\r\n\r\n')
+        with suppress(OSError):  # a client that does not trust us
+            inner.connection_made(await self.loop.start_tls(transport, inner, self._context, server_side=True))
+        return Response()
 
 # %% ../../nbs/library/practice/03_web.ipynb #16a8e430
 def certificates(folder):
@@ -678,65 +590,91 @@ def certificates(folder):
     ca.cert_pem.write_to_path(folder/'practice-ca.pem')
     return context, str(folder/'practice-ca.pem')
 
-@patch
-async def _open(self:PracticeWeb):
-    listen = partial(asyncio.start_server, self._talk, '127.0.0.1', 0, backlog=512)
-    port = lambda o: o.sockets[0].getsockname()[1]
-    context, pem = certificates(Path(self.folder.name))
-    photo_sites, proxy, tls = [await listen() for _ in range(self.n_sites)], await listen(), await listen(ssl=context)
-    self._servers, self._tls_port = [*photo_sites, proxy, tls], port(tls)
-    self.ports = [port(o) for o in photo_sites]
-    self.sites = [f'http://127.0.0.1:{o}' for o in self.ports]
-    self.reach = dict(proxy=f'http://127.0.0.1:{port(proxy)}', verify=pem)
+# %% ../../nbs/library/practice/03_web.ipynb #7fe6995f
+class Doors(Talk):
+    "Ports that open and close"
+    async def _open(self):
+        self._server = Server(self.handle, handler_cancellation=True, access_log=None)
+        listen = lambda: self.loop.create_server(self._server, '127.0.0.1', 0, backlog=512)
+        self._listening = [await listen() for _ in range(self.n_sites+1)]
+        *self.ports, proxy = [o.sockets[0].getsockname()[1] for o in self._listening]
+        self.sites = [f'http://127.0.0.1:{o}' for o in self.ports]
+        self._context, pem = certificates(Path(self.folder.name))
+        self.reach = dict(proxy=f'http://127.0.0.1:{proxy}', verify=pem)
 
-# %% ../../nbs/library/practice/03_web.ipynb #45dc05ef
-@patch
-def start(self:PracticeWeb):
-    "Start to answer, unless that is done; what `with` does"
-    if self.loop: return self
-    self._kept, self._seen = {}, set()
-    self.folder, self.pool, self.loop = TemporaryDirectory(prefix='practice'), ThreadPoolExecutor(2), asyncio.new_event_loop()
-    self.thread = Thread(target=self.loop.run_forever, name='practice web', daemon=True)
-    self.thread.start()
-    self._run(self._open())
-    self._nobody = socket()  # keeps a port on which nobody listens
-    self._nobody.bind(('127.0.0.1', 0))
-    refused = f'http://127.0.0.1:{self._nobody.getsockname()[1]}'
-    self._addresses = {k: laid_out(k, self.n, self.size, self.faults, self.sites, refused, random.Random(f'{self.seed} {k}'), self.odd) for k in CLASSES}
-    self._by_address = {a.address: a for k in CLASSES for a in self._addresses[k]}
-    return self
-
-@patch
-def _run(self:PracticeWeb, coro): return asyncio.run_coroutine_threadsafe(coro, self.loop).result()
-
-# %% ../../nbs/library/practice/03_web.ipynb #2eb18e50
-@patch
-def close(self:PracticeWeb):
-    "Stop, free all ports and remove the certificate; closing twice does no harm"
-    if self.loop is None: return
-    async def stop():
+    async def _stop(self):
         await asyncio.sleep(.01)  # who has just come is let in, and sent away with the others
-        for o in self._servers: o.close()
+        for o in self._listening: o.close()
+        for o in self._server.connections:
+            if o.transport: o.transport.abort()
         while tasks := asyncio.all_tasks()-{asyncio.current_task()}:
             for o in tasks: o.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.sleep(.01)  # the connections' own last steps
-    self._run(stop())
-    self.loop.call_soon_threadsafe(self.loop.stop)
-    self.thread.join()
-    self.loop.close()
-    self.loop = None
-    self.pool.shutdown()
-    self._nobody.close()
-    self.folder.cleanup()
 
-# %% ../../nbs/library/practice/03_web.ipynb #242b4f63
-@patch(as_prop=True)
-def log(self:PracticeWeb) -> list: # Of objects with `when`, `host`, `path`, `status`, `n_bytes`, `complete`, `user_agent` and `active`
-    "All requests so far, in the order in which they came; `log.clear()` forgets them"
-    if self.loop:
-        for _ in range(2): self._run(asyncio.sleep(0))
-    return self._log
+    def _run(self, coro): return asyncio.run_coroutine_threadsafe(coro, self.loop).result()
+
+# %% ../../nbs/library/practice/03_web.ipynb #242d2a4b
+class Life(Doors):
+    "From the first request to the last"
+    def start(self):
+        "Start to answer, unless that is done; what `with` does"
+        if self.loop: return self
+        self._kept, self._seen, self._nobody = {}, set(), socket()
+        self._nobody.bind(('127.0.0.1', 0))  # keeps a port on which nobody listens
+        refused = f'http://127.0.0.1:{self._nobody.getsockname()[1]}'
+        self.folder, self.pool = TemporaryDirectory(prefix='practice'), ThreadPoolExecutor(2)
+        self.loop = asyncio.new_event_loop()
+        self.thread = Thread(target=self.loop.run_forever, name='practice web', daemon=True)
+        self.thread.start()
+        self._run(self._open())
+        self._addresses = {k: laid_out(k, self.n, self.size, self.faults, self.sites, refused,
+                                       random.Random(f'{self.seed} {k}'), self.odd) for k in CLASSES}
+        self._by_address = {a.address: a for k in CLASSES for a in self._addresses[k]}
+        return self
+
+    def close(self):
+        "Stop, free all ports and remove the certificate; closing twice does no harm"
+        if self.loop is None: return
+        self._run(self._stop())
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join()
+        self.loop.close()
+        self.loop = None
+        self.pool.shutdown()
+        self._nobody.close()
+        self.folder.cleanup()
+
+# %% ../../nbs/library/practice/03_web.ipynb #45dc05ef
+class PracticeWeb(Life):
+    "Search services and photo sites on this computer, to practise on; a context manager"
+    def __init__(self,
+        n:int=60, # Distinct photos of each kind of bear
+        size:int=256, # The side of a photo in pixels, 16 to 2048
+        seed='practice', # Anything with a text; the same seed gives the same photos, ranks and faults
+        sites:int=12, # Photo sites; each is a port on 127.0.0.1
+        latency:float=0., # Seconds before each answer
+        faults:dict=None, # Name of a fault -> share of the photos of each kind (a float), or their number (an int)
+        terms:dict=None, # Further search words -> 'black', 'grizzly' or 'teddy'
+        odd:float=1, # Part of the addresses drawn from all forms, 0 to 1; the others are plain paths
+    ):
+        self.n, self.size, self.seed, self.n_sites, self.latency, self.odd = n, size, seed, sites, latency, odd
+        self.faults, self.terms = dict(faults or {}), TERMS | {fold(k): v for k,v in (terms or {}).items()}
+        self.engine_faults = {o.__name__: [] for o in SERVICES.values()}
+        self.hosts, self.loop, self._log, self._active = ['127.0.0.1'], None, [], {}
+        plant(n, self.faults, random.Random(0))  # says what is wrong with them, if anything is
+        if 'avif' in self.faults and not features.check('avif'):
+            raise BearclfError('This Pillow cannot write AVIF; leave the fault avif out.')
+
+    def __enter__(self): return self.start()
+    def __exit__(self, *args): self.close()
+
+    @property
+    def log(self) -> list: # Of `Visit`: `when`, `host`, `path`, `status`, `n_bytes`, `complete`, `user_agent`, `active`
+        "All requests so far, in the order in which they came; `log.clear()` forgets them"
+        if self.loop:  # a client can have read the last byte before our thread has noted that it was sent
+            for _ in range(2): self._run(asyncio.sleep(0))
+        return self._log
 
 # %% ../../nbs/library/practice/03_web.ipynb #313c51f6
 def practice_web(
@@ -758,10 +696,13 @@ def main(
 ):
     "Serve a practice web until the input closes, and print one line of JSON that says where."
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that the certificate goes then too
-    with practice_web(n=n, size=size, seed=seed, sites=sites, latency=latency, faults=json.loads(faults), terms=json.loads(terms), odd=odd) as web:
+    with practice_web(n=n, size=size, seed=seed, sites=sites, latency=latency, faults=json.loads(faults),
+                      terms=json.loads(terms), odd=odd) as web:
         web.prepare()
-        addresses = {k: [dict(address=a.address, photo=a.photo, fault=a.fault) for a in web.addresses(k)] for k in CLASSES}
-        print(json.dumps(dict(reach=web.reach, hosts=web.hosts, addresses=addresses, obtainable={k: web.obtainable(k) for k in CLASSES})), flush=True)
+        row = lambda a: dict(address=a.address, photo=a.photo, fault=a.fault)
+        said = dict(reach=web.reach, hosts=web.hosts, addresses={k: [*map(row, web.addresses(k))] for k in CLASSES},
+                    obtainable={k: web.obtainable(k) for k in CLASSES})
+        print(json.dumps(said), flush=True)
         sys.stdin.read()
 
 # %% ../../nbs/library/practice/03_web.ipynb #ecb2c889
