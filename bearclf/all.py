@@ -19,7 +19,6 @@ from .folder.copies import *
 from .folder.private import *
 from .folder.verify import *
 from .collect.search import *
-from .collect.fetch import *
 from .collect.collect import *
 from .train.data import *
 from .train.bodies import *
@@ -35,7 +34,7 @@ from .ship.predict import *
 from .ship.page import *
 
 # %% ../nbs/library/91_all.ipynb #683c74ab
-_modules = '''core photo practice.drawn folder.look folder.copies folder.private folder.verify collect.search collect.fetch collect.collect
+_modules = '''core photo practice.drawn folder.look folder.copies folder.private folder.verify collect.search collect.collect
     train.data train.bodies train.learner train.features train.steer train.interpret clean.issues clean.decisions clean.loop
     ship.export ship.predict ship.page'''.split()
 _own = {o for name in _modules for o in sys.modules[f'bearclf.{name}'].__all__}
