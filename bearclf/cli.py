@@ -37,8 +37,12 @@ def draw(
 # %% ../nbs/library/90_cli.ipynb #65a4f3fa
 _repeated = {
     '--class': dict(dest='classes', metavar='NAME="WORDS"', help='A class and what to look for; once for each class'),
-    '--engine': dict(dest='engine', metavar='NAME', help='Ask only this engine; may stand several times (default: duckduckgo, bing, openverse and commons)'),
-    '--allow-host': dict(dest='allow_hosts', metavar='HOST', help='A host in your own network that may be asked for photos; may stand several times')}
+    '--engine': dict(
+        dest='engine', metavar='NAME',
+        help='Ask only this engine; may stand several times (default: duckduckgo, bing, openverse and commons)'),
+    '--allow-host': dict(
+        dest='allow_hosts', metavar='HOST',
+        help='A host in your own network that may be asked for photos; may stand several times')}
 
 def _classes(words):
     "The classes of `--class NAME=WORDS`, or of `--class NAME`, which is looked for as it is"
@@ -58,7 +62,8 @@ def collect(
     "Search for photos of each class and download them, without duplicates; started again, it goes on where it was."
     from bearclf.collect.collect import collect as fill
     classes, hosts = _classes(lists['classes'] or []), lists['allow_hosts'] or []
-    if bool(classes) == bool(bundle): raise BearclfError('Say which classes to collect, such as --class teddy="teddy bear", or name a --bundle.')
+    if bool(classes) == bool(bundle):
+        raise BearclfError('Say which classes to collect, such as --class teddy="teddy bear", or name a --bundle.')
     print(fill(bundle or classes, dest, n, lists['engine'], safe, hosts, proxy, certificates or True, wait=wait))
     print(f'The photos are in {dest}, and where each came from is in {dest/"manifest.csv"}.')
 
@@ -102,7 +107,8 @@ def _is_better_off_with_the_head(pretrained, full):
 def _fit_all(*args, **kwargs):
     from bearclf.train.learner import CPUMixedPrecision, computes_in_bf16, train_photos
     from fastai.torch_core import default_device
-    return train_photos(*args, cbs=CPUMixedPrecision() if computes_in_bf16(default_device()) else None, **kwargs)
+    cbs = CPUMixedPrecision() if computes_in_bf16(default_device()) else None
+    return train_photos(*args, cbs=cbs, **kwargs)
 
 def _fit_head_only(path, arch, epochs, size, pretrained, lr, seed, **kwargs):
     from bearclf.train.features import precomputed_learner
@@ -111,15 +117,17 @@ def _fit_head_only(path, arch, epochs, size, pretrained, lr, seed, **kwargs):
 def _check_train(precompute, full, pretrained, **least):
     "One sentence for what does not go together, and for numbers that are too small: name -> (value, least)"
     if precompute and full: raise BearclfError('--precompute and --full are opposites; give one of them.')
-    if precompute and not pretrained: raise BearclfError('--precompute needs a network that has seen photos; leave --no-pretrained away.')
+    if precompute and not pretrained:
+        raise BearclfError('--precompute needs a network that has seen photos; leave --no-pretrained away.')
     for name, (value, low) in least.items():
-        if value is not None and value < low: raise BearclfError(f'--{name} {value} is too small; it has to be {low} or more.')
+        if value is not None and value < low:
+            raise BearclfError(f'--{name} {value} is too small; it has to be {low} or more.')
 
 # %% ../nbs/library/90_cli.ipynb #2c302510
 def train(
     path:Path, # A folder with a folder of photos for each class
     arch:str='resnet18', # The network: resnet18, resnet34, squeezenet1_0, or any of torchvision's and timm's
-    epochs:int=None, # Times to go through the photos (default: 4, or with --no-pretrained enough for 10,000 looks; a head alone gets 60 or more)
+    epochs:int=None, # Times to go through the photos (default: 4; more with --no-pretrained or for a head alone)
     size:int=None, # Height and width in pixels of what the network sees (default: 224, or 64 with --no-pretrained)
     seed:int=42, # The same seed gives the same numbers on one machine
     out:Path=None, # The folder to put export.pkl and export.json into (default: a folder in models/)
@@ -127,19 +135,20 @@ def train(
     bs:int=None, # Photos in a batch (default: 64, fewer for a small folder)
     lr:float=None, # Learning rate (default: 2e-3, or 5e-3 with --no-pretrained)
     num_workers:int=None, # Processes that read photos (default: one for each core)
-    precompute:bool=False, # Let the body of the network look at each photo once, and train the head alone (the choice where there is no GPU)
+    precompute:bool=False, # Let the body see each photo once, and train the head alone (the choice if there is no GPU)
     full:bool=False, # Train all of the network, as the book does (the choice on a GPU)
 ):
     "Train a classifier on a folder of photos, and write it to a file."
     existing_folder(path)
     _check_train(precompute, full, pretrained, epochs=(epochs, 1), size=(size, 32), bs=(bs, 2))
     out = out or _model_dir(path)
-    out.mkdir(parents=True, exist_ok=True)  # before the training, so that a folder that cannot be written stops it at once
+    out.mkdir(parents=True, exist_ok=True)  # before the training: what cannot be written stops it at once
     from fastprogress import fastprogress
     from bearclf.ship.export import export_classifier
     from bearclf.ship.predict import model_facts
     if not sys.stdout.isatty(): fastprogress.NO_BAR = True  # in a file, a bar that moves is a hundred lines
-    fit = _fit_head_only if precompute or _is_better_off_with_the_head(pretrained, full) else _fit_all
+    head_only = precompute or _is_better_off_with_the_head(pretrained, full)
+    fit = _fit_head_only if head_only else _fit_all
     learn = fit(path, arch, epochs, size, pretrained, lr, seed, bs=bs, num_workers=num_workers)
     pkl = export_classifier(learn, out)
     print(f'{model_facts(pkl)["error_rate"]:.1%} of the photos that were kept aside are wrong. The model is in {pkl}.')
@@ -150,22 +159,27 @@ def _to_decide(table, kept):
     from bearclf.clean.issues import suggestions
     rows = table[(table.score > 0) & ~table.photo.isin(kept)]
     sure = suggestions(rows).index
-    return rows.assign(decision=[o if i in sure else '' for i, o in rows.suggestion.items()])[['file', 'decision', 'suggestion', 'score', 'reasons']]
+    rows = rows.assign(decision=[o if i in sure else '' for i, o in rows.suggestion.items()])
+    return rows[['file', 'decision', 'suggestion', 'score', 'reasons']]
 
 def _write_report(path, out, table, kept):
     "Put issues.csv, decisions.csv and issues.html into the folder `out`"
     from bearclf.clean.issues import issues_html
     table = table.assign(file=[Path(os.path.relpath(o, path)).as_posix() for o in table.photo])
     said = table.assign(reasons=table.reasons.str.join('; '), kinds=table.kinds.str.join('; '))
+    said, decide = said[['file', *said.columns.drop(['file', 'photo'])]], _to_decide(said, kept)
     csv = dict(index=False, encoding='utf-8-sig', errors='surrogateescape', float_format='%.3f')
-    for name, rows in {'issues.csv': said[['file', *said.columns.drop(['file', 'photo'])]], 'decisions.csv': _to_decide(said, kept)}.items():
+    for name, rows in ('issues.csv', said), ('decisions.csv', decide):
         with atomic_path(out/name) as tmp: rows.to_csv(tmp, **csv)
-    with atomic_path(out/'issues.html') as tmp: tmp.write_text(issues_html(table, path, n=200), encoding='utf-8', errors='backslashreplace')
+    html = issues_html(table, path, n=200)
+    with atomic_path(out/'issues.html') as tmp: tmp.write_text(html, encoding='utf-8', errors='backslashreplace')
 
 # %% ../nbs/library/90_cli.ipynb #09559468
 def _report(path, out, arch):
     "Look at all photos below `path`, and write what was found"
-    if (out/'decisions.csv').exists(): raise BearclfError(f'{out/"decisions.csv"} is there already, perhaps with your decisions in it. Name another folder after --report.')
+    decisions = out/'decisions.csv'
+    if decisions.exists(): raise BearclfError(f'{decisions} is there already, perhaps with your decisions in it. '
+                                              'Name another folder after --report.')
     out.mkdir(parents=True, exist_ok=True)  # before the work, so that a folder that cannot be written stops it at once
     from bearclf.clean.decisions import Decisions
     from bearclf.clean.issues import find_issues
@@ -173,12 +187,15 @@ def _report(path, out, arch):
     kept = Decisions(path).kept
     table = find_issues(precomputed_learner(path, arch), path)
     _write_report(path, out, table, kept)
-    print(f'{sum(table.score > 0)} of {len(table)} photos have a finding; nothing was moved. Look at {out/"issues.html"}, '
-          f'then delete and change lines in {out/"decisions.csv"}, and give it back:\n'
-          f'bearclf clean "{path}" --apply "{out/"decisions.csv"}"')
+    print(f'{sum(table.score > 0)} of {len(table)} photos have a finding; nothing was moved. '
+          f'Look at {out/"issues.html"}, then delete and change lines in {decisions}, and give it back:\n'
+          f'bearclf clean "{path}" --apply "{decisions}"')
 
 # %% ../nbs/library/90_cli.ipynb #db4584a4
-_report_argument = dict(nargs='?', const=Path(), type=Path, metavar='FOLDER', help='Write what is suspicious into this folder: issues.html, issues.csv and decisions.csv (default: <name of path>-report)')
+_report_argument = dict(
+    nargs='?', const=Path(), type=Path, metavar='FOLDER',
+    help='Write what is suspicious into this folder: issues.html, issues.csv and decisions.csv '
+         '(default: <name of path>-report)')
 
 def clean(
     path:Path, # A folder with a folder of photos for each class
@@ -189,7 +206,8 @@ def clean(
 ):
     "Find what is wrong in a folder of photos, apply what you decide about it, take it back; nothing is ever deleted."
     path, report = existing_folder(path), more['report']
-    if [report is not None, apply is not None, undo].count(True) != 1: raise BearclfError('Say what to do: --report, --apply decisions.csv or --undo; one of them.')
+    if [report is not None, apply is not None, undo].count(True) != 1:
+        raise BearclfError('Say what to do: --report, --apply decisions.csv or --undo; one of them.')
     if report is not None: return _report(path, report if report.name else Path(f'{path.absolute().name}-report'), arch)
     from bearclf.clean.decisions import Decisions, apply_csv
     done = Decisions(path).undo() if undo else apply_csv(path, apply)
@@ -207,8 +225,9 @@ def evaluate(
     from bearclf.ship.predict import load_classifier, evaluate as judge
     res = judge(load_classifier(model), path)
     left_out = {o.relative_to(path).as_posix(): why for o, why in res.left_out.items()}
-    if json: return print(jsonlib.dumps(dict(n=res.n, n_wrong=res.n_wrong, error_rate=res.error_rate, confusion=res.confusion,
-                                             left_out=left_out), ensure_ascii=False))
+    if json:
+        said = dict(n=res.n, n_wrong=res.n_wrong, error_rate=res.error_rate, confusion=res.confusion, left_out=left_out)
+        return print(jsonlib.dumps(said, ensure_ascii=False))
     print(res)
     for name, why in left_out.items(): print(f'left out: {name}: {why}')
 
@@ -238,9 +257,10 @@ def _model_of(data, arch):
         print(f'There is no model of {data} yet. Training one; this happens once.', flush=True)
         train(data, arch=arch, out=out)
     from bearclf.ship.predict import model_facts
-    facts = model_facts(out)
-    if facts: print(f'The model in {out} knows {", ".join(facts["classes"])}: {facts["n_photos"]} photos, {facts["error_rate"]:.1%} wrong, '
-          f'{facts["date"][:10]}. To train it again: bearclf train "{data}"', flush=True)
+    if facts := model_facts(out):
+        print(f'The model in {out} knows {", ".join(facts["classes"])}: {facts["n_photos"]} photos, '
+              f'{facts["error_rate"]:.1%} wrong, {facts["date"][:10]}. '
+              f'To train it again: bearclf train "{data}"', flush=True)
     return out
 
 # %% ../nbs/library/90_cli.ipynb #f29818c5
@@ -260,15 +280,15 @@ def app(
     return serve(model, port=port, open_browser=open_browser)
 
 # %% ../nbs/library/90_cli.ipynb #21a5f990
-_commands = dict(draw=draw, collect=collect, verify=verify, bundle=bundle, train=train, clean=clean, evaluate=evaluate, predict=predict, app=app)
+_commands = {f.__name__: f for f in (draw, collect, verify, bundle, train, clean, evaluate, predict, app)}
 
 def _overview():
     rows = [f'  {name:<10}{f.__doc__}' for name, f in _commands.items()]
-    return '\n'.join(['usage: bearclf COMMAND ...', '', 'From a folder of photos to a page that tells what is on them.', '', *rows, '',
-                      'bearclf COMMAND --help says more.'])
+    head = 'usage: bearclf COMMAND ...', '', 'From a folder of photos to a page that tells what is on them.', ''
+    return '\n'.join([*head, *rows, '', 'bearclf COMMAND --help says more.'])
 
 # %% ../nbs/library/90_cli.ipynb #967e4065
-def _run(f, args):
+def _call(f, args):
     "Call command `f` with the arguments in the list `args`"
     parser = anno_parser(f, prog=f'bearclf {f.__name__}')
     if f is collect:
@@ -277,7 +297,8 @@ def _run(f, args):
     kwargs = vars(parser.parse_args(args))
     for o in ('pdb', 'xtra'): kwargs.pop(o, None)
     pos = [kwargs.pop('model'), *kwargs.pop('images')] if 'images' in kwargs else []
-    if f in (train, clean, evaluate, predict) and sys.stderr.isatty(): print('Loading PyTorch and fastai takes some seconds ...', file=sys.stderr)
+    if f in (train, clean, evaluate, predict) and sys.stderr.isatty():
+        print('Loading PyTorch and fastai takes some seconds ...', file=sys.stderr)
     return f(*pos, **kwargs)
 
 # %% ../nbs/library/90_cli.ipynb #84126e49
@@ -290,10 +311,12 @@ def main(
     if name == '--version': return print(f'bearclf {__version__}') or 0
     if name not in _commands:
         near = get_close_matches(name, _commands)
-        print(f'bearclf: there is no command {name!r}.' + (f' Did you mean {near[0]}?' if near else '') + f'\n\n{_overview()}', file=sys.stderr)
+        hint = f' Did you mean {near[0]}?' if near else ''
+        print(f'bearclf: there is no command {name!r}.{hint}\n\n{_overview()}', file=sys.stderr)
         return 2
-    try: return _run(_commands[name], args) or 0
+    try: return _call(_commands[name], args) or 0
     except BearclfError as e: print(f'bearclf: {e}', file=sys.stderr)
-    except OSError as e: print(f'bearclf: {e.filename or "A file"} cannot be read or written: {e.strerror or e}.', file=sys.stderr)
+    except OSError as e:
+        print(f'bearclf: {e.filename or "A file"} cannot be read or written: {e.strerror or e}.', file=sys.stderr)
     except KeyboardInterrupt: print('Stopped.', file=sys.stderr)
     return 1

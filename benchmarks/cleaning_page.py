@@ -1,15 +1,18 @@
 """How soon the first page of a `CleaningLoop` is there, and what memory does while somebody pages through all photos.
 
     python benchmarks/cleaning_page.py 10000
+    python benchmarks/cleaning_page.py --smoke     # 120 photos
 
-The photos are drawn bears of 96 px, all different, and the body is a `resnet18` that has learned nothing, at 64 px. The clock starts when
-the probabilities are there, and stops when the first page has been made: what is then still to be found out about labels, copies and
-outliers is within it. The same folder is looked at twice: with nothing known, and as on the next day, in a new process.
+The photos are drawn bears of 96 px, all different, and the body is a `resnet18` that has learned nothing, at 64 px. The
+clock starts when the probabilities are there, and stops when the first page has been made: what is then still to be
+found out about labels, copies and outliers is within it. The same folder is looked at twice: with nothing known, and as
+on the next day, in a new process.
 """
 import os, resource, subprocess, sys, tempfile, time, warnings
 from pathlib import Path
 
 warnings.simplefilter('ignore')
+from common import words
 
 
 def rss_mb(): return int(Path('/proc/self/statm').read_text().split()[1])*resource.getpagesize()/2**20
@@ -30,15 +33,17 @@ def measure(path):
     made = time.perf_counter()
     page, pictures = loop._page({}, 0)
     first = time.perf_counter()
-    print(f'{len(loop.issues)} photos and {len(loop.test)} aside: {there[-1]-start:.1f} s until the probabilities are there, {made-there[-1]:.1f} s more until the list is, '
-          f'{first-made:.2f} s for the first page of {len(pictures)} cards, {first-there[-1]:.1f} s together', flush=True)
+    print(f'{len(loop.issues)} photos and {len(loop.test)} aside: {there[-1]-start:.1f} s until the probabilities are '
+          f'there, {made-there[-1]:.1f} s more until the list is, {first-made:.2f} s for the first page of '
+          f'{len(pictures)} cards, {first-there[-1]:.1f} s together', flush=True)
     memory, seconds = [rss_mb()], []
     for i in range(1, page['pages']):
         t = time.perf_counter()
         loop._page({}, i)
         seconds.append(time.perf_counter()-t)
         if i % 50 == 0: memory.append(rss_mb())
-    print(f'{page["pages"]} pages, {sum(seconds)/len(seconds):.2f} s each; memory in MB every 50 pages:', *[f'{o:.0f}' for o in memory], flush=True)
+    print(f'{page["pages"]} pages, {sum(seconds)/len(seconds):.2f} s each; memory in MB every 50 pages:',
+          *[f'{o:.0f}' for o in memory], flush=True)
     loop._judged()  # the error at the start, as the page asks for it
     t = time.perf_counter()
     loop.decide(loop.issues.photo[0], '<Keep>')
@@ -59,4 +64,5 @@ def main(n=10_000):
 
 if __name__ == '__main__':
     if sys.argv[1:2] == ['measure']: measure(Path(sys.argv[2]))
+    elif '--smoke' in words(__doc__): main(120)
     else: main(*sys.argv[1:])

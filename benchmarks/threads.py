@@ -1,8 +1,13 @@
-"""What a shorter spin of OpenMP's threads is worth: one training step of resnet18 at 64 px, with and without a busy neighbour.
+"""What a shorter spin of OpenMP's threads is worth: one training step of resnet18, beside a busy process and alone.
 
-python benchmarks/threads.py   prints a table; each cell is the median of 5 interleaved runs
+    python benchmarks/threads.py             # each cell is the median of 5 interleaved runs
+    python benchmarks/threads.py --smoke     # one run of each, alone
+
+The photos are of 64 px, in batches of 32.
 """
 import os, statistics, subprocess, sys
+
+from common import heading, row, words
 
 STEP = '''
 import time, warnings; warnings.simplefilter('ignore')
@@ -19,7 +24,9 @@ print((time.perf_counter() - start)/8/32*1000)
 SETTINGS = {"OpenMP's own": {}, 'bearclf (GOMP_SPINCOUNT=10000)': {'GOMP_SPINCOUNT': '10000'}}
 
 
-def ms_per_photo(env): return float(subprocess.run([sys.executable, '-c', STEP], env=os.environ | env, check=True, capture_output=True, text=True).stdout)
+def ms_per_photo(env):
+    res = subprocess.run([sys.executable, '-c', STEP], env=os.environ | env, check=True, capture_output=True, text=True)
+    return float(res.stdout)
 
 
 def measure(busy):
@@ -31,10 +38,16 @@ def measure(busy):
     return {name: statistics.median(o[name] for o in runs) for name in SETTINGS}
 
 
+def main():
+    alone, beside = measure(False), measure(True)
+    print(f'{os.cpu_count()} cores\n')
+    heading('setting', 'alone, ms a photo', 'beside a busy process, ms a photo')
+    for name in SETTINGS: row(name, f'{alone[name]:.1f}', f'{beside[name]:.1f}')
+    own, ours = SETTINGS
+    row('ratio', f'{alone[own]/alone[ours]:.2f}', f'{beside[own]/beside[ours]:.2f}')
+
+
 if __name__ == '__main__':
     os.environ.pop('GOMP_SPINCOUNT', None)
-    alone, beside = measure(False), measure(True)
-    print(f'{os.cpu_count()} cores\n\n| setting | alone, ms a photo | beside a busy process, ms a photo |\n|---|---|---|')
-    for name in SETTINGS: print(f'| {name} | {alone[name]:.1f} | {beside[name]:.1f} |')
-    own, ours = SETTINGS
-    print(f'| ratio | {alone[own]/alone[ours]:.2f} | {beside[own]/beside[ours]:.2f} |')
+    if '--smoke' in words(__doc__): print({name: ms_per_photo(env) for name, env in SETTINGS.items()})
+    else: main()

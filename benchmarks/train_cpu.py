@@ -1,33 +1,32 @@
-"""Training on the CPU: `precomputed_learner` against the book's recipe, from a folder of raw photos to a trained model; and one epoch of
-unfrozen training against the book's pipeline and against the limit.
+"""Training on the CPU, against the book's recipe: from a folder of raw photos to a trained model, and a single epoch.
 
     TORCH_HOME=../shared/torch python benchmarks/train_cpu.py ../shared/bears ../shared/bears_unseen
     TORCH_HOME=../shared/torch python benchmarks/train_cpu.py ../shared/bears --epochs
+    python benchmarks/train_cpu.py --smoke     # one epoch on 12 drawn bears
 
-Both sides get the same photos, the same split and the same architecture and weights; they are run by turns, in one process. The book's
-side is told which files are photos; ours finds that out, from a cold cache. The second folder holds photos that neither has seen.
+Both sides get the same photos, the same split and the same architecture and weights; they are run by turns, in one
+process. The book's side is told which files are photos; ours finds that out, from a cold cache. The second folder holds
+photos that neither has seen.
 
-An epoch is timed without its validation. The book's is run with 0 and with 2 workers, in the memory layout that fastai gives it and also
-in channels_last; its better worker count is what counts. The limit is the model step (forward, loss, backward, optimizer) on one batch
-that is in memory already, as often as the epoch has batches, in channels_last. Where the processor computes in bfloat16, ours and the
-limit are shown in 16 bits, too (`CPUMixedPrecision`).
+An epoch is timed without its validation. The book's is run with 0 and with 2 workers, in the memory layout that fastai
+gives it and also in channels_last; its better worker count is what counts. The limit is the model step (forward, loss,
+backward, optimizer) on one batch that is in memory already, as often as the epoch has batches, in channels_last. Where
+the processor computes in bfloat16, ours and the limit are shown in 16 bits, too (`CPUMixedPrecision`).
 """
 import contextlib, io, os, shutil, statistics, sys, tempfile, time, warnings
 from pathlib import Path
 
 warnings.simplefilter('ignore')
+from bearclf.practice.drawn import draw_bear, drawn_path
 from bearclf.folder.look import *
-from bearclf.train.data import *
 from bearclf.folder.look import class_of
-from bearclf.practice.drawn import draw_bear
+from bearclf.train.data import *
 from bearclf.train.features import *
-from bearclf.train.bodies import *
 from bearclf.train.learner import *
 from bearclf.train.learner import computes_in_bf16
 from fastai.vision.all import *
-from scipy.stats import t as t_distribution
 from sklearn.linear_model import LogisticRegression  # imports are not part of either time
-
+from common import heading, interval, need_weights, row, spread, words
 
 _BF16 = computes_in_bf16(default_device())
 
@@ -35,7 +34,8 @@ _BF16 = computes_in_bf16(default_device())
 def book(path, photos, seed):
     "The chapter's cells, with two workers, which is the better choice on two cores"
     set_seed(seed, reproducible=True)
-    block = DataBlock(blocks=(ImageBlock, CategoryBlock), get_items=lambda _: photos, splitter=RandomSplitter(0.2, seed=seed), get_y=parent_label,
+    block = DataBlock(blocks=(ImageBlock, CategoryBlock), get_items=lambda _: photos, get_y=parent_label,
+                      splitter=RandomSplitter(0.2, seed=seed),
                       item_tfms=RandomResizedCrop(224, min_scale=0.5), batch_tfms=aug_transforms())
     learn = vision_learner(block.dataloaders(path, num_workers=2), squeezenet1_0, metrics=error_rate)
     with learn.no_bar(), learn.no_logging(): learn.fine_tune(4)
@@ -85,8 +85,11 @@ class OnlyTraining(Callback):
 
 
 def unfrozen(path, photos, arch, book, workers, channels_last, bs):
-    kwargs = dict(splitter=RandomSplitter(.2, seed=0), item_tfms=RandomResizedCrop(224, min_scale=.5), batch_tfms=aug_transforms())
-    if book: dls = DataBlock((ImageBlock, CategoryBlock), get_items=lambda _: photos, get_y=parent_label, **kwargs).dataloaders(path, bs=bs, num_workers=workers)
+    kwargs = dict(splitter=RandomSplitter(.2, seed=0),
+                  item_tfms=RandomResizedCrop(224, min_scale=.5), batch_tfms=aug_transforms())
+    if book:
+        block = DataBlock((ImageBlock, CategoryBlock), get_items=lambda _: photos, get_y=parent_label, **kwargs)
+        dls = block.dataloaders(path, bs=bs, num_workers=workers)
     else: dls = photo_dls(path, 224, bs, num_workers=workers, **kwargs)
     set_seed(0, reproducible=True)
     learn = vision_learner(dls, arch, pretrained=arch is squeezenet1_0)
@@ -123,21 +126,28 @@ def epochs(path, arch, bs=64, runs=5):
     first, second = first_look(path), first_look(path)
     learns = {'bearclf': unfrozen(path, photos, arch, False, None, True, bs)}
     for workers in 0, 2:
-        for layout in False, True: learns[f"the book, {workers} workers{', channels_last' if layout else ''}"] = unfrozen(path, photos, arch, True, workers, layout, bs)
+        for layout in '', ', channels_last':
+            learn = unfrozen(path, photos, arch, True, workers, bool(layout), bs)
+            learns[f'the book, {workers} workers{layout}'] = learn
     ms = {o: [] for o in [*learns, 'limit', *['bearclf, 16 bits', 'limit, 16 bits']*_BF16]}
     for run in range(runs+1):
         mine = learns['bearclf']
         res = {o: epoch_ms(l) for o, l in learns.items()} | {'limit': limit_ms(mine)}
-        if _BF16: res |= {'bearclf, 16 bits': epoch_ms(mine, CPUMixedPrecision()), 'limit, 16 bits': limit_ms(mine, True)}
+        if _BF16:
+            res |= {'bearclf, 16 bits': epoch_ms(mine, CPUMixedPrecision()), 'limit, 16 bits': limit_ms(mine, True)}
         print({k: round(v, 1) for k, v in res.items()}, file=sys.stderr)
         for o, v in res.items(): ms[o] += [v]*(run > 0)
-    book = min([o for o in ms if o.startswith('the book') and not o.endswith('last')], key=lambda o: statistics.median(ms[o]))
-    print(f'\n| {arch.__name__}, batches of {bs} | ms a photo, mean | times faster than {book}, median | part of its limit, median, % |\n|---|---|---|---|')
+    books = [o for o in ms if o.startswith('the book') and not o.endswith('last')]
+    book = min(books, key=lambda o: statistics.median(ms[o]))
+    print()
+    heading(f'{arch.__name__}, batches of {bs}', 'ms a photo, mean', f'times faster than {book}, median',
+            'part of its limit, median, %')
     for o in ms:
         limit = 'limit, 16 bits' if o.endswith('16 bits') else 'limit'
         faster, part = [a/b for a, b in zip(ms[book], ms[o])], [100*a/b for a, b in zip(ms[limit], ms[o])]
-        print(f'| {o} | {spread(ms[o])} | {statistics.median(faster):.2f} ({min(faster):.2f} to {max(faster):.2f}) | {statistics.median(part):.0f} ({min(part):.0f} to {max(part):.0f}) |')
-    print(f'\nThe first look at the folder, with the smaller copies made, took {first:.1f} s; with the copies there, {second:.1f} s.')
+        row(o, spread(ms[o]), spread(faster, '{:.2f}', statistics.median), spread(part, '{:.0f}', statistics.median))
+    print(f'\nThe first look at the folder, with the smaller copies made, took {first:.1f} s; '
+          f'with the copies there, {second:.1f} s.')
 
 
 def first_look(path):
@@ -148,18 +158,10 @@ def first_look(path):
     return time.perf_counter() - t
 
 
-def spread(x, f='{:.1f}'): return f.format(statistics.mean(x)) + f' ({f.format(min(x))} to {f.format(max(x))})'
-
-
-def interval(x):
-    "Mean, and the 95 % t-interval"
-    half = t_distribution.ppf(.975, len(x)-1)*statistics.stdev(x)/len(x)**.5
-    return f'{statistics.mean(x):.1f} ({statistics.mean(x)-half:.1f} to {statistics.mean(x)+half:.1f})'
-
-
 def main(path, unseen, seeds=5):
     path, photos, unseen = Path(path), find_photos(path), find_photos(unseen)
-    sides = {'the book, fine_tune(4)': book, 'precomputed_learner': ours, 'precomputed_learner, views=2': partial(ours, views=2), 'train_photos': full}
+    sides = {'the book, fine_tune(4)': book, 'precomputed_learner': ours,
+             'precomputed_learner, views=2': partial(ours, views=2), 'train_photos': full}
     if _BF16: sides['train_photos, 16 bits'] = partial(full, cbs=CPUMixedPrecision())
     seconds, wrong = {o: [] for o in sides}, {o: [] for o in sides}
     for seed in range(seeds):
@@ -172,13 +174,20 @@ def main(path, unseen, seeds=5):
     again = [one_changed(path) for _ in range(3)]
     a = seconds['the book, fine_tune(4)']
     ratios = {o: [x/y for x, y in zip(a, b)] for o, b in seconds.items()}
-    print(f'\n| {len(photos)} photos | seconds | times faster, median | wrong of {len(unseen)}, by seed | error, % |\n|---|---|---|---|---|')
-    for o in sides: print(f'| {o} | {spread(seconds[o])} | {statistics.median(ratios[o]):.1f} ({min(ratios[o]):.1f} to {max(ratios[o]):.1f}) | {", ".join(map(str, wrong[o]))} | {interval([100*w/len(unseen) for w in wrong[o]])} |')
-    share = [100*y/x for x, y in again]
-    print(f'\nFeatures again after one photo changed: {spread(share)} % of the first time ({spread([x for x, _ in again])} s).')
+    print()
+    heading(f'{len(photos)} photos', 'seconds', 'times faster, median', f'wrong of {len(unseen)}, by seed', 'error, %')
+    for o in sides:
+        row(o, spread(seconds[o]), spread(ratios[o], middle=statistics.median), ', '.join(map(str, wrong[o])),
+            interval([100*w/len(unseen) for w in wrong[o]]))
+    share, first = [100*y/x for x, y in again], [x for x, _ in again]
+    print(f'\nFeatures again after one photo changed: {spread(share)} % of the first time ({spread(first)} s).')
 
 
 if __name__ == '__main__':
+    args = words(__doc__)
+    small = drawn_path(n=12, size=64) if '--smoke' in args else None
     os.environ['BEARCLF_CACHE'] = tempfile.mkdtemp()
-    if sys.argv[2:] != ['--epochs']: main(*sys.argv[1:])
-    else: epochs(sys.argv[1], squeezenet1_0); epochs(sys.argv[1], resnet18); epochs(sys.argv[1], squeezenet1_0, bs=16)
+    if small: sys.exit(epochs(small, resnet18, bs=4, runs=1))
+    need_weights()
+    if args[1:] != ['--epochs']: main(*args)
+    else: epochs(args[0], squeezenet1_0); epochs(args[0], resnet18); epochs(args[0], squeezenet1_0, bs=16)

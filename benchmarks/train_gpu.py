@@ -1,10 +1,12 @@
-"""Images a second on a GPU: `resnet18` at 224 px, batches of 256, bfloat16, unfrozen: fastai's own pipeline, ours, and the limit.
+"""Images a second on a GPU: fastai's own pipeline, ours, and the limit.
 
     python benchmarks/train_gpu.py [FOLDER OF PHOTOS]
+    python benchmarks/train_gpu.py --smoke     # 600 small bears, once
 
-Without a folder, 4,096 bears are drawn at 512 px. The limit is the model step (forward, loss, backward, optimizer) on one batch that is
-on the GPU already. All three train the same model in bfloat16; ours and the limit in channels_last, which `photo_learner` sets, and
-fastai's pipeline in both layouts. Validation is left out; the first epoch of each, in which ours makes its smaller copies, does not count.
+`resnet18` at 224 px, unfrozen, in batches of 256 and in bfloat16. Without a folder, 4,096 bears are drawn at 512 px.
+The limit is the model step (forward, loss, backward, optimizer) on one batch that is on the GPU already. All three
+train the same model; ours and the limit in channels_last, which `photo_learner` sets, and fastai's pipeline in both
+layouts. Validation is left out; the first epoch of each, in which ours makes its smaller copies, does not count.
 """
 import statistics, sys, time, warnings
 
@@ -12,9 +14,9 @@ warnings.simplefilter('ignore')
 from bearclf.folder.look import *
 from bearclf.train.data import *
 from bearclf.practice.drawn import drawn_path
-from bearclf.train.bodies import *
 from bearclf.train.learner import *
 from fastai.vision.all import *
+from common import heading, row, spread, words
 from train_cpu import OnlyTraining
 
 BS = 256
@@ -22,7 +24,8 @@ BS = 256
 
 def learners(path):
     photos = find_photos(path)
-    kwargs = dict(splitter=RandomSplitter(.05, seed=0), item_tfms=RandomResizedCrop(224, min_scale=.5), batch_tfms=aug_transforms())
+    kwargs = dict(splitter=RandomSplitter(.05, seed=0),
+                  item_tfms=RandomResizedCrop(224, min_scale=.5), batch_tfms=aug_transforms())
     book = DataBlock((ImageBlock, CategoryBlock), get_items=lambda _: photos, get_y=parent_label, **kwargs)
     res = {}
     for name, layout in ('fastai', torch.contiguous_format), ('fastai, channels_last', torch.channels_last):
@@ -53,19 +56,23 @@ def limit(learn, steps=50):
     return steps*BS/(time.perf_counter() - t)
 
 
-def main(path=None, runs=5):
-    if not torch.cuda.is_available(): sys.exit('There is no GPU here that PyTorch can use, so nothing was measured.')
-    learns = learners(Path(path) if path else drawn_path(n=4096, size=512))
+def main(path, runs=5):
+    learns = learners(path)
     rates = {o: [] for o in [*learns, 'limit']}
     for run in range(runs + 1):
         res = {o: epoch(l) for o, l in learns.items()} | {'limit': limit(learns['bearclf'])}
         print({k: round(v) for k, v in res.items()}, file=sys.stderr)
         for o, v in res.items(): rates[o] += [v]*(run > 0)
-    print(f'\n{torch.cuda.get_device_name()}, {os.cpu_count()} CPU cores, torch {torch.__version__}, {time.strftime("%Y-%m-%d")}\n')
-    print('| resnet18, 224 px, batches of 256, bfloat16 | images a second, median | part of the limit, median, % |\n|---|---|---|')
+    today = time.strftime('%Y-%m-%d')
+    print(f'\n{torch.cuda.get_device_name()}, {os.cpu_count()} CPU cores, torch {torch.__version__}, {today}\n')
+    heading('resnet18, 224 px, batches of 256, bfloat16', 'images a second, median', 'part of the limit, median, %')
     for o, v in rates.items():
         part = [100*a/b for a, b in zip(v, rates['limit'])]
-        print(f'| {o} | {statistics.median(v):.0f} ({min(v):.0f} to {max(v):.0f}) | {statistics.median(part):.0f} ({min(part):.0f} to {max(part):.0f}) |')
+        row(o, *(spread(x, '{:.0f}', statistics.median) for x in (v, part)))
 
 
-if __name__ == '__main__': main(*sys.argv[1:])
+if __name__ == '__main__':
+    args = words(__doc__)
+    if not torch.cuda.is_available(): sys.exit('There is no GPU here that PyTorch can use, so nothing was measured.')
+    if '--smoke' in args: main(drawn_path(n=600, size=64), runs=1)
+    else: main(Path(args[0]) if args else drawn_path(n=4096, size=512))

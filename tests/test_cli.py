@@ -1,5 +1,5 @@
 "The command, as a person types it"
-import csv, json, os, subprocess, sysconfig
+import csv, json, os, subprocess, sys, sysconfig
 from pathlib import Path
 
 import pytest
@@ -35,6 +35,11 @@ def test_help_names_every_command():
     text = run('--help').stdout
     assert all(o in text for o in ('draw', 'collect', 'verify', 'bundle', 'train', 'clean', 'evaluate', 'predict', 'app'))
     assert '--no-pretrained' in run('train', '--help').stdout
+
+
+def test_python_m_bearclf():
+    res = subprocess.run([sys.executable, '-m', 'bearclf', '--version'], capture_output=True, text=True)
+    assert res.returncode == 0 and res.stdout == run('--version').stdout != '', res.stderr
 
 
 def test_draw(tmp_path):

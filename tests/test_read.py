@@ -15,7 +15,7 @@ from bearclf.folder.look import check_folder, find_photos
 from bearclf.train.data import PhotoBlock, photo_block, photo_dls
 from bearclf.practice.drawn import photos_path
 from bearclf.ship.export import export_classifier
-from bearclf.train.interpret import _run, grad_cam, interpret, precision_recall, predictions_table, show_predictions, what_looks_wrong
+from bearclf.train.interpret import _last_training, grad_cam, interpret, precision_recall, predictions_table, show_predictions, what_looks_wrong
 from bearclf.ship.predict import load_classifier
 from bearclf.train.learner import photo_learner, trained_learner
 
@@ -199,7 +199,7 @@ def test_a_healthy_run(learn): assert what_looks_wrong(trained(learn), suggested
 
 def test_a_healthy_model_that_was_loaded(demo_model):
     learn = trained_learner(photos_path())
-    assert what_looks_wrong(learn) == [] and not _run(learn).losses
+    assert what_looks_wrong(learn) == [] and not _last_training(learn).losses
 
 
 def test_nan(learn):
@@ -280,7 +280,7 @@ def test_the_losses_outlive_a_look_at_the_photos(learn):
 
 def test_after_lr_find_nothing_is_said_of_losses(learn):
     with learn.no_bar(): learn.lr_find(show_plot=False)
-    assert not _run(learn).losses
+    assert not _last_training(learn).losses
 
 
 def test_the_losses_of_the_batches(learn):
@@ -288,7 +288,7 @@ def test_the_losses_of_the_batches(learn):
     class Keep(Callback):
         def after_batch(self): seen.append(self.loss.item()) if self.training else None
     with learn.no_bar(), learn.no_logging(): learn.fit(2, .05, cbs=Keep())
-    assert _run(learn).losses == pytest.approx(seen, abs=1e-3)
+    assert _last_training(learn).losses == pytest.approx(seen, abs=1e-3)
 
 
 # Tables and pictures

@@ -15,7 +15,6 @@ from bearclf.folder.look import *
 from bearclf.train.data import *
 from bearclf.practice.drawn import draw_bear, draw_bears
 from bearclf.photo import ResizedPhotos
-from bearclf.train.bodies import *
 from bearclf.train.learner import *
 from fastai.vision.all import (Callback, L, hook_outputs, CategoryBlock, CropPad, ImageBlock, Path, PILImage, Resize, ResizeMethod, Transform,
                                defaults, load_learner, squeezenet1_0, vision_learner)

@@ -13,7 +13,6 @@ warnings.simplefilter('ignore')
 from bearclf.folder.look import *
 from bearclf.train.data import *
 from bearclf.train.steer import *
-from bearclf.train.bodies import *
 from bearclf.train.learner import *
 from fastai.vision.all import *
 

@@ -11,11 +11,14 @@ import math, warnings
 from contextlib import contextmanager
 from types import SimpleNamespace
 
+from scipy.stats import binomtest
+from sklearn.metrics import classification_report
+
 from ..core import *
+from .steer import left_as_it_was
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
     from fastai.vision.all import *
-    from sklearn.metrics import classification_report
 
 # %% ../../nbs/library/train/16_interpret.ipynb #b00d7d2b
 @contextmanager
@@ -29,17 +32,18 @@ def _quietly(learn):
         if rec: vars(rec).update(kept)
 
 # %% ../../nbs/library/train/16_interpret.ipynb #b82ff370
-def _run(learn):
-    "`epochs` (a `DataFrame` of train_loss, valid_loss and so on), `losses` and `lrs` of the last training; empty without one, or after `lr_find`"
+def _last_training(learn):
+    "Its `epochs` (a `DataFrame` of losses and metrics), `losses` and `lrs`; empty without one, or after `lr_find`"
     rec = getattr(learn, 'recorder', None)
     names, rows, losses = (getattr(rec, o, ()) for o in ('metric_names', 'values', 'losses'))
     t = pd.DataFrame([dict(zip(names[1:], o)) for o in rows] if len(losses) else [])
-    if not {'train_loss', 'valid_loss'} <= {*t.columns}: return SimpleNamespace(epochs=pd.DataFrame(), losses=[], lrs=[])
+    none = not {'train_loss', 'valid_loss'} <= {*t.columns}
+    if none: return SimpleNamespace(epochs=pd.DataFrame(), losses=[], lrs=[])
     return SimpleNamespace(epochs=t, losses=_each_batch(losses, rec.smooth_loss.beta), lrs=list(rec.lrs))
 
 # %% ../../nbs/library/train/16_interpret.ipynb #5aea7eba
 def _each_batch(smooth, beta):
-    "The losses of the single batches, which the recorder keeps as an exponential moving average (with Adam's correction of the start)"
+    "The losses of the single batches; the recorder keeps an exponential average, its start corrected as in Adam"
     sums = [0., *(float(o)*(1 - beta**i) for i, o in enumerate(smooth, 1))]
     return [(b - beta*a)/(1 - beta) for a, b in zip(sums, sums[1:])]
 
@@ -51,27 +55,30 @@ def interpret(
 ) -> ClassificationInterpretation:
     "fastai's `ClassificationInterpretation` of `learn`"
     with _quietly(learn): interp = ClassificationInterpretation.from_learner(learn, ds_idx, **kwargs)
-    interp.run = _run(learn)
+    interp.run = _last_training(learn)
     return interp
 
 # %% ../../nbs/library/train/16_interpret.ipynb #28d60fc4
 def predictions_table(
     interp:ClassificationInterpretation, # From `interpret`
-): # A pandas `DataFrame`: file, actual, predicted, probability (of the prediction, 0 to 1), margin (0 to 1), loss (in nats)
-    "What the model says about each photo, in the order of the photos; a `BearclfError` if a photo can have several labels"
+): # A `DataFrame`: file, actual, predicted, probability (of the prediction) and margin (both 0 to 1), loss (in nats)
+    "What the model says about each photo, in their order; a `BearclfError` if a photo can have several labels"
     if hasattr(interp, 'predictions'): return interp.predictions
     with _quietly(interp.learn):
-        probs, targs, decoded, losses = interp.learn.get_preds(dl=interp.dl, with_loss=True, with_decoded=True, act=interp.act)
-    if targs.ndim != 1: raise BearclfError('This table needs one label for each photo, and here a photo can have several.')
+        said = interp.learn.get_preds(dl=interp.dl, with_loss=True, with_decoded=True, act=interp.act)
+    probs, targs, decoded, losses = said
+    if targs.ndim != 1:
+        raise BearclfError('This table needs one label for each photo, and here a photo can have several.')
     vocab, (first, second) = interp.vocab, probs.topk(2).values.unbind(1)
-    interp.predictions = pd.DataFrame(dict(file=list(interp.dl.items), actual=[vocab[o] for o in targs], predicted=[vocab[o] for o in decoded],
-                                           probability=first.tolist(), margin=(first - second).tolist(), loss=losses.tolist()))
+    interp.predictions = pd.DataFrame(dict(
+        file=list(interp.dl.items), actual=[vocab[o] for o in targs], predicted=[vocab[o] for o in decoded],
+        probability=first.tolist(), margin=(first - second).tolist(), loss=losses.tolist()))
     return interp.predictions
 
 # %% ../../nbs/library/train/16_interpret.ipynb #0f475cdf
-def _known_class(interp, name):
-    if name not in interp.vocab: raise BearclfError(f'There is no class {name!r}. The classes are {", ".join(map(str, interp.vocab))}.')
-    return name
+def _check_class(name, vocab):
+    if name in vocab: return name
+    raise BearclfError(f'There is no class {name!r}. The classes are {", ".join(map(str, vocab))}.')
 
 # %% ../../nbs/library/train/16_interpret.ipynb #678bfc29
 def confused_photos(
@@ -80,8 +87,9 @@ def confused_photos(
     predicted, # The class that the model says: the column
 ) -> L: # The photos' files
     "The photos in one cell of the confusion matrix; a `BearclfError` if there is no such class"
+    for o in actual, predicted: _check_class(o, interp.vocab)
     t = predictions_table(interp)
-    return L(t.file[(t.actual == _known_class(interp, actual)) & (t.predicted == _known_class(interp, predicted))].tolist())
+    return L(t.file[(t.actual == actual) & (t.predicted == predicted)].tolist())
 
 # %% ../../nbs/library/train/16_interpret.ipynb #7256c002
 def precision_recall(
@@ -89,7 +97,8 @@ def precision_recall(
 ): # A pandas `DataFrame` with a row for each class: precision, recall, f1-score (each 0 to 1, or nan), support (photos)
     "scikit-learn's `classification_report` by class; `nan` where it would have to divide by nothing"
     t, names = predictions_table(interp), [str(o) for o in interp.vocab]
-    report = classification_report(t.actual.astype(str), t.predicted.astype(str), labels=names, output_dict=True, zero_division=np.nan)
+    actual, predicted = t.actual.astype(str), t.predicted.astype(str)
+    report = classification_report(actual, predicted, labels=names, output_dict=True, zero_division=np.nan)
     return pd.DataFrame({o: report[o] for o in names}).T.astype({'support': int})
 
 # %% ../../nbs/library/train/16_interpret.ipynb #9f82602d
@@ -97,7 +106,7 @@ _kinds = 'random correct', 'random incorrect', 'most correct', 'most incorrect',
 
 def pick_predictions(
     interp:ClassificationInterpretation, # From `interpret`
-    which:str='most incorrect', # `random correct`, `random incorrect`, `most correct`, `most incorrect` or `most uncertain`
+    which:str='most incorrect', # Or `most correct`, `most uncertain`, `random correct`, `random incorrect`
     cls=None, # Only photos that are in this class; all if `None`
     k:int=6, # So many photos, or as many as there are
     seed:int=42, # Same seed, same random photos
@@ -105,7 +114,7 @@ def pick_predictions(
     "The `k` photos of one kind: *most* goes by the probability of the prediction, *uncertain* by the smallest margin"
     if which not in _kinds: raise BearclfError(f'There is no {which!r}. There are {", ".join(_kinds)}.')
     t, (order, kind) = predictions_table(interp), which.split()
-    if cls is not None: t = t[t.actual == _known_class(interp, cls)]
+    if cls is not None: t = t[t.actual == _check_class(cls, interp.vocab)]
     if kind != 'uncertain': t = t[(t.actual == t.predicted) == (kind == 'correct')]
     if order == 'random': return t.sample(min(k, len(t)), random_state=seed)
     return t.nsmallest(k, 'margin') if kind == 'uncertain' else t.nlargest(k, 'probability')
@@ -114,29 +123,21 @@ def pick_predictions(
 @delegates(pick_predictions)
 def show_predictions(
     interp:ClassificationInterpretation, # From `interpret`
-    which:str='most incorrect', # `random correct`, `random incorrect`, `most correct`, `most incorrect` or `most uncertain`
+    which:str='most incorrect', # Or `most correct`, `most uncertain`, `random correct`, `random incorrect`
     imsize:float=2, # Height and width of each picture, in inches
     **kwargs # Any keyword of `pick_predictions`
 ):
-    "The photos that `pick_predictions` picks: what the model says, how sure it is, and in red what the photo is, if it is wrong"
+    "The photos that `pick_predictions` picks: what the model says, how sure it is, and in red what a wrong one is"
     rows = pick_predictions(interp, which, **kwargs)
     if rows.empty: return print(f'There are no photos here that are {which.split()[1]}.')
     n, ncols = len(rows), min(6, len(rows))
-    axes = get_grid(n, ncols=ncols, nrows=math.ceil(n/ncols), figsize=(imsize*ncols, 1.2*imsize*math.ceil(n/ncols)))
+    nrows = math.ceil(n/ncols)
+    axes = get_grid(n, nrows=nrows, ncols=ncols, figsize=(imsize*ncols, 1.2*imsize*nrows))
     for ax, (i, row) in zip(axes, rows.iterrows()):
         wrong = row.actual != row.predicted
         show_image(interp.dl.dataset[i][0].to_thumb(256), ctx=ax)
-        ax.set_title(f'{row.predicted} {row.probability:.0%}' + f'\nis {row.actual}'*wrong, color='firebrick' if wrong else 'black')
-
-# %% ../../nbs/library/train/16_interpret.ipynb #91688c93
-@contextmanager
-def _left_as_it_was(model):
-    "`model` in evaluation mode; afterwards every layer is in its own mode again, and the random numbers go on where they were"
-    modes = {o: o.training for o in model.modules()}
-    try:
-        with no_random(): yield model.eval()
-    finally:
-        for o, training in modes.items(): o.training = training
+        title = f'{row.predicted} {row.probability:.0%}' + f'\nis {row.actual}'*wrong
+        ax.set_title(title, color='firebrick' if wrong else 'black')
 
 # %% ../../nbs/library/train/16_interpret.ipynb #a639134a
 def _body(learn):
@@ -150,22 +151,19 @@ def grad_cam(
     cls=None, # The class to ask about; the predicted one if `None`
     layer:nn.Module=None, # Whose activations to weigh; the whole body, `learn.model[0]`, if `None`
 ) -> Tensor: # Height by width of that layer's activations, 0 or more; the larger, the more that place speaks for `cls`
-    "Where the model looked, by Grad-CAM; a `BearclfError` if the layer does not give pictures"
+    "Where the model looked, by Grad-CAM (Selvaraju and others, 2017); a `BearclfError` if `layer` gives no pictures"
     layer = layer or _body(learn)
-    with _left_as_it_was(learn.model) as model, hook_output(layer, detach=False) as hook, torch.enable_grad():
+    with left_as_it_was(learn.model) as model, hook_output(layer, detach=False) as hook, torch.enable_grad():
         x, = learn.dls.test_dl([photo], num_workers=0).one_batch()
         scores = model(x.as_subclass(Tensor).requires_grad_())[0]
         act = hook.stored
-        if not isinstance(act, Tensor) or act.ndim != 4: raise BearclfError('This layer gives no pictures. Choose one of the body, such as learn.model[0].')
-        grad, = torch.autograd.grad(scores[scores.argmax() if cls is None else _class_index(learn, cls)], act)
+        if not isinstance(act, Tensor) or act.ndim != 4:
+            raise BearclfError('This layer gives no pictures. Choose one of the body, such as learn.model[0].')
+        vocab = list(learn.dls.vocab)
+        i = scores.argmax() if cls is None else vocab.index(_check_class(cls, vocab))
+        grad, = torch.autograd.grad(scores[i], act)
     weights = grad[0].mean((1, 2))
     return torch.einsum('c,chw->hw', weights, act[0].detach()).relu().cpu()
-
-# %% ../../nbs/library/train/16_interpret.ipynb #dadc2aa3
-def _class_index(learn, cls):
-    vocab = list(learn.dls.vocab)
-    if cls not in vocab: raise BearclfError(f'There is no class {cls!r}. The classes are {", ".join(map(str, vocab))}.')
-    return vocab.index(cls)
 
 # %% ../../nbs/library/train/16_interpret.ipynb #223556dd
 def show_cam(
@@ -177,12 +175,12 @@ def show_cam(
 ): # The axes
     "The photo under its `grad_cam`: bright is where the model found the class"
     cam = grad_cam(learn, photo, cls, layer)
-    with _left_as_it_was(learn.model) as model, torch.no_grad():
+    with left_as_it_was(learn.model) as model, torch.no_grad():
         dl = learn.dls.test_dl([photo], num_workers=0)
         batch = dl.one_batch()
         probs = model(batch[0]).softmax(1)[0]
         seen = dl.decode(batch)[0][0]
-    i = int(probs.argmax()) if cls is None else _class_index(learn, cls)
+    i = int(probs.argmax()) if cls is None else list(learn.dls.vocab).index(cls)
     ctx = show_image(seen, ctx=ctx, title=f'{learn.dls.vocab[i]} {probs[i].item():.0%}')
     ctx.imshow(cam, alpha=.5, cmap='magma', interpolation='bilinear', extent=(0, seen.shape[-1], seen.shape[-2], 0))
     return ctx
@@ -196,26 +194,26 @@ def top_losses_table(
     vocab, k = interp.vocab, min(k, len(interp.losses))
     losses, idxs, files = interp.top_losses(k, items=True)
     with interp.learn.no_bar(), interp.learn.no_logging(): _, probs, targs, decoded, _ = interp[idxs]
-    return pd.DataFrame(dict(file=[f'{o.parent.name}/{o.name}' for o in files], actual=[vocab[o] for o in targs],
-                             predicted=[vocab[o] for o in decoded], loss=losses.tolist(), probability=probs.max(1).values.tolist()))
+    return pd.DataFrame(dict(
+        file=[f'{o.parent.name}/{o.name}' for o in files], actual=[vocab[o] for o in targs],
+        predicted=[vocab[o] for o in decoded], loss=losses.tolist(), probability=probs.max(1).values.tolist()))
 
 # %% ../../nbs/library/train/16_interpret.ipynb #365db172
 def wilson_interval(
     wrong:int, # So many photos are wrong
     n:int, # of so many, 1 or more
-    z:float=1.96, # Width in standard deviations; 1.96 for 95 %
 ) -> tuple: # Lowest and highest rate, 0 to 1
-    "Between which error rates the true one lies, when `wrong` of `n` photos are wrong"
-    p, middle = wrong/n, wrong/n + z*z/(2*n)
-    reach = z*math.sqrt(p*(1 - p)/n + z*z/(4*n*n))
-    return max(0., (middle - reach)/(1 + z*z/n)), min(1., (middle + reach)/(1 + z*z/n))
+    "Between which error rates the true one lies, 95 times in 100: SciPy's score interval of Wilson (1927)"
+    rates = binomtest(wrong, n).proportion_ci(method='wilson')
+    return float(rates.low), float(rates.high)
 
 # %% ../../nbs/library/train/16_interpret.ipynb #eed1304b
 def _nan(run, preds):
     bad = next((i for i, o in enumerate(run.losses) if not math.isfinite(o)), None)
     if bad is None and preds.probability.notna().all(): return
-    return (f'The loss is not a number{"" if bad is None else f" from batch {bad} on"}: a step was too large. These weights are lost. Make '
-            'a new learner and train with a tenth of the learning rate, and on a GPU without 16-bit numbers: learn.to_fp32().')
+    since = '' if bad is None else f' from batch {bad} on'
+    return (f'The loss is not a number{since}: a step was too large. These weights are lost. Make a new learner and '
+            'train with a tenth of the learning rate, and on a GPU without 16-bit numbers: learn.to_fp32().')
 
 # %% ../../nbs/library/train/16_interpret.ipynb #32d8e349
 def _still(run, preds):
@@ -225,11 +223,12 @@ def _still(run, preds):
     start, end = np.array(run.losses[:k]), np.array(run.losses[-k:])
     first, last, chance = start.mean(), end.mean(), 2*math.sqrt((start.var(ddof=1) + end.var(ddof=1))/k)
     if last > 2*run.losses[0] or last - first > max(.2*first, chance):
-        return (f'The training loss rose from {run.losses[0]:.2g} to {last:.2g}: the steps are too large. Make a new learner and train '
-                'with a tenth of the learning rate.')
+        return (f'The training loss rose from {run.losses[0]:.2g} to {last:.2g}: the steps are too large. '
+                'Make a new learner and train with a tenth of the learning rate.')
     if first - last <= min(max(.05*first, chance), .15*first):
-        return (f'The training loss did not move ({first:.2f} in the first third, {last:.2f} in the last). Take the learning rate that '
-                'learn.lr_find() suggests, and see with dls.show_batch() whether the labels fit the photos.')
+        return (f'The training loss did not move ({first:.2f} in the first third, {last:.2f} in the last). '
+                'Take the learning rate that learn.lr_find() suggests, '
+                'and see with dls.show_batch() whether the labels fit the photos.')
 
 # %% ../../nbs/library/train/16_interpret.ipynb #801fbab1
 def _gap(run, preds):
@@ -238,18 +237,21 @@ def _gap(run, preds):
     best = int((valid <= 1.05*valid.min()).idxmax())
     gap = valid - train
     if gap.iloc[-1] < .1 or gap.iloc[-1] - gap[best] < max(.1, .25*valid[best]): return
-    return (f'Since epoch {best+1} of {len(train)} the validation loss got no better ({valid[best]:.2f}, at the end {valid.iloc[-1]:.2f}), while the '
-            f'training loss went on from {train[best]:.2f} to {train.iloc[-1]:.2f}: the model learns its photos by heart. Train for fewer epochs, '
-            'collect more photos, or augment them more: batch_tfms=aug_transforms(mult=2).')
+    return (f'Since epoch {best+1} of {len(train)} the validation loss got no better ({valid[best]:.2f}, at the end '
+            f'{valid.iloc[-1]:.2f}), while the training loss went on from {train[best]:.2f} to {train.iloc[-1]:.2f}: '
+            'the model learns its photos by heart. Train for fewer epochs, collect more photos, or augment them more: '
+            'batch_tfms=aug_transforms(mult=2).')
 
 # %% ../../nbs/library/train/16_interpret.ipynb #18edec01
 def _one_class(run, preds):
     name, share = next(preds.predicted.value_counts(normalize=True).items())
     true = (preds.actual == name).mean()
     if len(preds) < 10 or share < .95 or (share - true < .15 and not share == 1 > true): return
-    do = ('Photos of the other classes are too rare to matter to the loss: collect more of them, or give them more weight.' if true > .6 else
-          'Nothing was learned yet, or it was lost: train longer, with the learning rate that learn.lr_find() suggests.')
-    return f'{share:.0%} of the validation photos are called {name}, and only {true:.0%} are {name}. {do}'
+    said = f'{share:.0%} of the validation photos are called {name}, and only {true:.0%} are {name}.'
+    if true > .6: return (f'{said} Photos of the other classes are too rare to matter to the loss: '
+                          'collect more of them, or give them more weight.')
+    return (f'{said} Nothing was learned yet, or it was lost: '
+            'train longer, with the learning rate that learn.lr_find() suggests.')
 
 # %% ../../nbs/library/train/16_interpret.ipynb #b7aa89e8
 def _few(run, preds):
@@ -257,9 +259,10 @@ def _few(run, preds):
     low, high = wilson_interval(wrong, n)
     if high - low <= .2: return
     p = (low + high)/2
-    return (f'{wrong} of {n} validation photos are wrong, so the true error rate may be anything from {low:.0%} to {high:.0%}. Do not compare '
-            f'runs by it. Collect more photos or keep more of them aside (valid_pct): about {round(1.96**2*p*(1-p)/.05**2, -1):.0f} '
-            'would make it certain to 5 points up or down.')
+    wanted = round(1.96**2*p*(1-p)/.05**2, -1)
+    return (f'{wrong} of {n} validation photos are wrong, so the true error rate may be anything from {low:.0%} to '
+            f'{high:.0%}. Do not compare runs by it. Collect more photos or keep more of them aside (valid_pct): '
+            f'about {wanted:.0f} would make it certain to 5 points up or down.')
 
 # %% ../../nbs/library/train/16_interpret.ipynb #4f2d2161
 def _far_lr(run, suggested):
@@ -267,17 +270,18 @@ def _far_lr(run, suggested):
     suggested, lr = float(suggested[0] if isinstance(suggested, tuple) else suggested), max(run.lrs)
     if suggested/10 <= lr <= suggested*10: return
     times = f'{lr/suggested:,.0f} times as high' if lr > suggested else f'{suggested/lr:,.0f} times as low'
-    return f'The learning rate went up to {lr:.1e}, {times} as the {suggested:.1e} that lr_find suggests. Make a new learner and train with that.'
+    return (f'The learning rate went up to {lr:.1e}, {times} as the {suggested:.1e} that lr_find suggests. '
+            'Make a new learner and train with that.')
 
 # %% ../../nbs/library/train/16_interpret.ipynb #8305507d
 def what_looks_wrong(
     learn:Learner, # After a training; one that was loaded has no losses, and is judged by its predictions
     suggested_lr=None, # What `learn.lr_find()` gave before the training, or a number
-    interp:ClassificationInterpretation=None, # From `interpret(learn)`, if you have it; it keeps the losses when fastai has forgotten them
+    interp:ClassificationInterpretation=None, # From `interpret(learn)` after the training; it keeps what fastai forgets
 ) -> list: # Sentences, each with what to try; none if nothing looks wrong
     "What an experienced person would say at a glance about this run"
     interp = interp or interpret(learn)
-    run, preds = getattr(interp, 'run', _run(learn)), predictions_table(interp)
+    run, preds = getattr(interp, 'run', _last_training(learn)), predictions_table(interp)
     nan = _nan(run, preds)
     if nan: return [nan]
     said = [o(run, preds) for o in (_still, _gap, _one_class, _few)] + [_far_lr(run, suggested_lr)]

@@ -12,14 +12,11 @@ from .. import __version__
 from ..core import *
 from ..folder.look import *
 from .data import *
-from .bodies import *
-from .bodies import _add_to_fastai, _fetch_weights
+from .bodies import add_to_fastai, fetch_weights, find_arch
 
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
     from fastai.vision.all import *
-    import torchvision
-    from torchvision.models import get_model_builder, get_model_weights, list_models
 
 # %% ../../nbs/library/train/13_learner.ipynb #571a7461
 @delegates(vision_learner, but=['dls', 'arch'])
@@ -34,12 +31,13 @@ def photo_learner(
     "fastai's `vision_learner` for `dls`; stops with a sentence if `arch` or its weights are not to be had"
     arch = find_arch(arch)
     if getattr(arch, '__module__', '').startswith('torchvision.'):
-        _add_to_fastai(arch)
-        if pretrained: _fetch_weights(arch)
+        add_to_fastai(arch)
+        if pretrained: fetch_weights(arch)
     set_seed(seed, reproducible=True)
     try: learn = vision_learner(dls, arch, pretrained=pretrained, metrics=metrics, **kwargs)
-    except OSError as e: raise BearclfError(f'The pretrained weights of {arch} could not be fetched. Choose another arch, '
-                                            'or train without: pretrained=False.') from e
+    except OSError as e:
+        raise BearclfError(f'The pretrained weights of {arch} could not be fetched. '
+                           'Choose another arch, or train without: pretrained=False.') from e
     learn.model.to(memory_format=torch.channels_last)
     if dls.device.type != 'cuda': return learn
     return learn.to_bf16() if torch.cuda.is_bf16_supported() else learn.to_fp16()
@@ -48,27 +46,10 @@ def photo_learner(
 def _epochs_from_nothing(n_train): return max(7, round(10000/n_train))
 
 # %% ../../nbs/library/train/13_learner.ipynb #bfc8e9d7
-_IN_BF16 = ' This processor can compute in 16 bits, too: try cbs=CPUMixedPrecision().'
-
 def computes_in_bf16(device):
     "Is `device` a processor that gains from bfloat16?"
-    return device.type == 'cpu' and hasattr(torch.cpu, 'get_capabilities') and bool(torch.cpu.get_capabilities().get('amx_bf16'))
-
-# %% ../../nbs/library/train/13_learner.ipynb #87131e3e
-class TimeReport(Callback):
-    "Adds up how long the model computes and how long it waits for photos; its text is a line about it, and what to do about the waiting"
-    order,remove_on_fetch = -1000,True
-    def __init__(self): self.computing,self.waiting,self.n,self.prepare = 0.,0.,0,(0., 0.)
-    def before_train(self): self.mark = time.perf_counter()
-    def _lap(self): self.mark,since = time.perf_counter(),self.mark; return self.mark - since
-    def before_batch(self):
-        if self.training: self.waiting += self._lap()
-    def after_batch(self):
-        if self.training: self.computing += self._lap(); self.n += len(self.y)
-    def after_fit(self):
-        dl = self.dls.train
-        if self.n: self.prepare,self.workers,self.on_cpu = _seconds_to_prepare(dl),dl.fake_l.num_workers,self.dls.device.type == 'cpu'
-        self.could_be_16_bit = computes_in_bf16(self.dls.device) and not self.learn.cbs.filter(risinstance(MixedPrecision))
+    if device.type != 'cpu' or not hasattr(torch.cpu, 'get_capabilities'): return False
+    return bool(torch.cpu.get_capabilities().get('amx_bf16'))
 
 # %% ../../nbs/library/train/13_learner.ipynb #6b73fb41
 def _seconds_to_prepare(dl, n=16):
@@ -82,32 +63,53 @@ def _seconds_to_prepare(dl, n=16):
     return [(b-a)/len(items) for a, b in zip(laps, laps[1:])]
 
 # %% ../../nbs/library/train/13_learner.ipynb #95e4f63c
-@patch
-def _advice(self:TimeReport):
+def _advice(report):
     "What to do about the waiting, if it is more than a sixth of the time; otherwise about the computing"
-    if self.waiting < (self.waiting + self.computing)/6: return _IN_BF16 if self.could_be_16_bit else ''
-    decode, transform = self.prepare
-    if self.workers == 0 and not self.on_cpu: return ' Let other processes prepare the photos: photo_dls(path, num_workers=4).'
-    if decode > transform: return ' Make the photos smaller; photo_dls does so by itself for Resize and RandomResizedCrop.'
-    if not self.on_cpu: return ' Try more num_workers, and fewer batch transforms.'
+    decode, transform = report.prepare
+    if report.waiting < (report.waiting + report.computing)/6:
+        return ' This processor can compute in 16 bits, too: try cbs=CPUMixedPrecision().'*report.could_be_16_bit
+    if not report.workers and not report.on_cpu:
+        return ' Let other processes prepare the photos: photo_dls(path, num_workers=4).'
+    if decode > transform:
+        return ' Make the photos smaller; photo_dls does so by itself for Resize and RandomResizedCrop.'
+    if not report.on_cpu: return ' Try more num_workers, and fewer batch transforms.'
     return ' Fewer or simpler transforms would make it shorter.'
 
-# %% ../../nbs/library/train/13_learner.ipynb #54e67837
-@patch
-def __str__(self:TimeReport):
-    if not self.n: return 'Nothing was trained.'
-    ms = lambda o: f'{1000*o:.1f} ms'
-    return (f'{ms((self.computing+self.waiting)/self.n)} for each photo in an epoch: {ms(self.computing/self.n)} the model, {ms(self.waiting/self.n)} waiting for photos '
-            f'(to decode one takes {ms(self.prepare[0])}, to transform it {ms(self.prepare[1])}).' + self._advice())
+# %% ../../nbs/library/train/13_learner.ipynb #87131e3e
+class TimeReport(Callback):
+    "Adds up how long the model computes and how long it waits for photos; its text says so, and what to do about it"
+    order,remove_on_fetch = -1000,True
+    def __init__(self): self.computing,self.waiting,self.n,self.prepare = 0.,0.,0,(0., 0.)
+    def before_train(self): self.mark = time.perf_counter()
+    def _lap(self): self.mark,since = time.perf_counter(),self.mark; return self.mark - since
+    def before_batch(self):
+        if self.training: self.waiting += self._lap()
+    def after_batch(self):
+        if self.training: self.computing += self._lap(); self.n += len(self.y)
+    def after_fit(self):
+        dl, device = self.dls.train, self.dls.device
+        if self.n: self.prepare = _seconds_to_prepare(dl)
+        self.workers,self.on_cpu = dl.fake_l.num_workers,device.type == 'cpu'
+        self.could_be_16_bit = computes_in_bf16(device) and not self.learn.cbs.filter(risinstance(MixedPrecision))
+
+    def __str__(self):
+        if not self.n: return 'Nothing was trained.'
+        model, waiting = self.computing/self.n, self.waiting/self.n
+        ms = [f'{1000*o:.1f} ms' for o in (model + waiting, model, waiting, *self.prepare)]
+        return (f'{ms[0]} for each photo in an epoch: {ms[1]} the model, {ms[2]} waiting for photos '
+                f'(to decode one takes {ms[3]}, to transform it {ms[4]}).' + _advice(self))
 
 # %% ../../nbs/library/train/13_learner.ipynb #03cc4379
 class CPUMixedPrecision(MixedPrecision):
-    "fastai's `MixedPrecision` for processors that compute in bfloat16 (Intel's AMX); on another one, and on a GPU, it changes nothing and says so"
+    "fastai's `MixedPrecision` for processors with bfloat16 (Intel's AMX); elsewhere it changes nothing and says so"
     def __init__(self): super().__init__(AMPMode.BF16)
     def before_fit(self):
         self.run = computes_in_bf16(self.dls.device)
-        if self.run: self.autocast,self.learn.scaler,self.scales = torch.autocast('cpu', torch.bfloat16),torch.amp.GradScaler('cpu', enabled=False),L()
-        else: print('CPUMixedPrecision is not for a GPU; there it is learn.to_bf16().' if self.dls.device.type == 'cuda' else 'This machine does not gain from 16 bits; it stays with 32.')
+        if self.run:
+            self.autocast,self.scales = torch.autocast('cpu', torch.bfloat16),L()
+            self.learn.scaler = torch.amp.GradScaler('cpu', enabled=False)
+        elif self.dls.device.type == 'cuda': print('CPUMixedPrecision is not for a GPU; there it is learn.to_bf16().')
+        else: print('This machine does not gain from 16 bits; it stays with 32.')
 
 # %% ../../nbs/library/train/13_learner.ipynb #f8eecddc
 def fit_photos(
@@ -116,7 +118,7 @@ def fit_photos(
     lr:float=None, # Learning rate; default 2e-3 as in `fine_tune`, or 5e-3 without pretrained weights
     **kwargs # Any keyword of `fine_tune`, or of `fit_one_cycle` without pretrained weights
 ) -> Learner: # The same
-    "`learn.fine_tune` if its weights are pretrained, otherwise `learn.fit_one_cycle` with everything unfrozen; says where the time went"
+    "`learn.fine_tune` if its weights are pretrained, or else `learn.fit_one_cycle`; says where the time went"
     report = TimeReport()
     kwargs['cbs'] = L(kwargs.get('cbs')) + report
     if getattr(learn, 'pretrained', False): learn.fine_tune(epochs or 4, lr or 2e-3, **kwargs)
@@ -143,10 +145,12 @@ def train_photos(
     return learn if epochs == 0 else fit_photos(learn, epochs, lr, cbs=cbs)
 
 # %% ../../nbs/library/train/13_learner.ipynb #31645b7d
-def _key(path, settings):
+def _training_key(path, settings):
     "A short name for these photos with these settings"
-    photos = [(o.relative_to(path).as_posix(), o.stat().st_size, o.stat().st_mtime_ns) for o in find_photos(path, settings.get('get_y') or class_of)]
-    return hashlib.sha256(json.dumps([photos, settings, __version__], default=lambda o: getattr(o, '__qualname__', str(o))).encode()).hexdigest()[:16]
+    found = find_photos(path, settings.get('get_y') or class_of)
+    photos = [(o.relative_to(path).as_posix(), o.stat().st_size, o.stat().st_mtime_ns) for o in found]
+    text = json.dumps([photos, settings, __version__], default=lambda o: getattr(o, '__qualname__', str(o)))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 # %% ../../nbs/library/train/13_learner.ipynb #bd34d8f1
 @delegates(train_photos)
@@ -157,7 +161,7 @@ def trained_learner(
     "What `train_photos` gives, trained once and then loaded from the cache folder"
     path = existing_folder(path)
     kwargs = {'pretrained': not (path/'planted.csv').exists()} | kwargs
-    file = cache_dir()/'learners'/f'{_key(path, kwargs)}.pth'
+    file = cache_dir()/'learners'/f'{_training_key(path, kwargs)}.pth'
     made_once(file, lambda tmp: torch.save(train_photos(path, **kwargs).model.state_dict(), tmp))
     with contextlib.redirect_stdout(io.StringIO()): learn = train_photos(path, **(kwargs | {'epochs': 0}))
     learn.model.load_state_dict(torch.load(file, weights_only=True, map_location=learn.dls.device))

@@ -22,8 +22,9 @@ def tensorboard_callback(
     **kwargs # Any keyword of fastai's `TensorBoardCallback`
 ): # The callback, for `cbs=`
     "fastai's `TensorBoardCallback`; a `BearclfError` if the package `tensorboard` is not installed"
-    if find_spec('tensorboard') is None: raise BearclfError('TensorBoard is a package of its own, and it is not installed: pip install tensorboard. '
-                                                            'Without it, CSVLogger keeps the same numbers.')
+    if find_spec('tensorboard') is None:
+        raise BearclfError('TensorBoard is a package of its own, and it is not installed: pip install tensorboard. '
+                           'Without it, CSVLogger keeps the same numbers.')
     from fastai.callback.tensorboard import TensorBoardCallback
     kwargs = dict(trace_model=False, log_preds=n_preds > 0, n_preds=n_preds) | kwargs
     return TensorBoardCallback(Path(folder), **kwargs)
@@ -39,20 +40,20 @@ class _Spoken(Callback):
 
 # %% ../../nbs/library/train/15_steer.ipynb #17bc962c
 @contextmanager
-def _judging(model):
-    "Leave training mode (dropout, batch statistics) for a moment; each layer is put back as it was"
-    was = {m: m.training for m in model.modules()}
-    model.eval()
-    try: yield
+def left_as_it_was(model):
+    "`model` in evaluation mode; afterwards each layer is in its own mode, and the random numbers go on where they were"
+    modes = {o: o.training for o in model.modules()}
+    try:
+        with no_random(): yield model.eval()
     finally:
-        for m, o in was.items(): m.training = o
+        for o, training in modes.items(): o.training = training
 
 # %% ../../nbs/library/train/15_steer.ipynb #9d4d3f38
 def _copied(module, inp, out): return out[0].detach().float().cpu().numpy().copy() if isinstance(out, Tensor) else None
 
 # %% ../../nbs/library/train/15_steer.ipynb #663449bb
 class SaveActivations(_Spoken):
-    "After each epoch, write what every layer gives out for one photo: `folder/<epoch>/<layer>.npy`, a float32 array without the batch axis"
+    "After each epoch, write what every layer gives out for one photo: a float32 array in `folder/<epoch>/<layer>.npy`"
     order,remove_on_fetch = 70,True
     def __init__(self,
         folder, # Where to write; a folder for each epoch is made in it, `000`, `001` ...
@@ -62,7 +63,8 @@ class SaveActivations(_Spoken):
 
     def layers(self):
         "The layers to look at, by name"
-        found = {k: m for k, m in self.learn.model.named_modules() if (k in self.names if self.names else not list(m.children()))}
+        wanted = lambda name, m: name in self.names if self.names else not list(m.children())
+        found = {k: m for k, m in self.learn.model.named_modules() if wanted(k, m)}
         if missing := set(self.names or []) - set(found): raise _no_layer(min(missing), self.learn.model)
         return found
 
@@ -72,27 +74,23 @@ class SaveActivations(_Spoken):
 
     def after_epoch(self):
         names, modules = zip(*self.layers().items())
-        with no_random(), _judging(self.learn.model), Hooks(modules, _copied) as hooks, torch.no_grad():
-            self.learn.model(self._batch())
-            for name, out in zip(names, hooks.stored): self._write(f'{self.learn.epoch:03}', name, out)
+        with left_as_it_was(self.learn.model) as model, Hooks(modules, _copied) as hooks, torch.no_grad():
+            model(_batch_of_one(self.learn, self.photo))
+            for name, out in zip(names, hooks.stored):
+                if out is None: continue
+                with atomic_path(self.folder/f'{self.learn.epoch:03}'/f'{name}.npy') as tmp: np.save(tmp, out)
 
 # %% ../../nbs/library/train/15_steer.ipynb #bff447c4
 def _no_layer(name, model):
     names = [k for k, _ in model.named_modules() if k]
-    return BearclfError(f'The model has no layer {name!r}. Its layers are called {", ".join(names[:3])} ... {names[-1]}.')
+    some = ', '.join(names[:3])
+    return BearclfError(f'The model has no layer {name!r}. Its layers are called {some} ... {names[-1]}.')
 
 # %% ../../nbs/library/train/15_steer.ipynb #6d33f56f
-@patch
-def _batch(self:SaveActivations):
-    dls = self.learn.dls
-    photo = dls.valid_ds.items[0] if self.photo is None else self.photo
-    return to_device(dls.test_dl([photo], num_workers=0).one_batch()[0], next(self.learn.model.parameters()).device).as_subclass(Tensor)
-
-# %% ../../nbs/library/train/15_steer.ipynb #88477b18
-@patch
-def _write(self:SaveActivations, epoch, name, out):
-    if out is None: return
-    with atomic_path(self.folder/epoch/f'{name}.npy') as tmp: np.save(tmp, out)
+def _batch_of_one(learn, photo):
+    if photo is None: photo = learn.dls.valid_ds.items[0]
+    batch = learn.dls.test_dl([photo], num_workers=0).one_batch()[0]
+    return to_device(batch, next(learn.model.parameters()).device).as_subclass(Tensor)
 
 # %% ../../nbs/library/train/15_steer.ipynb #0026da84
 def activations(
@@ -110,8 +108,8 @@ def _train_labels(dls): return [int(o) for o in dls.train_ds.tls[-1]]
 # %% ../../nbs/library/train/15_steer.ipynb #feca6c13
 def class_weights(
     dls:DataLoaders, # With one label for each photo
-) -> Tensor: # float32, one for each class in the order of `dls.vocab`, on the device of `dls`; the mean over the training photos is 1
-    "Weights for `CrossEntropyLossFlat(weight=...)` that make every class count the same, however many photos it has"
+) -> Tensor: # float32, one for each class in `dls.vocab`, on the device of `dls`; the mean over the photos is 1
+    "Weights for `CrossEntropyLossFlat(weight=...)` that make all classes count the same (King and Zeng, 2001)"
     counts = torch.bincount(tensor(_train_labels(dls)), minlength=len(dls.vocab)).float()
     return (counts.sum()/(counts > 0).sum()/counts.clamp(min=1)).to(dls.device)
 
@@ -119,19 +117,19 @@ def class_weights(
 def oversampled(
     dls:DataLoaders, # With one label for each photo
 ) -> DataLoaders: # New ones, over the same photos
-    "`dls` with the training photos drawn so that each class comes as often as any other (with repetition)"
+    "`dls` whose training photos are drawn, some repeatedly, so that all classes come equally often"
     wgts = class_weights(dls).cpu().numpy()[_train_labels(dls)]
     return DataLoaders(dls.train.new(cls=WeightedDL, wgts=wgts), dls.valid, path=dls.path, device=dls.device)
 
 # %% ../../nbs/library/train/15_steer.ipynb #514c4978
-def _plain(o):
-    "`o` with nothing in it but numbers, texts, tensors, lists, tuples and dicts; `TypeError` if there is something else"
+def _plain_data(o):
+    "`o` as numbers, texts, tensors, lists, tuples and dicts alone; `TypeError` if there is something else in it"
     if o is None or type(o) in (bool, int, float, str): return o
     if isinstance(o, Tensor): return o.detach().as_subclass(Tensor)
     if isinstance(o, (np.generic, np.ndarray)): return o.tolist()
-    if isinstance(o, dict): return {k: _plain(v) for k, v in o.items()}
-    if isinstance(o, tuple): return tuple(map(_plain, o))
-    if isinstance(o, (list, L)): return list(map(_plain, o))
+    if isinstance(o, dict): return {k: _plain_data(v) for k, v in o.items()}
+    if isinstance(o, tuple): return tuple(map(_plain_data, o))
+    if isinstance(o, (list, L)): return list(map(_plain_data, o))
     raise TypeError(f'{type(o).__name__} is not plain data')
 
 # %% ../../nbs/library/train/15_steer.ipynb #0ef934f9
@@ -140,30 +138,38 @@ def _memory(cb):
     told, res = {'learn', 'losses', *signature(type(cb).__init__).parameters}, {}
     for k, v in vars(cb).items():
         if k in told: continue
-        try: res[k] = _plain(v)
+        try: res[k] = _plain_data(v)
         except TypeError: pass
     return res
 
 # %% ../../nbs/library/train/15_steer.ipynb #e61e9594
 def _description(learn):
     "What has to be as it was for a run to go on: name -> value"
-    dl, opt = learn.dls.train, learn.opt
-    moments = [[f(p) for p in (0., .1, .25, .5, .75, 1.)] for cb in learn.cbs if isinstance(cb, ParamScheduler) for f in cb.scheds.values()]
-    return _plain({
-        'architecture': [getattr(getattr(learn, 'arch', type(learn.model)), '__name__', str(getattr(learn, 'arch', ''))),
-                         [list(o.shape) for o in learn.model.state_dict().values()]],
-        'epochs': learn.n_epoch, 'learning rate': [h['lr'] for h in opt.hypers], 'schedule': moments, 'frozen groups': getattr(opt, 'frozen_idx', 0),
-        'optimizer': _text(learn.opt_func), 'loss': _text(learn.loss_func), 'classes': list(map(str, getattr(dl, 'vocab', []))),
-        'photos': [_photos(o) for o in learn.dls.loaders], 'batch size': dl.bs, 'workers': dl.fake_l.num_workers,
-        'transforms': [_text(getattr(o, k, None)) for o in learn.dls.loaders for k in ('after_item', 'before_batch', 'after_batch')]})
+    dl, loaders, opt = learn.dls.train, learn.dls.loaders, learn.opt
+    arch = getattr(learn, 'arch', type(learn.model))
+    scheds = [f for cb in learn.cbs if isinstance(cb, ParamScheduler) for f in cb.scheds.values()]
+    shapes = [list(o.shape) for o in learn.model.state_dict().values()]
+    stages = 'after_item', 'before_batch', 'after_batch'
+    return _plain_data({
+        'architecture': [getattr(arch, '__name__', str(arch)), shapes],
+        'epochs': learn.n_epoch, 'learning rate': [h['lr'] for h in opt.hypers],
+        'schedule': [[f(p) for p in (0., .1, .25, .5, .75, 1.)] for f in scheds],
+        'frozen groups': getattr(opt, 'frozen_idx', 0),
+        'optimizer': _without_address(learn.opt_func), 'loss': _without_address(learn.loss_func),
+        'classes': list(map(str, getattr(dl, 'vocab', []))), 'photos': [_photos_digest(o) for o in loaders],
+        'batch size': dl.bs, 'workers': dl.fake_l.num_workers,
+        'transforms': [_without_address(getattr(o, k, None)) for o in loaders for k in stages]})
 
 # %% ../../nbs/library/train/15_steer.ipynb #eed939e1
-def _text(o): return re.sub(r' at 0x[0-9a-f]+', '', getattr(o, '__qualname__', None) or repr(o))
+def _without_address(o):
+    "`o` as text that is the same in every process"
+    return re.sub(r' at 0x[0-9a-f]+', '', getattr(o, '__qualname__', None) or repr(o))
 
 # %% ../../nbs/library/train/15_steer.ipynb #cc21ca27
-def _photos(dl):
+def _photos_digest(dl):
     "A short name for the photos of `dl`: their order, folders, names and sizes"
-    items = [(o.parent.name, o.name, o.stat().st_size) if isinstance(o, Path) else str(o) for o in getattr(dl, 'items', [])]
+    about = lambda o: (o.parent.name, o.name, o.stat().st_size) if isinstance(o, Path) else str(o)
+    items = [about(o) for o in getattr(dl, 'items', [])]
     return hashlib.sha256(repr((len(dl.dataset), items)).encode()).hexdigest()[:16]
 
 # %% ../../nbs/library/train/15_steer.ipynb #58efe487
@@ -175,15 +181,18 @@ class Resumable(_Spoken):
     ): self.checkpoint,self.described,self.rows,self.found = Path(file),[],[],None
 
     def before_fit(self):
-        self.run = not hasattr(self.learn, 'lr_finder') and not self.learn.lock.locked()  # lr_find and validate are no training
+        # lr_find and validate are no training
+        self.run = not hasattr(self.learn, 'lr_finder') and not self.learn.lock.locked()
         if not self.run: return
         if not self.described: self.found = _read_checkpoint(self.checkpoint)
         self.described.append(_description(self.learn))
         self.skipped,self.trains = 0,False
 
     def before_epoch(self):
-        if self.learn.epoch == 0: self.skipped = self._restore()
-        if self.learn.epoch == 0 and self.skipped and (bar := getattr(getattr(self.learn, 'progress', None), 'mbar', None)): bar.update(0)  # it has to begin at 0
+        if self.learn.epoch == 0:
+            self.skipped = self._restore()
+            bar = getattr(getattr(self.learn, 'progress', None), 'mbar', None)
+            if self.skipped and bar: bar.update(0)  # it has to begin at 0
         self.learn.epoch += self.skipped
         if self.learn.epoch >= self.learn.n_epoch: raise CancelFitException()
         if self.trains: self._save(self.learn.epoch)
@@ -198,13 +207,17 @@ _KIND = 'bearclf run 1'  # another number when what is in the file changes
 @patch
 def _save(self:Resumable, done):
     "Write the checkpoint: `done` epochs of the present fit are over"
-    learn, rec = self.learn, self.learn.recorder
-    n = len(self.described) - 1
-    self.rows += [[n, *_plain(rec.log)]] if rec.values and len([o for o in self.rows if o[0] == n]) < len(rec.values) else []
-    state = dict(kind=_KIND, fit=n, done=done, described=self.described, rows=self.rows, model=learn.model.state_dict(), opt=_plain(learn.opt.state_dict()),
-        steps=learn.train_iter, losses=_plain(torch.stack(rec.losses)) if rec.losses else None, smooth=_plain([rec.smooth_loss.count, rec.smooth_loss.val]),
-        memory={o.name: _memory(o) for o in learn.cbs if o is not self}, scaler=learn.scaler.state_dict() if getattr(learn, 'scaler', None) else None,
-        random=_plain(get_random_states()), shuffles=[o.rng.getstate() for o in learn.dls.loaders])
+    learn, rec, n = self.learn, self.learn.recorder, len(self.described) - 1
+    new_row = len([o for o in self.rows if o[0] == n]) < len(rec.values)
+    if new_row: self.rows.append([n, *_plain_data(rec.log)])
+    scaler = getattr(learn, 'scaler', None)
+    state = dict(
+        kind=_KIND, fit=n, done=done, described=self.described, rows=self.rows,
+        model=learn.model.state_dict(), opt=_plain_data(learn.opt.state_dict()), steps=learn.train_iter,
+        losses=_plain_data(torch.stack(rec.losses)) if rec.losses else None,
+        smooth=_plain_data([rec.smooth_loss.count, rec.smooth_loss.val]),
+        memory={o.name: _memory(o) for o in learn.cbs if o is not self}, scaler=scaler.state_dict() if scaler else None,
+        random=_plain_data(get_random_states()), shuffles=[o.rng.getstate() for o in learn.dls.loaders])
     try:
         with atomic_path(self.checkpoint) as tmp, open(tmp, 'wb') as f:
             torch.save(state, f)
@@ -213,19 +226,22 @@ def _save(self:Resumable, done):
 
 # %% ../../nbs/library/train/15_steer.ipynb #845316d1
 def _not_written(file, e):
-    why = getattr(e, 'strerror', None) or (e.__context__ and getattr(e.__context__, 'strerror', None)) or 'the disk may be full'
+    why = getattr(e, 'strerror', None) or getattr(e.__context__, 'strerror', None) or 'the disk may be full'
     before = 'The one of the epoch before is still there' if file.exists() else 'There is none yet'
-    return BearclfError(f'The checkpoint {file.name} could not be written ({why}). {before}. Make room, and start the run again.')
+    return BearclfError(f'The checkpoint {file.name} could not be written ({why}). {before}. '
+                        'Make room, and start the run again.')
 
 # %% ../../nbs/library/train/15_steer.ipynb #bbe9a080
 def _read_checkpoint(file):
     "What the checkpoint `file` holds; `None` if there is no such file"
     if not file.exists(): return None
     try: state = torch.load(file, weights_only=True, map_location='cpu')
-    except Exception as e: raise BearclfError(f'{file.name} cannot be read as a checkpoint; it is damaged, or something else. It was left as it is. '
-                                              'Give Resumable another name, or delete it to train from the beginning.') from e
+    except Exception as e:
+        raise BearclfError(f'{file.name} cannot be read as a checkpoint; it is damaged, or something else. It was left '
+                           'as it is. Give Resumable another name, or delete it to train from the beginning.') from e
     if isinstance(state, dict) and state.get('kind') == _KIND: return state
-    raise BearclfError(f'{file.name} is not the checkpoint of a run, but another file of PyTorch. It was left as it is. Give Resumable another name.')
+    raise BearclfError(f'{file.name} is not the checkpoint of a run, but another file of PyTorch. '
+                       'It was left as it is. Give Resumable another name.')
 
 # %% ../../nbs/library/train/15_steer.ipynb #e48be52d
 def _check_same(file, here, there):
@@ -233,8 +249,9 @@ def _check_same(file, here, there):
     differ = [k for k in here if here[k] != there.get(k)]
     if not differ: return
     short = lambda o: len(repr(o)) < 25
-    said = [f'{k} ({there.get(k)} in the file, {here[k]} now)' if short(here[k]) and short(there.get(k)) else k for k in differ]
-    raise BearclfError(f'{file.name} belongs to another run, which differs in: {", ".join(said[:3])}. It was left as it is. '
+    values = lambda k: f' ({there.get(k)} in the file, {here[k]} now)' if short(here[k]) and short(there.get(k)) else ''
+    said = ', '.join(k + values(k) for k in differ[:3])
+    raise BearclfError(f'{file.name} belongs to another run, which differs in: {said}. It was left as it is. '
                        'Give Resumable another name, or delete the file to train from the beginning.')
 
 # %% ../../nbs/library/train/15_steer.ipynb #8c7ba3d1
@@ -248,14 +265,14 @@ def _restore(self:Resumable):
         if fit == n: self.learn.logger(row)
     if n < state['fit']: return self.learn.n_epoch
     self.rows, self.found = state['rows'], None
-    self._put_back(state)
-    print(f'{self.checkpoint.name}: ' + (f'going on after epoch {state["done"]} of {self.learn.n_epoch}' if state['done'] < self.learn.n_epoch
-                                         else 'this fit was finished'))
-    return state['done']
+    self._load(state)
+    done, of = state['done'], self.learn.n_epoch
+    print(f'{self.checkpoint.name}:', f'going on after epoch {done} of {of}' if done < of else 'this fit was finished')
+    return done
 
 # %% ../../nbs/library/train/15_steer.ipynb #110a2df9
 @patch
-def _put_back(self:Resumable, state):
+def _load(self:Resumable, state):
     learn, rec = self.learn, self.learn.recorder
     learn.model.load_state_dict(state['model'])
     opt = to_device(state['opt'], next(learn.model.parameters()).device)
@@ -275,8 +292,10 @@ def _smaller(bs): return 2**int(math.log2(bs/2)) if bs > 1 else 0
 # %% ../../nbs/library/train/15_steer.ipynb #eb19c8cb
 def _memory_sentence(bs):
     "What to do when a batch of `bs` photos does not fit"
-    if _smaller(bs): return f'The memory does not suffice for {bs} photos in a batch. Make the DataLoaders with bs={_smaller(bs)}, and start again.'
-    return 'The memory does not suffice for a single photo in a batch. Make the photos smaller (size=), or take a smaller arch.'
+    if _smaller(bs): return (f'The memory does not suffice for {bs} photos in a batch. '
+                             f'Make the DataLoaders with bs={_smaller(bs)}, and start again.')
+    return ('The memory does not suffice for a single photo in a batch. '
+            'Make the photos smaller (size=), or take a smaller arch.')
 
 # %% ../../nbs/library/train/15_steer.ipynb #d67d5763
 def _give_back(learn):
@@ -285,7 +304,7 @@ def _give_back(learn):
     learn.loss_grad = None
     for p in learn.model.parameters(): p.grad = None
     half = getattr(learn, 'mixed_precision', None)
-    if half is not None and torch.is_autocast_enabled('cuda'): half.after_loss()  # the forward pass did not come to its end
+    if half is not None and torch.is_autocast_enabled('cuda'): half.after_loss()  # the forward pass did not end
     if torch.cuda.is_available(): torch.cuda.empty_cache()
 
 # %% ../../nbs/library/train/15_steer.ipynb #eb09e95d
@@ -296,7 +315,8 @@ def watch_memory(
     "If memory runs out in the block, give it back and raise a `BearclfError` with the batch size to try"
     try: yield learn
     except (RuntimeError, MemoryError) as e:
-        if not isinstance(e, (torch.OutOfMemoryError, MemoryError)) and not re.search("out of memory|can't allocate memory", str(e)): raise
+        full = isinstance(e, (torch.OutOfMemoryError, MemoryError))
+        if not full and not re.search("out of memory|can't allocate memory", str(e)): raise
         while e is not None:
             traceback.clear_frames(e.__traceback__)  # the frames hold the layers' outputs
             e = e.with_traceback(None).__context__
