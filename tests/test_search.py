@@ -221,7 +221,11 @@ def test_who_is_asking(web):
 
 # The cache
 
-def cached(tmp_path): return list((tmp_path/'cache/search').iterdir())
+def cached(tmp_path): return list((tmp_path/'cache/search').glob('*.json'))
+
+def aged(tmp_path, days):
+    "The answers in the cache, as if they had been given so many days ago"
+    for o in cached(tmp_path): o.write_text(json.dumps([time.time() - days*86400, json.loads(o.read_text())[1]]))
 
 
 def test_asked_once_a_week(web, tmp_path):
@@ -229,21 +233,21 @@ def test_asked_once_a_week(web, tmp_path):
     assert web.log and len(cached(tmp_path)) == 4
     web.log.clear()
     assert find(web) == res and web.log == []
-    for o in cached(tmp_path): os.utime(o, (time.time() - 6.9*86400,)*2)
+    aged(tmp_path, 6.9)
     assert find(web) == res and web.log == []
-    for o in cached(tmp_path): os.utime(o, (time.time() - 7.1*86400,)*2)
+    aged(tmp_path, 7.1)
     assert find(web) == res and len(web.log) >= 4
 
 
 def test_asks_again_on_request_or_for_something_else(web, tmp_path):
     find(web, engine='openverse', cache_days=0)
-    assert not (tmp_path/'cache/search').exists()
+    assert not cached(tmp_path)
     for kw in {}, dict(cache_days=0), dict(safe=False), dict(term='grizzly bear'), dict(engine='commons'):
         web.log.clear()
         assert len(find(web, **dict(engine='openverse') | kw)) == 20 and len(web.log) == 1, kw
 
 
-@pytest.mark.parametrize('data', [b'', b'{', b'[{"address": "http://a.exa', b'[1]', b'null', b'[{"nonsense": 1}]',
+@pytest.mark.parametrize('data', [b'', b'{', b'[{"address": "http://a.exa', b'[1]', b'null', b'[{"nonsense": 1}]', b'[9e9, [{"nonsense": 1}]]',
                                   b'\xff\xfe\0', b'{"a": 1}'])
 def test_a_cache_file_that_cannot_be_read_is_asked_for_again(web, tmp_path, data):
     res = find(web, engine='openverse')
@@ -256,7 +260,7 @@ def test_a_cache_file_that_cannot_be_read_is_asked_for_again(web, tmp_path, data
 def test_an_answer_without_results_is_believed_for_an_hour(web, tmp_path):
     web.engine_faults['openverse'] = ['empty']
     assert len(find(web, engine='openverse')) == len(find(web, engine='openverse')) == 0 and len(web.log) == 1
-    for o in cached(tmp_path): os.utime(o, (time.time() - 3700,)*2)
+    aged(tmp_path, 3700/86400)
     assert len(find(web, engine='openverse')) == 20
 
 

@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 from PIL import Image
 
 from ..core import *
+from ..core import cached
 from ..photo import *
 from ..folder.look import new_class_name
 from ..folder.copies import *
@@ -286,8 +287,7 @@ def _class_names(classes):
 # %% ../../nbs/library/collect/10_collect.ipynb #6ba2e5af
 def _only_one(dest):
     "A lock that nobody else who collects into `dest` can have at the same time"
-    (locks := cache_dir()/'locks').mkdir(parents=True, exist_ok=True)
-    lock = FileLock(locks/f'{folder_key(dest)}.lock')
+    lock = FileLock(cached('locks', f'{folder_key(dest)}.lock'))
     try: lock.acquire(timeout=0)
     except Timeout:
         raise BearclfError(f'Somebody is collecting into {dest} at this moment. '

@@ -12,6 +12,7 @@ from urllib.parse import quote, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from ..core import *
+from ..core import cached
 from ..photo import *
 from ..folder.copies import *
 from ..folder.private import *
@@ -239,12 +240,10 @@ def write_whole(file, data):
 # %% ../../nbs/library/collect/09_fetch.ipynb #be876f1e
 class Pantry:
     "What has been fetched for `dest` and has no place yet: files in the cache folder, named after the address"
-    def __init__(self, dest, days=7):
-        self.path = cache_dir()/'fetched'/folder_key(dest)
+    def __init__(self, dest):
+        self.path = cached('fetched', folder_key(dest))
         self.path.mkdir(parents=True, exist_ok=True)
         remove_half_written(self.path)
-        for o in self.path.parent.glob('*/*'):  # what nobody came back for
-            if time.time() - o.stat().st_mtime > days*86400: o.unlink(missing_ok=True)
 
     def file(self, address, suffix): return self.path/(hashlib.sha256(address.encode()).hexdigest()[:32] + suffix)
 

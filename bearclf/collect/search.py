@@ -19,6 +19,7 @@ from fastcore.foundation import L
 
 from .. import __version__
 from ..core import *
+from ..core import cached
 
 # %% ../../nbs/library/collect/08_search.ipynb #c007fa2e
 @dataclass
@@ -237,16 +238,16 @@ def _ask(name, term, page, safe, web, wait, tries=3):
 def _page(name, term, page, safe, web, wait, days):
     "As `_ask`, from the cache if it was asked in the last `days`"
     key = hashlib.sha256(json.dumps([name, term, page, safe, web.proxy, web.verify]).encode()).hexdigest()[:24]
-    file = cache_dir()/'search'/f'{key}.json'
+    file = cached('search', f'{key}.json')
     try:
-        age, rows = time.time() - file.stat().st_mtime, json.loads(file.read_text(encoding='utf-8'))
-        if age < (days*86400 if rows else min(3600, days*86400)): return [ImageResult(**o) for o in rows]
+        when, rows = json.loads(file.read_text(encoding='utf-8'))
+        if time.time() - when < (days*86400 if rows else min(3600, days*86400)): return [ImageResult(**o) for o in rows]
     except (OSError, ValueError, TypeError): pass
     rows = _ask(name, term, page, safe, web, wait)
     for o in rows: o.engine = name
     try:
         if days:
-            text = json.dumps([asdict(o) for o in rows], ensure_ascii=False)
+            text = json.dumps([time.time(), [asdict(o) for o in rows]], ensure_ascii=False)
             with atomic_path(file) as tmp: tmp.write_text(text, encoding='utf-8')
     except OSError: pass  # the answer is there all the same
     return rows

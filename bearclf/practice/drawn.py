@@ -15,6 +15,7 @@ import PIL
 from PIL import Image, ImageDraw, ImageFilter
 
 from ..core import *
+from ..core import cached
 
 # %% ../../nbs/library/practice/02_drawn.ipynb #313e7249
 CLASSES = 'black', 'grizzly', 'teddy'
@@ -1033,7 +1034,7 @@ def drawn_path(
 ) -> Path: # A folder with one folder for each class
     "The folder of drawn bears in the cache; they are drawn the first time that somebody asks"
     key = f'v{DRAWN_VERSION}-n{n}-{size}px-seed{seed}-pillow{PIL.__version__}'
-    return made_once(cache_dir()/'drawn'/key/'bears', lambda p: draw_bears(p, n, size, seed))
+    return made_once(cached('drawn', key)/'bears', lambda p: draw_bears(p, n, size, seed))
 
 # %% ../../nbs/library/practice/02_drawn.ipynb #423a5448
 def photos_path(

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from ..core import *
+from ..core import cached
 from ..photo import *
 from ..practice.drawn import *
 from ..folder.look import *
@@ -67,7 +68,7 @@ def demo_model() -> Path: # A folder with `export.pkl` and `export.json`
         from bearclf.ship.export import export_classifier
         print('Drawing bears and training a first model on them. This happens once.', flush=True)
         export_classifier(trained_learner(drawn_path()), tmp)
-    return made_once(cache_dir()/'demo_model'/f'{drawn_path().parent.name}-{_code_key()}', make)
+    return made_once(cached('models', f'{drawn_path().parent.name}-{_code_key()}'), make)
 
 # %% ../../nbs/library/ship/21_predict.ipynb #e08789fa
 class _Unpickler(pickle.Unpickler):

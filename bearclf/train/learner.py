@@ -10,6 +10,8 @@ import contextlib, hashlib, io, json, time, warnings
 
 from .. import __version__
 from ..core import *
+from ..core import cached
+from ..photo import fingerprint
 from ..folder.look import *
 from .data import *
 from .bodies import add_to_fastai, fetch_weights, find_arch
@@ -148,7 +150,7 @@ def train_photos(
 def _training_key(path, settings):
     "A short name for these photos with these settings"
     found = find_photos(path, settings.get('get_y') or class_of)
-    photos = [(o.relative_to(path).as_posix(), o.stat().st_size, o.stat().st_mtime_ns) for o in found]
+    photos = [(o.relative_to(path).as_posix(), fingerprint(o)) for o in found]
     text = json.dumps([photos, settings, __version__], default=lambda o: getattr(o, '__qualname__', str(o)))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -161,7 +163,7 @@ def trained_learner(
     "What `train_photos` gives, trained once and then loaded from the cache folder"
     path = existing_folder(path)
     kwargs = {'pretrained': not (path/'planted.csv').exists()} | kwargs
-    file = cache_dir()/'learners'/f'{_training_key(path, kwargs)}.pth'
+    file = cached('learners', f'{_training_key(path, kwargs)}.pth')
     made_once(file, lambda tmp: torch.save(train_photos(path, **kwargs).model.state_dict(), tmp))
     with contextlib.redirect_stdout(io.StringIO()): learn = train_photos(path, **(kwargs | {'epochs': 0}))
     learn.model.load_state_dict(torch.load(file, weights_only=True, map_location=learn.dls.device))
