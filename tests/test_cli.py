@@ -4,13 +4,21 @@ from pathlib import Path
 
 import pytest
 
+from bearclf.cli import main
+
 from bearclf.practice.drawn import draw_bears
 from bearclf.practice.web import practice_web
 
 bearclf = Path(sysconfig.get_path('scripts'))/'bearclf'
 
 
-def run(*args, **kw): return subprocess.run([bearclf, *map(str, args)], capture_output=True, text=True, encoding='utf-8', **kw)
+def typed(*args, **kw): return subprocess.run([bearclf, *map(str, args)], capture_output=True, text=True, encoding='utf-8', **kw)
+
+
+@pytest.fixture(scope='session')
+def run(child):
+    "The same in a process that has imported fastai already, which takes most of the time"
+    return lambda *args, **kw: child(main, [*map(str, args)], **kw).finish()
 
 
 def sentence(res, status=1):
@@ -26,22 +34,22 @@ def cyrillic(tmp_path_factory):
     path = tmp_path_factory.mktemp('звери')/'мои звери'
     draw_bears(path, n=45, size=64, truncated=1, not_images=1)
     for old, new in dict(black='кот', grizzly='заяц', teddy='корова').items(): (path/old).rename(path/new)
-    res = run('train', path, '--no-pretrained', '--epochs', 1, '--size', 32, '--out', path.parent/'модель')
+    res = typed('train', path, '--no-pretrained', '--epochs', 1, '--size', 32, '--out', path.parent/'модель')
     assert res.returncode == 0, res.stderr
     return path, path.parent/'модель', res
 
 
 def test_help_names_every_command():
-    text = run('--help').stdout
+    text = typed('--help').stdout
     assert all(o in text for o in ('draw', 'collect', 'verify', 'bundle', 'train', 'clean', 'evaluate', 'predict', 'app'))
-    assert '--no-pretrained' in run('train', '--help').stdout
+    assert '--no-pretrained' in typed('train', '--help').stdout
 
 
 def test_draw(tmp_path):
-    res = run('draw', tmp_path/'bears', '--n', 12, '--size', 64, '--mislabelled', 2)
+    res = typed('draw', tmp_path/'bears', '--n', 12, '--size', 64, '--mislabelled', 2)
     assert res.returncode == 0 and len(list(tmp_path.glob('bears/*/*.jpg'))) == 12
     assert len((tmp_path/'bears/planted.csv').read_text().splitlines()) == 3
-    assert 'nothing of yours is overwritten' in sentence(run('draw', tmp_path/'bears'))
+    assert 'nothing of yours is overwritten' in sentence(typed('draw', tmp_path/'bears'))
 
 
 def test_train_reports_and_writes(cyrillic):
@@ -56,7 +64,7 @@ def test_train_reports_and_writes(cyrillic):
 def test_predict_any_alphabet(cyrillic):
     path, model, _ = cyrillic
     photos = sorted(path.glob('кот/*.jpg'))[:2]
-    res = run('predict', model, *photos, '--json')
+    res = typed('predict', model, *photos, '--json')
     rows = [json.loads(o) for o in res.stdout.splitlines()]
     assert res.returncode == 0 and [o['file'] for o in rows] == list(map(str, photos))
     for o in rows:
@@ -64,14 +72,14 @@ def test_predict_any_alphabet(cyrillic):
         assert o['probability'] == o['probabilities'][o['label']] == max(o['probabilities'].values())
 
 
-def test_predict_goes_on_after_a_bad_file(demo_model, fresh_bears, tmp_path):
+def test_predict_goes_on_after_a_bad_file(run, demo_model, fresh_bears, tmp_path):
     (tmp_path/'page.jpg').write_text('<html>403</html>')
     res = run('predict', demo_model/'export.pkl', tmp_path/'page.jpg', fresh_bears['teddy'][0], '--json')
     bad, good = map(json.loads, res.stdout.splitlines())
     assert res.returncode == 1 and 'web page' in bad['error'] and good['label'] == 'teddy'
 
 
-def test_the_recipe_for_drawn_bears(demo_model, fresh_folder):
+def test_the_recipe_for_drawn_bears(run, demo_model, fresh_folder):
     "The model that `make app` and the notebooks use, on 300 bears of another seed"
     res = run('evaluate', demo_model, fresh_folder, '--json')
     found = json.loads(res.stdout)
@@ -80,7 +88,7 @@ def test_the_recipe_for_drawn_bears(demo_model, fresh_folder):
     assert found['error_rate'] < 0.05
 
 
-def test_evaluate_names_classes_it_does_not_know(cyrillic, fresh_folder):
+def test_evaluate_names_classes_it_does_not_know(run, cyrillic, fresh_folder):
     assert "does not know 'black'" in sentence(run('evaluate', cyrillic[1], fresh_folder))
 
 
@@ -92,18 +100,18 @@ def test_evaluate_names_classes_it_does_not_know(cyrillic, fresh_folder):
     (['app', '--model', 'no_such_model'], 'There is no model'),
     (['train', '.', '--epochs', '0'], '--epochs 0 is too small'),
 ])
-def test_mistakes_get_a_sentence(args, words, tmp_path):
+def test_mistakes_get_a_sentence(run, args, words, tmp_path):
     assert words in sentence(run(*args, cwd=tmp_path))
 
 
-def test_a_folder_that_cannot_be_written(tmp_path):
+def test_a_folder_that_cannot_be_written(run, tmp_path):
     draw_bears(tmp_path/'bears', n=12, size=64)
     (tmp_path/'file').write_text('in the way')
     text = sentence(run('train', tmp_path/'bears', '--no-pretrained', '--out', tmp_path/'file'/'model'))
     assert 'cannot be read or written' in text
 
 
-def test_no_weights_and_no_network(tmp_path):
+def test_no_weights_and_no_network(run, tmp_path):
     draw_bears(tmp_path/'bears', n=12, size=64)
     # an address on this machine where nobody answers, in place of the network
     env = os.environ | {'TORCH_HOME': str(tmp_path/'torch'), 'https_proxy': 'http://127.0.0.1:9', 'HTTPS_PROXY': 'http://127.0.0.1:9'}
@@ -112,7 +120,7 @@ def test_no_weights_and_no_network(tmp_path):
 
 
 @pytest.fixture(scope='module')
-def at_hand(tmp_path_factory):
+def at_hand(run, tmp_path_factory):
     "Eighteen bears, and an environment without a GPU in which a network's weights, here random ones, are at hand"
     import torch
     from bearclf.train.bodies import find_arch, weights_file
@@ -138,13 +146,13 @@ def test_words_that_do_not_go_together(at_hand):
     assert '--no-pretrained' in sentence(at_hand('--precompute', '--no-pretrained'))
 
 
-def test_an_arch_that_does_not_exist(tmp_path):
+def test_an_arch_that_does_not_exist(run, tmp_path):
     draw_bears(tmp_path/'bears', n=12, size=64)
     assert 'Did you mean resnet18' in sentence(run('train', tmp_path/'bears', '--arch', 'resent18'))
 
 
 def test_unknown_command():
-    res = run('trian', 'x')
+    res = typed('trian', 'x')
     assert res.returncode == 2 and 'Did you mean train?' in res.stderr
 
 
@@ -153,24 +161,24 @@ def web():
     with practice_web(n=20, size=64, faults=dict(dead=2, truncated=1, same=2), terms={'кот': 'teddy'}) as web: yield web
 
 
-def collect(web, dest, *args, **kw):
+def collect(run, web, dest, *args, **kw):
     here = '--proxy', web.reach['proxy'], '--certificates', web.reach['verify'], '--allow-host', '127.0.0.1', '--wait', .1
     return run('collect', dest, *args, *here, **kw)
 
 
-def test_collect_then_bundle_then_collect_the_bundle(web, tmp_path):
+def test_collect_then_bundle_then_collect_the_bundle(run, web, tmp_path):
     env = os.environ | {'BEARCLF_CACHE': str(tmp_path/'cache')}
-    res = collect(web, tmp_path/'звери', '--class', 'кот', '--class', 'bear=black bear', '--n', 10, env=env)
+    res = collect(run, web, tmp_path/'звери', '--class', 'кот', '--class', 'bear=black bear', '--n', 10, env=env)
     assert res.returncode == 0 and 'кот' in res.stdout and 'not there (404)' in res.stdout, res.stderr
     found = sorted(o.name for o in tmp_path.glob('звери/*/*.jpg'))
     assert len(found) == 20 and (tmp_path/'звери/manifest.csv').exists()
     res = run('bundle', tmp_path/'звери', tmp_path/'звери.zip')
     assert res.returncode == 0 and '20 photos' in res.stdout, res.stderr
-    res = collect(web, tmp_path/'ученик', '--bundle', tmp_path/'звери.zip', env=env)
+    res = collect(run, web, tmp_path/'ученик', '--bundle', tmp_path/'звери.zip', env=env)
     assert res.returncode == 0 and sorted(o.name for o in tmp_path.glob('ученик/*/*.jpg')) == found, res.stderr
 
 
-def test_collect_says_what_is_missing(tmp_path):
+def test_collect_says_what_is_missing(run, tmp_path):
     assert '--class teddy="teddy bear"' in sentence(run('collect', tmp_path/'a'))
     assert 'cannot be the name of a folder' in sentence(run('collect', tmp_path/'a', '--class', '../b=bear'))
     assert 'There is no engine' in sentence(run('collect', tmp_path/'a', '--class', 'bear', '--engine', 'altavista'))
@@ -178,7 +186,7 @@ def test_collect_says_what_is_missing(tmp_path):
     assert not (tmp_path/'a').exists()
 
 
-def test_verify_fix_and_undo(tmp_path):
+def test_verify_fix_and_undo(run, tmp_path):
     draw_bears(tmp_path/'bears', n=12, size=64, truncated=2, wrong_extension=1, duplicated=1)
     files = lambda: {o.relative_to(tmp_path).as_posix(): o.read_bytes() for o in tmp_path.rglob('*') if o.is_file()}
     before = files()
@@ -191,7 +199,7 @@ def test_verify_fix_and_undo(tmp_path):
 def files(path): return {o.relative_to(path).as_posix(): (o.read_bytes(), o.stat().st_mtime_ns) for o in path.rglob('*') if o.is_file()}
 
 
-def test_clean_apply_and_undo(tmp_path):
+def test_clean_apply_and_undo(run, tmp_path):
     draw_bears(tmp_path/'bears', n=12, size=64)
     before = files(tmp_path)
     table = tmp_path.parent/'решения.csv'
@@ -240,7 +248,7 @@ def test_clean_report(tmp_path, monkeypatch, capsys):
     assert gone[0] not in [o['file'] for o in csv.DictReader((tmp_path/'again/decisions.csv').open(encoding='utf-8-sig'))]
 
 
-def test_clean_report_of_real_photos(shared, tmp_path):
+def test_clean_report_of_real_photos(run, shared, tmp_path):
     "With a network that has seen photos, what lies in a wrong folder stands at the top"
     for kind in 'black', 'grizzly', 'teddy':
         (tmp_path/'bears'/kind).mkdir(parents=True)
