@@ -1,355 +1,259 @@
-"Reading a training and its photos: labels and splits of all kinds, and what is said about a run"
-import random, shutil, warnings
+"Smaller copies of photos: what is kept, what is said when they cannot be, and what a DataLoader makes of them"
+import errno, os, pickle, shutil, time
+from contextlib import redirect_stdout
+from io import StringIO
 
+import numpy as np
 import pytest
-from PIL import Image
+import torch
+from PIL import Image, ImageChops
+from torch import nn
 
-with warnings.catch_warnings():
-    warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
-    from fastai.vision.all import (Callback, CategoryBlock, CrossEntropyLossFlat, BCEWithLogitsLossFlat, FuncSplitter, GrandparentSplitter,
-        ImageBlock, Learner, MultiCategoryBlock, RandomSplitter, RegexLabeller, RegressionBlock, Resize, Tensor, TfmdDL, delegates, error_rate,
-        hook_output, nn, noop, np, parent_label, set_seed, torch, using_attr)
-from bearclf.core import BearclfError
-from bearclf.folder.look import class_of
-from bearclf.folder.look import check_folder, find_photos
-from bearclf.train.data import PhotoBlock, photo_block, photo_dls
-from bearclf.practice.drawn import photos_path
-from bearclf.ship.export import export_classifier
-from bearclf.train.interpret import _run, grad_cam, interpret, precision_recall, predictions_table, show_predictions, what_looks_wrong
-from bearclf.ship.predict import load_classifier
-from bearclf.train.learner import photo_learner, trained_learner
-
-colours = {'red': (200, 40, 40), 'green': (40, 200, 40), 'blue': (40, 40, 200)}
+from bearclf import photo as resized
+from bearclf.photo import PhotoError
+from bearclf.folder.look import *
+from bearclf.train.data import *
+from bearclf.folder.look import _known
+from bearclf.practice.drawn import draw_bear, draw_bears
+from bearclf.photo import ResizedPhotos
+from bearclf.train.bodies import *
+from bearclf.train.learner import *
+from fastai.vision.all import (Callback, L, hook_outputs, CategoryBlock, CropPad, ImageBlock, Path, PILImage, Resize, ResizeMethod, Transform,
+                               defaults, load_learner, squeezenet1_0, vision_learner)
 
 
-def paint(file, colour, seed):
-    "A picture of 16 pixels of one colour, with noise"
-    rng = random.Random(seed)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    Image.new('RGB', (16, 16), tuple(o + rng.randint(-30, 30) for o in colour)).save(file)
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv('BEARCLF_CACHE', str(tmp_path/'cache'))
+    return tmp_path/'cache'
 
 
 @pytest.fixture(scope='module')
-def top(tmp_path_factory):
-    "Class folders with 40 pictures each"
-    path = tmp_path_factory.mktemp('colours')/'colours'
-    for name, colour in colours.items():
-        for i in range(40): paint(path/name/f'{name}_{i}.png', colour, i)
+def large(tmp_path_factory):
+    "Eighteen bears of 700 pixels, in three classes"
+    path = tmp_path_factory.mktemp('large')/'bears'
+    draw_bears(path, n=18, size=700)
     return path
 
 
-@pytest.fixture
-def loose(tmp_path):
-    "The label in the name, and no folders"
-    for name, colour in colours.items():
-        for i in range(10): paint(tmp_path/'loose'/f'{name}_{i}.png', colour, i)
-    return tmp_path/'loose'
-
-
-def divided(path, *names, classes=True):
-    "A folder with a folder of each of `names`, with class folders in it or without"
-    for folder in names:
-        for name, colour in colours.items():
-            for i in range(6): paint(path/folder/(name if classes else '')/f'{name}_{folder}{i}.png', colour, i)
-    return path
-
-
-by_name = using_attr(RegexLabeller(r'^([a-z]+)_'), 'name')
-def dls_of(path, **kw): return photo_dls(path, **(dict(size=16, bs=8, num_workers=0, batch_tfms=[], item_tfms=Resize(16)) | kw))
-def said(f, *args, **kw):
-    with pytest.raises(BearclfError) as e: f(*args, **kw)
-    return str(e.value)
-
-
-# Labels
-
-def test_loose_photos_with_labels_of_their_own(loose):
-    dls = dls_of(loose, get_y=by_name)
-    assert list(dls.vocab) == ['blue', 'green', 'red'] and len(dls.train_ds) + len(dls.valid_ds) == 30
-    assert [dls.vocab[y] for _, y in dls.valid_ds] == [by_name(o) for o in dls.valid_ds.items]
-    assert len(photo_block(get_y=by_name).datasets(loose).items) == len(find_photos(loose, by_name)) == 30
-
-
-@pytest.mark.parametrize('kw', [{}, {'get_y': class_of}, {'get_y': parent_label}])
-def test_loose_photos_have_no_class_by_folder(loose, kw):
-    assert 'lie loose. Put them into folders, one for each class, or give the folder above.' in said(dls_of, loose, **kw)
-
-
-def test_the_report_counts_the_labels(loose):
-    (loose/'red_note.txt').write_text('no photo')
-    report = check_folder(loose, by_name)
-    assert report.counts == {'blue': 10, 'green': 10, 'red': 10}
-    assert '30 photos of 3 classes' in str(report) and report.left_out == {loose/'red_note.txt': 'a text, not an image'}
-    assert str(check_folder(loose).counts) == '{}' and len(check_folder(loose).left_out) == 30
-
-
-def test_a_name_that_the_pattern_does_not_fit(loose):
-    (loose/'red_1.png').rename(loose/'17.png')
-    assert 'get_y finds no label for 17.png' in said(dls_of, loose, get_y=by_name)
-
-
-def test_a_pattern_that_fits_too_much_or_too_little(loose):
-    assert 'has only one photo' in said(dls_of, loose, get_y=lambda o: o.stem)
-    assert 'only one class' in said(dls_of, loose, get_y=lambda o: 'bear')
-
-
-def test_labels_that_are_no_classes(loose):
-    "Numbers and several labels are the DataBlock's own affair; nothing is counted, and nothing refused"
-    dls = dls_of(loose, blocks=(PhotoBlock, RegressionBlock), get_y=lambda o: float(o.stem.split('_')[1]))
-    assert dls.one_batch()[1].dtype is torch.float32
-    dls = dls_of(loose, blocks=(PhotoBlock, MultiCategoryBlock), get_y=lambda o: [by_name(o), 'small'])
-    assert list(dls.vocab) == ['blue', 'green', 'red', 'small']
-    assert len(dls_of(loose, get_items=lambda p: find_photos(p, by_name)[:20], get_y=[by_name]).vocab) == 2
-
-
-def test_a_rare_label_may_fall_among_the_validation_photos(loose):
-    "The classes are those of all photos, not only of those to learn from"
-    both = [o for o in find_photos(loose, by_name) if by_name(o) == 'red']
-    dls = dls_of(loose, get_y=by_name, splitter=FuncSplitter(lambda o: o in both))
-    assert list(dls.vocab) == ['blue', 'green', 'red'] and {dls.vocab[y] for _, y in dls.valid_ds} == {'red'}
-
-
-def test_a_model_with_labels_from_names_can_be_exported(loose, tmp_path):
-    learn = photo_learner(dls_of(loose, size=64, item_tfms=Resize(64), get_y=by_name), 'squeezenet1_0', pretrained=False)
-    export_classifier(learn, tmp_path/'model')
-    assert load_classifier(tmp_path/'model').classes == ['blue', 'green', 'red']
-
-
-# Folders that are divided
-
-def test_divided_with_class_folders(tmp_path):
-    path = divided(tmp_path/'d', 'train', 'valid')
-    assert 'splitter=GrandparentSplitter())' in said(dls_of, path)
-    dls = dls_of(path, splitter=GrandparentSplitter())
-    assert list(dls.vocab) == ['blue', 'green', 'red'] and {o.parts[-3] for o in dls.valid_ds.items} == {'valid'}
-    assert len(dls_of(path, splitter=RandomSplitter(seed=1)).train_ds) == 29
-
-
-def test_divided_under_other_names(tmp_path):
-    path = divided(tmp_path/'d', 'Train', 'val')
-    assert "GrandparentSplitter(train_name='Train', valid_name='val')" in said(dls_of, path)
-    assert 'none of the 36 photos to learn from' in said(dls_of, path, splitter=GrandparentSplitter(valid_name='val'))
-    assert 'none of the 36 photos to judge by' in said(dls_of, path, splitter=GrandparentSplitter(train_name='Train'))
-
-
-def test_divided_without_class_folders(tmp_path):
-    path = divided(tmp_path/'d', 'train', 'test', classes=False)
-    text = said(dls_of, path)
-    assert 'without class folders' in text and "FuncSplitter(lambda o: o.parent.name == 'test')" in text
-    assert 'without class folders' in said(dls_of, path, splitter=RandomSplitter())
-    assert 'to keep it so' in said(dls_of, path, get_y=by_name)
-    dls = dls_of(path, get_y=by_name, splitter=FuncSplitter(lambda o: o.parent.name == 'test'))
-    assert list(dls.vocab) == ['blue', 'green', 'red'] and {o.parent.name for o in dls.train_ds.items} == {'train'}
-
-
-def test_a_class_may_be_called_train(tmp_path):
-    for name in 'train', 'plane':
-        for i in range(10): paint(tmp_path/'d'/name/f'{i}.png', colours['red'], i)
-    assert list(dls_of(tmp_path/'d').vocab) == ['plane', 'train']
-
-
-# Keywords
-
-@pytest.mark.parametrize('wrong,right', [('sise', 'size'), ('val_pct', 'valid_pct'), ('item_tfm', 'item_tfms'), ('num_worker', 'num_workers'),
-                                         ('splliter', 'splitter'), ('val_num_worker', 'val_num_workers')])
-def test_a_misspelt_keyword(top, wrong, right): assert said(photo_dls, top, **{wrong: 64}) == f'There is no keyword {wrong!r}. Did you mean {right}?'
-
-
-def test_a_keyword_like_no_other(top): assert 'help(photo_dls)' in said(photo_dls, top, zebra=1)
-
-
-@pytest.mark.parametrize('kw', [
-    {'val_bs': 4}, {'shuffle': False}, {'drop_last': False}, {'device': 'cpu'}, {'verbose': False}, {'n': 16}, {'pin_memory': False},
-    {'val_shuffle': True}, {'dl_kwargs': [{}, {}]}, {'after_iter': noop}, {'persistent_workers': False}, {'timeout': 0},
-    {'val_drop_last': True}, {'n_inp': 1}, {'dl_type': TfmdDL}, {'get_x': noop}, {'before_batch': noop}, {'wif': noop},
-    {'splitter': RandomSplitter()}, {'blocks': (ImageBlock, CategoryBlock)}, {'path': None}], ids=lambda o: next(iter(o)))
-def test_a_real_keyword_passes(top, kw):
-    kw.pop('path', None)
-    assert len(dls_of(top, **kw).one_batch()) == 2
-
-
-@pytest.mark.parametrize('declared', [delegates(TfmdDL.__init__), noop], ids=['delegates', 'kwargs'])
-def test_a_loader_of_ones_own_has_its_own_keywords(top, declared):
-    dls_of(top)  # fastai's own signatures keep the keywords of the first loader of a process
-    class Named(TfmdDL):
-        @declared
-        def __init__(self, dataset, nickname=None, **kwargs): super().__init__(dataset, **kwargs); self.nickname = nickname
-    assert dls_of(top, dl_type=Named, nickname='Bo').train.nickname == 'Bo'
-
-
-# What looks wrong
-
-def tiny(dls):
-    set_seed(1)
-    model = nn.Sequential(nn.Sequential(nn.AdaptiveAvgPool2d(2)), nn.Sequential(nn.Flatten(), nn.Linear(12, 3)))
-    return Learner(dls, model, loss_func=CrossEntropyLossFlat(), metrics=error_rate, cbs=[])
-
-
-def trained(learn, epochs=4, lr=.05):
-    with learn.no_bar(), learn.no_logging(): learn.fit(epochs, lr)
-    return learn
-
-
-@pytest.fixture
-def learn(top): return tiny(dls_of(top, valid_pct=.3))
-
-
-def test_a_healthy_run(learn): assert what_looks_wrong(trained(learn), suggested_lr=.02) == []
-
-
-def test_a_healthy_model_that_was_loaded(demo_model):
-    learn = trained_learner(photos_path())
-    assert what_looks_wrong(learn) == [] and not _run(learn).losses
-
-
-def test_nan(learn):
-    text, = what_looks_wrong(trained(learn, 1, 1e30))
-    assert 'not a number' in text and 'tenth of the learning rate' in text
-
-
-def test_nan_without_a_recorder(learn):
-    with torch.no_grad(): learn.model[1][1].weight.fill_(float('nan'))
-    assert 'not a number' in what_looks_wrong(learn)[0]
-
-
-def test_a_loss_that_stands_still(learn):
-    with torch.no_grad(): learn.model[1][1].weight.zero_()
-    assert [o for o in what_looks_wrong(trained(learn, 4, 1e-9)) if 'did not move' in o and 'lr_find' in o]
-
-
-@pytest.fixture
-def noise(tmp_path):
-    "A learner of pictures that have nothing to learn but their pixels"
-    for i in range(150):
-        file = tmp_path/'d'/'ab'[i%2]/f'{i}.png'
-        file.parent.mkdir(parents=True, exist_ok=True)
-        Image.frombytes('RGB', (16, 16), random.Random(i).randbytes(768)).save(file)
-    dls = dls_of(tmp_path/'d', valid_pct=.5)
-    set_seed(1)
-    return Learner(dls, nn.Sequential(nn.Flatten(), nn.Linear(768, 2)), loss_func=CrossEntropyLossFlat())
-
-
-def test_a_loss_that_rises(noise): assert [o for o in what_looks_wrong(trained(noise, 2, 10.)) if 'loss rose' in o]
-
-
-def test_a_good_loss_may_stand_still(learn):
-    trained(learn, 8)
-    assert what_looks_wrong(trained(learn, 4, 1e-9)) == []
-
-
-def test_one_class_for_everything(learn):
-    with torch.no_grad(): learn.model[1][1].bias[0] = 1e3
-    text, = [o for o in what_looks_wrong(learn) if 'are called' in o]
-    assert text.startswith('100% of the validation photos are called blue') and 'train longer' in text
-
-
-def test_one_class_because_there_are_so_many_of_it(tmp_path):
-    for name, n in {'red': 190, 'green': 5, 'blue': 5}.items():
-        for i in range(n): paint(tmp_path/'d'/name/f'{i}.png', colours[name], i)
-    learn = tiny(dls_of(tmp_path/'d', valid_pct=.5))
-    with torch.no_grad(): learn.model[1][1].bias[2] = 1e3
-    assert [o for o in what_looks_wrong(learn) if 'too rare' in o]
-
-
-def test_learning_by_heart(noise):
-    text, = [o for o in what_looks_wrong(trained(noise, 6, 3e-3)) if 'by heart' in o]
-    assert text.startswith('Since epoch') and 'aug_transforms(mult=2)' in text
-
-
-def test_too_few_to_judge_by(top): assert [o for o in what_looks_wrong(trained(tiny(dls_of(top, valid_pct=.05)))) if '6 validation photos' in o]
-
-
-def test_a_far_learning_rate(learn):
-    trained(learn, 4, .05)
-    far = lambda lr: [o for o in what_looks_wrong(learn, lr) if 'lr_find suggests' in o]
-    assert '100 times as high' in far(5e-4)[0] and '100 times as low' in far(5.)[0]
-    assert far(.01) == far(.4) == far(None) == []
-    assert len(far((5e-4,))) == 1  # as lr_find gives it
-
-
-def test_the_losses_outlive_a_look_at_the_photos(learn):
-    trained(learn, 3)
-    losses = list(learn.recorder.losses)
-    interp = interpret(learn)
-    predictions_table(interp); what_looks_wrong(learn)
-    assert losses and list(learn.recorder.losses) == losses
-    with learn.no_bar(): interp.confusion_matrix()
-    assert not learn.recorder.losses and len(interp.run.losses) == len(losses)
-    assert 'lr_find suggests' in what_looks_wrong(learn, 1e-9, interp)[0] and what_looks_wrong(learn, 1e-9) == []
-
-
-def test_after_lr_find_nothing_is_said_of_losses(learn):
-    with learn.no_bar(): learn.lr_find(show_plot=False)
-    assert not _run(learn).losses
-
-
-def test_the_losses_of_the_batches(learn):
+def quietly(f, *args, **kwargs):
+    with redirect_stdout(StringIO()) as out: res = f(*args, **kwargs)
+    return res, out.getvalue()
+
+
+def copies_in(cache): return [o for o in cache.rglob('*.jpg')]
+
+
+def test_sizes(cache, tmp_path):
+    for (w, h), want in {(3000, 2000): (504, 336), (2000, 3000): (336, 504), (400, 300): (400, 300), (5000, 90): (5000, 90)}.items():
+        im = draw_bear('black', 1, 300).resize((w, h))
+        im.save(tmp_path/'bear.jpg')
+        first, second = ResizedPhotos(336)(tmp_path/'bear.jpg'), ResizedPhotos(336)(tmp_path/'bear.jpg')
+        assert first.size == second.size == want and first.mode == second.mode == 'RGB'
+        mean = lambda o: np.array(o.resize((32, 32)), float)
+        assert abs(mean(second) - mean(im)).mean() < 4
+
+
+def test_upright_and_without_transparency(cache, tmp_path):
+    im = Image.new('RGB', (1200, 800), 'blue')
+    im.paste('yellow', (0, 0, 1200, 400))
+    exif = im.getexif(); exif[274] = 6  # the camera was turned
+    im.save(tmp_path/'turned.jpg', exif=exif)
+    Image.new('RGBA', (1000, 1000), (0, 0, 0, 0)).save(tmp_path/'clear.png')
+    for _ in range(2):
+        copies = ResizedPhotos(336)
+        assert copies(tmp_path/'turned.jpg').size == (336, 504)
+        assert min(copies(tmp_path/'clear.png').getpixel((9, 9))) > 250
+    right = copies(tmp_path/'turned.jpg').getpixel((300, 250))
+    assert right[0] > 200 > right[2]
+
+
+def test_a_changed_photo_has_a_new_copy_and_a_renamed_one_too(cache, tmp_path):
+    draw_bear('black', 1, 700).save(tmp_path/'a.jpg')
+    copies = ResizedPhotos(96)
+    old = copies(tmp_path/'a.jpg')
+    draw_bear('teddy', 2, 800).save(tmp_path/'a.jpg')
+    assert ImageChops.difference(copies(tmp_path/'a.jpg'), old).getbbox()
+    (tmp_path/'a.jpg').rename(tmp_path/'кот?x=1.jpg')
+    assert copies(tmp_path/'кот?x=1.jpg').size == (96, 96)
+    with pytest.raises(PhotoError, match='not there'): copies(tmp_path/'a.jpg')
+
+
+def test_a_damaged_copy_is_made_again(cache, tmp_path):
+    draw_bear('black', 1, 700).save(tmp_path/'a.jpg')
+    good = ResizedPhotos(96)(tmp_path/'a.jpg')
+    file, = copies_in(cache)
+    whole = file.read_bytes()
+    file.write_bytes(whole[:len(whole)//2])
+    assert ResizedPhotos(96)(tmp_path/'a.jpg').size == good.size
+    assert file.read_bytes() == whole
+
+
+def test_a_full_disk_is_said_once_and_training_goes_on(cache, large, monkeypatch, capsys):
+    def full(*args): raise OSError(errno.ENOSPC, 'No space left on device')
+    monkeypatch.setattr(os, 'replace', full)
+    _known.clear()
+    dls = photo_dls(large, 64, bs=4)
+    assert capsys.readouterr().out.count('cannot be kept on disk (No space left on device)') == 1
+    assert dls.one_batch()[0].shape == (4, 3, 64, 64) and not copies_in(cache)
+
+
+def test_the_last_gigabyte_stays_free(cache, large, monkeypatch, capsys):
+    monkeypatch.setattr(shutil, 'disk_usage', lambda p: shutil._ntuple_diskusage(2**34, 2**34, 2**29))
+    photo = next(large.rglob('*.jpg'))
+    assert ResizedPhotos(96)(photo).size == (96, 96)
+    assert 'less than 1 GB' in capsys.readouterr().out and not copies_in(cache)
+
+
+def test_memory_is_bounded(cache, large, monkeypatch):
+    monkeypatch.setattr(resized, '_ROOM', 3*96*96*5)
+    copies = ResizedPhotos(96)
+    for o in large.rglob('*.jpg'): copies(o)
+    assert len(copies.at_hand) == 4
+
+
+def test_photos_are_decoded_once(cache, large, monkeypatch):
+    "By photo_dls; its DataLoaders, and whoever looks at the folder again in another process, read the copies"
+    _known.clear()
+    quietly(photo_dls, large, 64)
     seen = []
-    class Keep(Callback):
-        def after_batch(self): seen.append(self.loss.item()) if self.training else None
-    with learn.no_bar(), learn.no_logging(): learn.fit(2, .05, cbs=Keep())
-    assert _run(learn).losses == pytest.approx(seen, abs=1e-3)
+    monkeypatch.setattr(resized.ResizedPhotos, 'make', lambda self, photo, file: seen.append(photo) or draw_bear('black', 1, 96))
+    monkeypatch.setattr('bearclf.train.data.read_photo', lambda o: seen.append(o) or draw_bear('black', 1, 96) if isinstance(o, (str, Path)) else o)
+    _known.clear()
+    dls, _ = quietly(photo_dls, large, 64, bs=4)
+    for b in (*dls.train, *dls.valid): pass
+    photos = lambda: [o for o in seen if o.suffix == '.jpg']  # planted.csv is looked into, too
+    assert not photos()
+    _known.clear()
+    quietly(photo_dls, large, 32)  # another size needs other copies
+    assert len(photos()) == 18
 
 
-# Tables and pictures
-
-def test_several_labels_have_no_such_table(loose):
-    dls = dls_of(loose, blocks=(PhotoBlock, MultiCategoryBlock), get_y=lambda o: [by_name(o)])
-    learn = Learner(dls, nn.Sequential(nn.Flatten(), nn.Linear(768, 3)), loss_func=BCEWithLogitsLossFlat())
-    assert 'one label for each photo' in said(predictions_table, interpret(learn))
-
-
-def test_a_class_that_is_never_named(learn):
-    with torch.no_grad(): learn.model[1][1].bias[0] = 1e3
-    t = precision_recall(interpret(learn))
-    assert t.precision.isna().tolist() == [False, True, True] and t.recall.tolist() == [1, 0, 0] and t['f1-score'].tolist()[1:] == [0, 0]
+def test_the_copy_is_what_a_batch_shows(cache, large):
+    dls, _ = quietly(photo_dls, large, 224, batch_tfms=[])
+    plain, _ = quietly(photo_dls, large, 224, batch_tfms=[], blocks=(PhotoBlock, CategoryBlock))
+    a, b = dls.valid.one_batch()[0], plain.valid.one_batch()[0]
+    assert a.shape == b.shape and 0 < (a - b).abs().mean() < .02
 
 
-def test_pictures_of_none(learn, capsys):
-    show_predictions(interpret(trained(learn, 6)), 'most incorrect')
-    assert 'no photos here that are incorrect' in capsys.readouterr().out
+@pytest.mark.parametrize('kwargs', [dict(item_tfms=Resize(64)), dict(item_tfms=[Resize(64, ResizeMethod.Squish)]), dict()])
+def test_which_transforms_get_copies(cache, large, kwargs):
+    _known.clear()
+    dls, _ = quietly(photo_dls, large, 64, bs=4, **kwargs)
+    assert len(copies_in(cache)) == 18 and dls.train.fake_l.num_workers == (0 if dls.device.type == 'cpu' else min(16, defaults.cpus))
 
 
-# Where the model looked
-
-def hooks(learn): return [o for o in learn.model.modules() if o._forward_hooks or o._backward_hooks or o._forward_pre_hooks]
-
-
-@pytest.mark.parametrize('arch', ['resnet18', 'squeezenet1_0', 'vgg11', 'densenet121', 'mobilenet_v3_small', 'efficientnet_b0', 'convnext_tiny', 'swin_t', 'mobilenet_v2', 'shufflenet_v2_x0_5'])
-def test_any_arch(top, arch):
-    learn = photo_learner(dls_of(top, size=64, item_tfms=Resize(64)), arch, pretrained=False)
-    cam = grad_cam(learn, next(iter(learn.dls.valid_ds.items)), 'red')
-    assert cam.ndim == 2 and cam.min() >= 0 and torch.isfinite(cam).all() and not hooks(learn)
+def test_own_blocks_and_unknown_transforms_read_the_photos(cache, large):
+    _known.clear()
+    dls, _ = quietly(photo_dls, large, blocks=(ImageBlock, CategoryBlock), item_tfms=Resize(64), bs=4)
+    assert dls.train.fake_l.num_workers == min(16, defaults.cpus)
+    dls, _ = quietly(photo_dls, large, item_tfms=[CropPad(64)], bs=4, num_workers=0)
+    assert dls.one_batch()[0].shape[2:] == (64, 64) and not copies_in(cache)
 
 
-@pytest.mark.parametrize('arch', ['vit_b_32', 'googlenet', 'inception_v3', 'maxvit_t'])
-def test_an_arch_without_body_and_head(top, arch):
-    with pytest.raises(BearclfError, match=f'{arch} is no network that can be cut .* such as resnet18'): photo_learner(dls_of(top, size=64, item_tfms=Resize(64)), arch)
+def test_workers_make_and_read_copies(cache, large):
+    for n in 1, 2:
+        dls, _ = quietly(photo_dls, large, 64, bs=4, num_workers=n)
+        assert dls.train.fake_l.num_workers == n and dls.one_batch()[0].shape == (4, 3, 64, 64)
+    shutil.rmtree(cache)
+    for b in dls.train: pass
+    assert copies_in(cache)
 
 
-def test_grad_cam_is_cam_where_the_last_layer_follows_the_pooling(top):
-    learn = tiny(dls_of(top))
-    learn.model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)))
-    file = learn.dls.valid_ds.items[0]
-    with hook_output(learn.model[0]) as hook, torch.no_grad(): learn.model.eval()(learn.dls.test_dl([file]).one_batch()[0])
-    by_hand = torch.einsum('k,kij->ij', learn.model[1][2].weight[1].data, hook.stored[0].as_subclass(Tensor)).relu()/14**2
-    assert torch.allclose(grad_cam(learn, file, learn.dls.vocab[1]), by_hand, atol=1e-6)
+def test_an_exported_model_writes_nothing(cache, large, tmp_path):
+    dls, _ = quietly(photo_dls, large, 64, bs=4)
+    learn = vision_learner(dls, squeezenet1_0, pretrained=False)
+    learn.export(tmp_path/'export.pkl')
+    shutil.rmtree(cache)
+    photo = next(large.rglob('*.jpg'))
+    loaded = load_learner(tmp_path/'export.pkl')
+    with loaded.no_bar(): loaded.predict(photo)
+    assert not copies_in(cache)
+    assert str(large).encode() not in pickle.dumps(ResizedPhotos(64))
 
 
-def test_it_works_frozen_and_without_gradients(top):
-    learn = photo_learner(dls_of(top, size=64, item_tfms=Resize(64)), 'resnet18', pretrained=False)
-    learn.freeze()
-    for o in learn.model.parameters(): o.requires_grad_(False)
-    with torch.no_grad(): assert grad_cam(learn, learn.dls.valid_ds.items[0]).shape == (2, 2)
-    assert not any(o.requires_grad for o in learn.model.parameters())
+# ---- where the time goes
+
+def report_of(large, slow_photo=0., slow_model=0., cbs=None, **kwargs):
+    class Slow(Transform):
+        def encodes(self, o:PILImage): time.sleep(slow_photo); return o
+    dls, _ = quietly(photo_dls, large, bs=4, batch_tfms=[], item_tfms=[Slow(), Resize(32)], num_workers=0, **kwargs)
+    class SlowModel(Callback):
+        def before_backward(self): time.sleep(slow_model)
+    learn, report = photo_learner(dls, 'squeezenet1_0', pretrained=False), TimeReport()
+    with learn.no_bar(), learn.no_logging(): learn.fit(1, cbs=[report, SlowModel(), *L(cbs)])
+    return report
 
 
-def test_an_error_leaves_the_learner_as_it_was(learn):
-    learn.model.train()
-    class Broken(nn.Module):
-        def forward(self, x): raise RuntimeError('broken')
-    learn.model[1].append(Broken())
-    state = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
-    with pytest.raises(RuntimeError, match='broken'): grad_cam(learn, learn.dls.valid_ds.items[0])
-    assert not hooks(learn) and all(o.training for o in learn.model.modules())
-    assert torch.equal(state[0], torch.get_rng_state()) and state[1:] == (random.getstate(), np.random.get_state()[1].tolist())
+def test_a_slow_loader_is_found(large):
+    report = report_of(large, slow_photo=.1)
+    assert report.n == 12 and report.waiting >= 12*.1 and report.prepare[1] >= .1
+    assert 'waiting for photos' in str(report) and str(report).endswith('Fewer or simpler transforms would make it shorter.')
+
+
+@pytest.mark.parametrize('able', [False, True])
+def test_of_a_slow_model_only_16_bits_are_said(large, able, monkeypatch):
+    monkeypatch.setattr('bearclf.train.learner.computes_in_bf16', lambda o: able)
+    report = report_of(large, slow_model=.5)
+    assert report.computing >= 3*.5 and str(report).endswith(' try cbs=CPUMixedPrecision().' if able else ').')
+    assert 'CPUMixedPrecision' not in str(report_of(large, slow_model=.5, cbs=CPUMixedPrecision()))
+
+
+def in_16_bits(large, *cbs):
+    "Weights after an epoch, the kinds of numbers that the body's last layer gave, and what was printed"
+    dls, _ = quietly(photo_dls, large, 32, bs=4)
+    learn, kinds, scalers = photo_learner(dls, 'squeezenet1_0', pretrained=False), set(), set()
+    with hook_outputs([learn.model[0]]) as hooks, learn.no_bar(), learn.no_logging():
+        class Kinds(Callback):
+            def after_pred(self): kinds.add(hooks.stored[0].dtype); scalers.add(getattr(self, 'scaler', None))
+        _, said = quietly(learn.fit, 1, cbs=[*cbs, Kinds()])
+    assert not learn.cbs.filter(lambda o: isinstance(o, CPUMixedPrecision))
+    assert {o.dtype for o in learn.get_preds()} == {torch.float32, torch.int64} if cbs else True
+    assert (scalers == {None}) == (kinds == {torch.float32}), 'what is set there is used by others'
+    return torch.cat([o.flatten() for o in learn.model.parameters()]), kinds, said
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='it is for processors')
+def test_a_processor_in_16_bits(large, monkeypatch):
+    monkeypatch.setattr('bearclf.train.learner.computes_in_bf16', lambda o: True)
+    w, kinds, said = in_16_bits(large, CPUMixedPrecision())
+    assert kinds == {torch.bfloat16} and w.dtype == torch.float32 and said == ''
+    assert torch.isfinite(w).all() and not torch.equal(w, in_16_bits(large)[0])
+
+
+def test_a_processor_without_16_bits_changes_nothing(large, monkeypatch):
+    monkeypatch.setattr('bearclf.train.learner.computes_in_bf16', lambda o: False)
+    w, kinds, said = in_16_bits(large, CPUMixedPrecision())
+    assert kinds == {torch.float32} and torch.equal(w, in_16_bits(large)[0]) and said.count('\n') == 1
+
+
+def test_slow_decoding_is_told_apart(large, monkeypatch):
+    monkeypatch.setattr('bearclf.train.data.open_photo', lambda o: time.sleep(.1) or PILPhoto.create(o))
+    report = report_of(large)
+    assert report.prepare[0] >= .1 > report.prepare[1] and 'Make the photos smaller' in str(report)
+
+
+def test_looking_changes_nothing(large):
+    "With a TimeReport, the weights are those without"
+    def weights(*cbs):
+        dls, _ = quietly(photo_dls, large, 32, bs=4)
+        learn = photo_learner(dls, 'squeezenet1_0', pretrained=False)
+        with learn.no_bar(), learn.no_logging(): learn.fit(1, cbs=cbs); learn.fit(1, cbs=cbs)
+        return torch.cat([o.flatten() for o in learn.model.parameters()])
+    assert torch.equal(weights(), weights(TimeReport()))
+
+
+def test_fit_photos_says_where_the_time_went_and_keeps_your_callbacks(large):
+    learn, _ = quietly(lambda: photo_learner(photo_dls(large, 32, bs=4), 'squeezenet1_0', pretrained=False))
+    seen = []
+    class Own(Callback):
+        def after_epoch(self): seen.append(self.epoch)
+    with learn.no_bar(), learn.no_logging(): _, said = quietly(fit_photos, learn, 2, cbs=Own())
+    assert seen == [0, 1] and said.count('for each photo in an epoch') == 1
+    assert not [o for o in learn.cbs if isinstance(o, TimeReport)]
+
+
+def test_channels_last(large):
+    learn, _ = quietly(lambda: photo_learner(photo_dls(large, 32, bs=4), 'squeezenet1_0', pretrained=False))
+    conv = next(o for o in learn.model.modules() if isinstance(o, nn.Conv2d) and o.kernel_size > (1, 1))
+    assert conv.weight.is_contiguous(memory_format=torch.channels_last)
