@@ -2,7 +2,7 @@
 import multiprocessing, os, shutil, signal, socket, subprocess, sys
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -28,6 +28,7 @@ def _speaking(f, args, env, cwd, out, err):
     os.chdir(cwd)
     sys.stdout, sys.stderr = (open(o, 'w', encoding='utf-8', buffering=1) for o in (out, err))
     for o, fd in (sys.stdout, 1), (sys.stderr, 2): os.dup2(o.fileno(), fd)
+    if 'numpy' in sys.modules: sys.modules['numpy'].random.seed()  # as in a new Python
     res = f(*args)
     sys.stdout.flush(), sys.stderr.flush()
     os._exit(res if isinstance(res, int) else 0)
@@ -56,6 +57,12 @@ class Child:
         res = SimpleNamespace(returncode=self.process.exitcode, stdout=self.said(), stderr=self.err.read_text(encoding='utf-8'))
         if res.returncode is None: self.kill(); pytest.fail(f'it goes on and on, it said {res.stdout}{res.stderr}')
         return res
+
+
+def script(code):
+    "In a child: `code` is the program"
+    sys.modules['__main__'] = main = ModuleType('__main__')
+    exec(code, vars(main))
 
 
 def python(code, cwd=top, **env):

@@ -1,16 +1,19 @@
 "Real photos with their real mess, and real ImageNet weights"
-import json, os, subprocess, sysconfig
-from pathlib import Path
+import json, os
 
 import pytest
 
-bearclf = Path(sysconfig.get_path('scripts'))/'bearclf'
+from bearclf.cli import main
 
 
-def run(shared, *args):
-    res = subprocess.run([bearclf, *map(str, args)], capture_output=True, text=True, env=os.environ | {'TORCH_HOME': str(shared/'torch')})
-    assert res.returncode == 0, res.stderr[-3000:]
-    return res.stdout
+@pytest.fixture(scope='session')
+def run(shared, child):
+    "What the command says"
+    def _run(*args):
+        res = child(main, [*map(str, args)], env=os.environ | {'TORCH_HOME': str(shared/'torch')}).finish()
+        assert res.returncode == 0, res.stderr[-3000:]
+        return res.stdout
+    return _run
 
 
 def test_every_photo_is_found_and_the_rest_is_named(shared):
@@ -23,9 +26,9 @@ def test_every_photo_is_found_and_the_rest_is_named(shared):
 
 
 @pytest.fixture(scope='module')
-def model(shared, tmp_path_factory):
+def model(run, shared, tmp_path_factory):
     out = tmp_path_factory.mktemp('real')
-    text = run(shared, 'train', shared/'bears', '--arch', 'squeezenet1_0', '--epochs', 4, '--out', out)
+    text = run('train', shared/'bears', '--arch', 'squeezenet1_0', '--epochs', 4, '--out', out)
     return out, text
 
 
@@ -35,8 +38,8 @@ def test_training_on_the_mess(model):
     assert json.loads((out/'export.json').read_text())['n_photos'] == 162
 
 
-def test_photos_it_never_saw(shared, model):
-    found = json.loads(run(shared, 'evaluate', model[0], shared/'bears_unseen', '--json'))
+def test_photos_it_never_saw(run, shared, model):
+    found = json.loads(run('evaluate', model[0], shared/'bears_unseen', '--json'))
     assert found['n'] == 252 and found['error_rate'] < 0.08, found
 
 

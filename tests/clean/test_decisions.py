@@ -12,6 +12,7 @@ from bearclf.folder.look import find_photos
 from bearclf.clean.decisions import CLEANING, DELETE, KEEP, Decisions, apply_csv
 from bearclf.practice.drawn import draw_bears
 from bearclf.folder.verify import verify
+from helpers import small_disk
 from test_decisions_kill import contents, folder, state
 
 
@@ -643,14 +644,6 @@ def test_the_disk_is_full_after_some_lines(after, bears, monkeypatch):
     assert len(again.history) == 4 and names(d) == {}
     d.undo(all=True)
     assert state(bears) == before
-
-
-@contextmanager
-def small_disk(path, kb):
-    path.mkdir()
-    if not shutil.which('mount') or subprocess.run(['mount', '-t', 'tmpfs', '-o', f'size={kb}k', 'none', path], capture_output=True).returncode: pytest.skip('no small disk can be made here')
-    try: yield path
-    finally: subprocess.run(['umount', path], check=True)
 
 
 def test_a_disk_that_is_really_full(tmp_path):

@@ -11,7 +11,7 @@ import nbformat, pytest
 from PIL import Image
 from nbformat.v4 import new_code_cell, new_notebook
 
-from test_app import FLAGS, LONG, browser, browser_path, free_port
+from helpers import LONG, free_port, top
 from bearclf.clean.loop import *
 from bearclf.core import BearclfError
 from bearclf.folder.look import class_of
@@ -40,8 +40,7 @@ def is_up(url):
 @contextmanager
 def serving(command, url, cwd, photos):
     "A server in a process of its own, from when it answers"
-    root = str(Path(__file__).resolve().parents[1])
-    env = os.environ | dict(PHOTOS=str(photos), PYTHONPATH=os.pathsep.join(filter(None, (root, os.environ.get('PYTHONPATH')))), JUPYTER_CONFIG_DIR=str(cwd/'config'))
+    env = os.environ | dict(PHOTOS=str(photos), PYTHONPATH=os.pathsep.join(filter(None, (str(top), os.environ.get('PYTHONPATH')))), JUPYTER_CONFIG_DIR=str(cwd/'config'))
     with open(cwd/'server.log', 'w') as log:
         proc = subprocess.Popen([sys.executable, '-m', *command], cwd=cwd, env=env, stdout=log, stderr=log)
     try:
@@ -72,8 +71,8 @@ class Voila:
     def __init__(self, page, port): self.page, self.url = page, f'http://127.0.0.1:{port}/'
     @staticmethod
     def command(port): return ['voila', 'loop.ipynb', '--no-browser', f'--port={port}', '--Voila.ip=127.0.0.1']
-    def open(self): self.page.goto(self.url, timeout=LONG)
-    def new_kernel(self): self.page.reload(timeout=LONG)
+    def open(self): self.page.goto(self.url, timeout=1000*LONG)
+    def new_kernel(self): self.page.reload(timeout=1000*LONG)
 
 
 class Lab:
@@ -89,9 +88,9 @@ class Lab:
         try: return any(o['connections'] and o['execution_state'] == 'idle' for o in json.load(urlopen(f'{self.server}/api/kernels')))
         except HTTPError: return False  # Jupyter, when it is asked as the kernel starts
     def open(self):
-        self.page.goto(f'{self.server}/lab/tree/loop.ipynb', timeout=LONG)
+        self.page.goto(f'{self.server}/lab/tree/loop.ipynb', timeout=1000*LONG)
         self.page.wait_for_selector('.jp-Notebook .jp-CodeCell')
-        until = time.monotonic() + LONG/1000
+        until = time.monotonic() + LONG
         while not self.connected():
             assert time.monotonic() < until, 'the notebook got no kernel'
             self.page.wait_for_timeout(100)
@@ -112,7 +111,7 @@ def shown(browser, tmp_path, photos, place, width=1280, height=900):
     port, asked = free_port(), []
     with serving(place.command(port), f'http://127.0.0.1:{port}/' + ('api' if place is Lab else 'voila/static/voila.js'), tmp_path, photos):
         page = browser.new_page(viewport=dict(width=width, height=height))
-        page.set_default_timeout(LONG)
+        page.set_default_timeout(1000*LONG)
         page.on('request', lambda r: asked.append(r.url))
         page.on('websocket', lambda w: asked.append(w.url))
         place = place(page, port)

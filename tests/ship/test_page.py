@@ -11,21 +11,17 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from PIL import Image
 
+from helpers import LONG, free_port, python, top
 from bearclf.ship.page import app_notebook, serve, voila_config, voila_command
 
-LONG = 120_000  # ms; nothing here is timed, so a slow machine may take its time
-FLAGS = '--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync --no-first-run'.split()
 SERVE = 'import sys; from bearclf.ship.page import serve; sys.exit(serve(sys.argv[1] or None, port=int(sys.argv[2])))'
 
-
-def free_port():
-    with socket.socket() as s: s.bind(('127.0.0.1', 0)); return s.getsockname()[1]
 
 @contextmanager
 def served(model, cwd):
     "The address of a page with `model`, in a process of its own"
     port, env = free_port(), {k: v for k, v in os.environ.items() if k != 'BEARCLF_MODEL'}
-    env['PYTHONPATH'] = os.pathsep.join(filter(None, (str(Path(__file__).resolve().parents[1]), env.get('PYTHONPATH'))))
+    env['PYTHONPATH'] = os.pathsep.join(filter(None, (str(top), env.get('PYTHONPATH'))))
     proc = subprocess.Popen([sys.executable, '-c', SERVE, str(model or ''), str(port)], cwd=cwd, env=env, stdout=subprocess.PIPE, text=True)
     try:
         line = proc.stdout.readline()  # said when the page answers; empty if it never will
@@ -56,26 +52,6 @@ def brought():
     return {o for o, _ in found} | {'pip', 'setuptools'}
 
 
-PLACES = ['/Applications/Google Chrome.app/Contents/MacOS/Google Chrome', 'C:/Program Files/Google/Chrome/Application/chrome.exe']
-
-def browser_path():
-    "Where a browser is, if there is one: on the PATH, or where macOS and Windows put Chrome"
-    found = [shutil.which(o) for o in ('chromium', 'chromium-browser', 'google-chrome', 'chrome')]
-    return next((o for o in found + PLACES if o and Path(o).is_file()), None)
-
-@pytest.fixture(scope='module')
-def browser():
-    path = browser_path()
-    if not path:
-        why = 'NO BROWSER: the page was NOT tested. Install chromium (or google-chrome) and run again.'
-        if os.environ.get('CI'): pytest.fail(why)
-        pytest.skip(why)
-    from playwright.sync_api import sync_playwright
-    with sync_playwright() as p:
-        b = p.chromium.launch(executable_path=path, args=FLAGS)
-        yield b
-        b.close()
-
 @pytest.fixture(scope='module')
 def address(demo_model, tmp_path_factory):
     with served(demo_model, tmp_path_factory.mktemp('cwd')) as url: yield url
@@ -84,10 +60,10 @@ def address(demo_model, tmp_path_factory):
 def visit(browser, url, width=1280, height=800):
     "The page as a visitor sees it, once its heading is there; `asked` has every address that the browser asked for"
     page, asked = browser.new_page(viewport=dict(width=width, height=height)), []
-    page.set_default_timeout(LONG)
+    page.set_default_timeout(1000*LONG)
     page.on('request', lambda r: asked.append(r.url))
     page.on('websocket', lambda w: asked.append(w.url))
-    page.goto(url, timeout=LONG)
+    page.goto(url, timeout=1000*LONG)
     page.wait_for_selector('.bearclf-page h1')
     try: yield SimpleNamespace(page=page, asked=asked)
     finally: page.close()
@@ -297,9 +273,7 @@ def test_port_taken(demo_model, tmp_path):
 
 def test_page_needs_no_fastai():
     "The widgets show at once because nothing heavy is imported before them"
-    code = 'import sys, bearclf.ship.page; print([o for o in ("torch", "fastai", "bearclf.ship.predict") if o in sys.modules])'
-    env = os.environ | {'PYTHONPATH': os.pathsep.join((str(Path(__file__).resolve().parents[1]), os.environ.get('PYTHONPATH', '')))}
-    assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env=env).stdout.strip() == '[]'
+    assert python('import sys, bearclf.ship.page; print([o for o in ("torch", "fastai", "bearclf.ship.predict") if o in sys.modules])').strip() == '[]'
 
 def test_plain_voila_has_the_same_policy(monkeypatch, tmp_path):
     "`voila.json`, for a plain `voila nbs/bear_classifier.ipynb`, says what `voila_config` says"
@@ -308,7 +282,7 @@ def test_plain_voila_has_the_same_policy(monkeypatch, tmp_path):
     monkeypatch.setenv('JUPYTER_PATH', os.environ.get('JUPYTER_PATH', ''))
     c = Config()
     voila_config(c)
-    plain = json.loads((Path(__file__).resolve().parents[1]/'voila.json').read_text())
+    plain = json.loads((top/'voila.json').read_text())
     assert plain['Voila']['tornado_settings'] == c.Voila.tornado_settings
     assert str(app_notebook()) in voila_command()
 

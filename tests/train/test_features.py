@@ -1,9 +1,10 @@
 "Features computed once: what is kept, what costs again, and what comes out"
-import builtins, errno, shutil, subprocess, sys
+import builtins, errno, shutil
 
 import numpy as np
 import pytest
 
+from helpers import script
 from bearclf.folder.look import class_of
 from bearclf.folder.look import *
 from bearclf.train.data import *
@@ -140,13 +141,13 @@ def test_features_are_what_the_model_sees(bears, cache):
     assert (ours - theirs).abs().max() < 1e-4
 
 
-def test_exported_it_answers_the_same_in_a_new_process(bears, cache, tmp_path):
+def test_exported_it_answers_the_same_in_a_new_process(child, bears, cache, tmp_path):
     learn = fit(bears)
     photo = find_photos(bears)[0]
     with learn.no_bar(): _, _, probs = learn.predict(photo)
     pkl = export_classifier(learn, tmp_path/'model')
     code = f'from bearclf.ship.predict import load_classifier; p = load_classifier({str(pkl)!r})({str(photo)!r}); print([p.probabilities[o] for o in {list(learn.dls.vocab)!r}])'
-    out = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True, check=True).stdout
+    out = child(script, code).finish().stdout
     assert np.abs(np.array(eval(out)) - probs.numpy()).max() < 1e-4
 
 
