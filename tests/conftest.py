@@ -53,8 +53,9 @@ def child(tmp_path_factory):
 
 FLAGS = '--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync --no-first-run'.split()
 
-@pytest.fixture(scope='session')
+@pytest.fixture(scope='module')
 def browser():
+    "For one file: Playwright keeps an event loop running, which others do not expect"
     path = browser_path()
     if not path:
         why = 'NO BROWSER: the page was NOT tested. Install chromium (or google-chrome) and run again.'

@@ -23,6 +23,7 @@ if sys.platform == 'linux': _context.set_forkserver_preload(['bearclf.all', 'bea
 
 
 def _speaking(f, args, env, cwd, out, err):
+    multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0], force=True)  # for its own children, as in a new Python
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)

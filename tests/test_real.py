@@ -17,7 +17,8 @@ def run(shared, child):
 
 
 def test_every_photo_is_found_and_the_rest_is_named(shared):
-    from bearclf.folder.look import check_folder, get_image_files
+    from fastai.vision.all import get_image_files
+    from bearclf.folder.look import check_folder
     report = check_folder(shared/'bears')
     files = [o for o in (shared/'bears').rglob('*') if o.is_file()]
     assert len(files) == 168 and len(report.photos) == 162

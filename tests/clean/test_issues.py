@@ -107,7 +107,6 @@ def test_planted_outliers_and_copies_of_drawn_bears(shared, tmp_path, monkeypatc
 
 
 def test_old_keywords_draw_the_same_as_ever(tmp_path):
-    from hashlib import sha256
     for o, more in ('a', {}), ('b', dict(outliers=2, duplicated_across=2)): draw_bears(tmp_path/o, 12, 32, seed=1, mislabelled=0, **more)
     planted = (tmp_path/'b/planted.csv').read_text()
     files = [o.relative_to(tmp_path/'a') for o in (tmp_path/'a').glob('*/*.jpg')]

@@ -57,13 +57,18 @@ def snapshot(path):
     return {o.relative_to(path).as_posix(): (o.read_bytes(), o.stat().st_mtime_ns) for o in path.rglob('*') if o.is_file() and '.cleaning' not in o.parts}
 
 
-@pytest.fixture
-def photos(tmp_path):
+@pytest.fixture(scope='module')
+def drawn(tmp_path_factory):
     "Class folders of drawn bears, some in the wrong one, and a class with another alphabet"
-    draw_bears(tmp_path/'мои bears', 90, 128, seed='page', mislabelled=6, duplicated_across=2)
-    (tmp_path/'мои bears/teddy').rename(tmp_path/'мои bears/мишка')
-    (tmp_path/'мои bears/planted.csv').rename(tmp_path/'planted.csv')
-    return tmp_path/'мои bears'
+    path = tmp_path_factory.mktemp('drawn')/'мои bears'
+    draw_bears(path, 90, 128, seed='page', mislabelled=6, duplicated_across=2)
+    (path/'teddy').rename(path/'мишка')
+    (path/'planted.csv').unlink()
+    return path
+
+
+@pytest.fixture
+def photos(drawn, tmp_path): return shutil.copytree(drawn, tmp_path/'мои bears')
 
 
 class Voila:
@@ -210,13 +215,10 @@ def test_keys_filters_suggestions_and_layout(browser, tmp_path, photos):
         page.get_by_role('button', name=f'Apply {n-1+3} decisions').wait_for()
         wait_state(page, left_out, '')
         assert len([o for o in (tmp_path/'мои bears/.cleaning/journal.jsonl').read_text().splitlines() if '"decide"' in o]) == 4 + n - 1
-
-
-def test_one_column_on_a_phone(browser, tmp_path, photos):
-    with shown(browser, tmp_path, photos, Voila, 390, 800) as v:
-        boxes = [o.bounding_box() for o in v.page.query_selector_all('.bearclf-clean article')]
+        page.set_viewport_size(dict(width=390, height=800))  # a phone's: one column
+        boxes = [o.bounding_box() for o in page.query_selector_all('.bearclf-clean article')]
         assert len({round(o['x']) for o in boxes}) == 1 and boxes[0]['width'] > 300
-        assert v.page.evaluate('document.documentElement.scrollWidth <= innerWidth')
+        assert page.evaluate('document.documentElement.scrollWidth <= innerWidth')
 
 
 @pytest.fixture

@@ -1,5 +1,5 @@
 "What sites, disks and strangers do to a collection, and that its folder and its tables are right all the same"
-import _thread, asyncio, csv, errno, hashlib, io, re, shutil, signal, socket, subprocess, threading, time, tracemalloc, unicodedata, zipfile
+import _thread, asyncio, csv, errno, hashlib, io, re, shutil, signal, socket, threading, time, tracemalloc, unicodedata, zipfile
 from pathlib import Path
 from types import SimpleNamespace
 

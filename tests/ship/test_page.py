@@ -1,8 +1,7 @@
 """The page in a real browser, served as `bearclf app` serves it. `demo_model` and `fresh_bears` are in conftest.py."""
-import base64, io, json, os, shutil, signal, socket, subprocess, sys
+import base64, io, json, os, signal, socket, subprocess, sys
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
-from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import urlsplit
 
@@ -230,13 +229,12 @@ def test_phone(browser, address, fresh_bears):
         check_sentence(v.page, 'not an image')
         assert v.page.evaluate(wider) == []
 
-def test_nobody_else_is_asked(browser, address, fresh_bears):
+def test_nobody_else_is_asked(visitor, fresh_bears):
     "Every request, from the first to the answer, goes to the machine that serves the page"
-    with visit(browser, address) as v:
-        check_good_bear(v.page, fresh_bears, next(iter(fresh_bears)))
-        hosts = [urlsplit(o) for o in v.asked if not o.startswith(('data:', 'blob:'))]
-        assert any(o.scheme == 'ws' for o in hosts) and sum(o.scheme == 'http' for o in hosts) > 5
-        assert [o.geturl() for o in hosts if o.hostname not in ('127.0.0.1', 'localhost')] == []
+    check_good_bear(visitor.page, fresh_bears, next(iter(fresh_bears)))
+    hosts = [urlsplit(o) for o in visitor.asked if not o.startswith(('data:', 'blob:'))]
+    assert any(o.scheme == 'ws' for o in hosts) and sum(o.scheme == 'http' for o in hosts) > 5
+    assert [o.geturl() for o in hosts if o.hostname not in ('127.0.0.1', 'localhost')] == []
 
 def test_browser_is_told_to_ask_nobody_else(visitor):
     "And if some script tried to, the browser would refuse"
@@ -246,14 +244,15 @@ def test_browser_is_told_to_ask_nobody_else(visitor):
     assert '127.0.0.2' in tried
 
 
-def test_kernel_ends_with_the_visit(browser, address):
+def test_kernel_ends_with_the_visit(browser, visitor, address):
     "A kernel with a model takes most of a gigabyte; it is not kept for somebody who has left"
     alive = 'async kernel => (await fetch("/api/kernels/" + kernel)).ok'
-    with visit(browser, address) as v, visit(browser, address) as other:
+    with visit(browser, address) as v:
+        other = visitor
         kernel = v.page.evaluate('JSON.parse(document.getElementById("jupyter-config-data").textContent).kernelId')
         assert other.page.evaluate(alive, kernel)
         v.page.goto('about:blank')
-        for _ in range(120):
+        for _ in range(4*LONG):
             if not other.page.evaluate(alive, kernel): break
             other.page.wait_for_timeout(250)
         assert not other.page.evaluate(alive, kernel)

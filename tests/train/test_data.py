@@ -1,5 +1,5 @@
 "Reading a training and its photos: labels and splits of all kinds, and what is said about a run"
-import random, shutil, warnings
+import random, warnings
 
 import pytest
 from PIL import Image
