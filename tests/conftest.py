@@ -31,14 +31,15 @@ def fresh_bears(fresh_folder, demo_model):
 
     They test the page and the command. How often the model is right is tested on all of `fresh_folder`."""
     clf, files = predict.load_classifier(demo_model), sorted(fresh_folder.glob('*/*.jpg'))
-    known = {c: [o for o in [o for o in files if class_of(o) == c][:9] if clf(o).label == c][:5] for c in ('black', 'grizzly', 'teddy')}
+    known = {c: [o for o in [o for o in files if class_of(o) == c][:9] if clf(o).label == c][:5]
+             for c in ('black', 'grizzly', 'teddy')}
     assert all(len(o) == 5 for o in known.values())
     return known
 
 
 @pytest.fixture(scope='session')
 def shared():
-    "Real photos and ImageNet weights beside the checkout; who has none skips these tests, unless BEARCLF_NEEDS_SHARED says otherwise"
+    "Real photos and ImageNet weights beside the checkout; without them, skip, unless BEARCLF_NEEDS_SHARED is set"
     if SHARED.is_dir(): return SHARED
     if os.environ.get('BEARCLF_NEEDS_SHARED'): pytest.fail(f'there is no folder {SHARED}')
     pytest.skip(f'the real photos are not here ({SHARED})')
@@ -51,7 +52,8 @@ def child(tmp_path_factory):
     return lambda f, *args, **kw: Child(folder, f, *args, **kw)
 
 
-FLAGS = '--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync --no-first-run'.split()
+FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-background-networking', '--disable-component-update',
+         '--disable-sync', '--no-first-run']
 
 @pytest.fixture(scope='module')
 def browser():

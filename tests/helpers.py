@@ -19,11 +19,13 @@ def seeds(n, all_of=0):
 # --- processes: importing fastai takes seconds, so where a system can fork they come from one that has done so
 
 _context = multiprocessing.get_context('forkserver' if sys.platform == 'linux' else 'spawn')
-if sys.platform == 'linux': _context.set_forkserver_preload(['bearclf.all', 'bearclf.cli', 'nbdev.test', 'imagehash', 'ddgs', 'timm'])
+if sys.platform == 'linux':
+    _context.set_forkserver_preload(['bearclf.all', 'bearclf.cli', 'nbdev.test', 'imagehash', 'ddgs', 'timm'])
 
 
 def _speaking(f, args, env, cwd, out, err):
-    multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0], force=True)  # for its own children, as in a new Python
+    multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0],
+                                     force=True)  # for its own children, as in a new Python
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
@@ -42,7 +44,8 @@ class Child:
         n = len(list(folder.iterdir()))
         self.out, self.err = folder/f'{n}.out', folder/f'{n}.err'
         self.out.touch()
-        self.process = _context.Process(target=_speaking, args=(f, args, dict(env or os.environ), cwd or os.getcwd(), self.out, self.err))
+        self.process = _context.Process(target=_speaking,
+                                        args=(f, args, dict(env or os.environ), cwd or os.getcwd(), self.out, self.err))
         self.process.start()
 
     def said(self): return self.out.read_text(encoding='utf-8')
@@ -55,7 +58,8 @@ class Child:
     def finish(self, seconds=600):
         "Wait for its end; its status and what it said, as of `subprocess.run`"
         self.process.join(seconds)
-        res = SimpleNamespace(returncode=self.process.exitcode, stdout=self.said(), stderr=self.err.read_text(encoding='utf-8'))
+        res = SimpleNamespace(returncode=self.process.exitcode, stdout=self.said(),
+                              stderr=self.err.read_text(encoding='utf-8'))
         if res.returncode is None: self.kill(); pytest.fail(f'it goes on and on, it said {res.stdout}{res.stderr}')
         return res
 
@@ -68,7 +72,8 @@ def script(code):
 
 def python(code, cwd=top, **env):
     "What a new Python prints when it runs `code`"
-    res = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], cwd=cwd, env=os.environ | env, capture_output=True, text=True)
+    res = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], cwd=cwd, env=os.environ | env,
+                         capture_output=True, text=True)
     assert res.returncode == 0, res.stderr[-3000:]
     return res.stdout
 
@@ -96,7 +101,7 @@ def _do_and_die(f, at, steps):
 
 
 def killed_at(f, at, steps=STEPS):
-    "Whether a child that did `f` was killed before or after one of its `steps`, when `at` of these moments had gone by, or was done before"
+    "Whether a child that did `f` was killed, before or after one of its `steps`, after `at` of these moments"
     pid = os.fork()
     if not pid: _do_and_die(f, at, steps)
     return os.waitpid(pid, 0)[1] != 0
@@ -108,7 +113,8 @@ def killed_at(f, at, steps=STEPS):
 def small_disk(path, kb):
     "A disk of `kb` kilobytes at `path`"
     path.mkdir()
-    made = shutil.which('mount') and not subprocess.run(['mount', '-t', 'tmpfs', '-o', f'size={kb}k', 'none', path], capture_output=True).returncode
+    made = shutil.which('mount') and not subprocess.run(['mount', '-t', 'tmpfs', '-o', f'size={kb}k', 'none', path],
+                                                        capture_output=True).returncode
     if not made: pytest.skip('no small disk can be made here')
     try: yield path
     finally: subprocess.run(['umount', path], check=True)
@@ -118,7 +124,8 @@ def free_port():
     with socket.socket() as s: s.bind(('127.0.0.1', 0)); return s.getsockname()[1]
 
 
-PLACES = ['/Applications/Google Chrome.app/Contents/MacOS/Google Chrome', 'C:/Program Files/Google/Chrome/Application/chrome.exe']
+PLACES = ['/Applications/Google Chrome.app/Contents/MacOS/Google Chrome',
+          'C:/Program Files/Google/Chrome/Application/chrome.exe']
 
 def browser_path():
     "Where a browser is, if there is one: on the PATH, or where macOS and Windows put Chrome"

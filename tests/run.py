@@ -21,7 +21,8 @@ def main(*args):
                   'from fastprogress import fastprogress; fastprogress.NO_BAR = True; '
                   'from bearclf.ship.predict import demo_model; print(demo_model())')
     which = 'exhaustive or not exhaustive' if args == ('--all',) else 'not exhaustive'
-    failed |= step('The notebooks, faults, the command, the page in a browser', '-m', 'pytest', '-q', '-rs', '-m', which, '--durations=10',
+    failed |= step('The notebooks, faults, the command, the page in a browser', '-m', 'pytest', '-q', '-rs', '-m',
+                   which, '--durations=10',
                    '-n', workers, '--dist', 'worksteal', 'tests', **one_thread)
     return int(bool(failed))
 

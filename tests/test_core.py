@@ -19,7 +19,8 @@ def test_killed_while_drawing_leaves_no_half_folder(child, tmp_path):
 
 
 def test_several_processes_draw_once(child, tmp_path):
-    code = 'from bearclf.practice.drawn import drawn_path; p = drawn_path(n=60, size=64); print(p, p.stat().st_ino, len(list(p.rglob("*.jpg"))))'
+    code = ('from bearclf.practice.drawn import drawn_path; p = drawn_path(n=60, size=64); '
+            'print(p, p.stat().st_ino, len(list(p.rglob("*.jpg"))))')
     runs = [child(script, code, env=os.environ | {'BEARCLF_CACHE': str(tmp_path)}) for _ in range(3)]
     said = {o.finish().stdout.strip() for o in runs}
     assert len(said) == 1 and said.pop().endswith(' 60')
@@ -62,8 +63,9 @@ def test_names_that_windows_can_write(tmp_path):
 
 
 def test_export_loads_anywhere(demo_model):
-    "Nothing of `__main__`, no kind of path that only this machine has, and no compiled code, which comes with the name of its file"
-    with zipfile.ZipFile(demo_model/'export.pkl') as z: data = z.read(next(o for o in z.namelist() if o.endswith('data.pkl')))
+    "Nothing of `__main__`, no kind of path that only this machine has, and no compiled code, which names its file"
+    with zipfile.ZipFile(demo_model/'export.pkl') as z:
+        data = z.read(next(o for o in z.namelist() if o.endswith('data.pkl')))
     words = [arg for _, arg, _ in pickletools.genops(data) if isinstance(arg, str)]
     assert any('_OpenCopy' in o for o in words)
     assert not [o for o in words if '__main__' in o or 'PosixPath' in o or 'WindowsPath' in o or o.startswith(os.sep)]
@@ -78,7 +80,8 @@ dls = photo_dls({str(tmp_path/"bears")!r}, size=32, get_y=my_label)
 export_classifier(photo_learner(dls, pretrained=False), {str(tmp_path/"model")!r})
 ''').finish()
     assert 'my_label of this notebook went into the file' in res.stdout, res.stderr
-    res = child(script, f'from bearclf.ship.predict import load_classifier; print(load_classifier({str(tmp_path/"model")!r}).classes)').finish()
+    code = f'import bearclf.ship.predict as p; print(p.load_classifier({str(tmp_path/"model")!r}).classes)'
+    res = child(script, code).finish()
     assert res.stdout.strip() == "['BLACK', 'GRIZZLY', 'TEDDY']", res.stderr
 
 

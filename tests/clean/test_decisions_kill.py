@@ -1,4 +1,4 @@
-"`kill -9` of an apply or an undo, at any step and at any moment: each photo is in one place, and the next start brings it to its end"
+"`kill -9` of an apply or an undo, at any step: each photo is in one place, and the next start brings it to its end"
 import os, random, signal, sys, time, traceback
 from hashlib import sha256
 
@@ -13,7 +13,8 @@ once_or_all = pytest.mark.parametrize('every', [4, pytest.param(1, marks=pytest.
 
 def state(path):
     "Every file that is no part of the journal, with its bytes and its time, and every folder"
-    return {o.relative_to(path).as_posix(): (sha256(o.read_bytes()).hexdigest(), o.stat().st_mtime_ns) if o.is_file() else None
+    return {o.relative_to(path).as_posix(): (sha256(o.read_bytes()).hexdigest(), o.stat().st_mtime_ns) if o.is_file()
+            else None
             for o in path.rglob('*') if o.parent != path/CLEANING and o != path/CLEANING}
 
 
@@ -62,7 +63,7 @@ def doing(path, what): getattr(Decisions(path), what)()
 
 @pytest.fixture(scope='module')
 def long(tmp_path_factory):
-    "A folder in which 200 photos are decided, its state before, the state after an apply, and how the journal grows in apply and undo"
+    "A folder with 200 decisions, its state before and after an apply, and how the journal grows in apply and undo"
     path = tmp_path_factory.mktemp('long')/'bears'
     photos = folder(path, 225)
     before, after = state(path), wanted(path, photos)
@@ -91,7 +92,8 @@ def test_an_apply_is_killed_at_a_random_moment(seed, child, long, capsys):
     now = state(path)
     assert contents(path) == sorted(o[0] for o in before.values() if o)
     decisions = Decisions(path)
-    if now not in (before, after): assert capsys.readouterr().out.count('\n') == 1 and 'was stopped half-way' in decisions.messages[0]
+    if now not in (before, after):
+        assert capsys.readouterr().out.count('\n') == 1 and 'was stopped half-way' in decisions.messages[0]
     decisions.apply()  # what it had not begun
     assert state(path) == after and not decisions.pending
     assert not decisions.undo(all=True).problems and state(path) == before and len(decisions.pending) == 200
@@ -139,7 +141,8 @@ def test_killed_at_every_step(what, every, short):
         decisions.undo(all=True); decisions.drop()
         assert state(path) == before and not (path/CLEANING).exists(), step
         step += every if what in ('apply', 'undo') else 1
-    assert step > dict(apply=50, undo=40, decide=5, drop=7)[what] and len(seen) >= ((13 if every == 1 else 10) if what in ('apply', 'undo') else 1)
+    assert step > dict(apply=50, undo=40, decide=5, drop=7)[what]
+    assert len(seen) >= ((13 if every == 1 else 10) if what in ('apply', 'undo') else 1)
 
 
 @can_fork
@@ -179,7 +182,9 @@ def busy(path, seed):
         try:
             photos = [o for o in path.rglob('*.jpg') if CLEANING not in o.parts]
             k = rng.random()
-            if k < .5: decisions.decide_all({o: rng.choice([DELETE, KEEP, 'p', 'q', 'black', 'teddy']) for o in rng.sample(photos, min(len(photos), 5))})
+            if k < .5:
+                decisions.decide_all({o: rng.choice([DELETE, KEEP, 'p', 'q', 'black', 'teddy'])
+                                      for o in rng.sample(photos, min(len(photos), 5))})
             elif k < .75: decisions.apply()
             elif k < .9: decisions.undo(all=rng.random() < .3)
             else: decisions.drop()

@@ -24,14 +24,17 @@ def collecting(path, reach, hosts):
 @pytest.fixture(scope='module')
 def start(web, child):
     "A process that collects into `path`"
-    return lambda path: child(collecting, path, web.reach, web.hosts, env=os.environ | {'BEARCLF_CACHE': str(path/'cache')})
+    return lambda path: child(collecting, path, web.reach, web.hosts,
+                              env=os.environ | {'BEARCLF_CACHE': str(path/'cache')})
 
 
 def contents(folder):
     "Every file with its bytes; of the two tables, all but the column `when`"
     res = {}
     for o in sorted(folder.rglob('*')):
-        if o.suffix == '.csv': res[o.name] = [{k: v for k, v in r.items() if k != 'when'} for r in csv.DictReader(o.open(encoding='utf-8'))]
+        if o.suffix == '.csv':
+            res[o.name] = [{k: v for k, v in r.items() if k != 'when'}
+                           for r in csv.DictReader(o.open(encoding='utf-8'))]
         elif o.is_file(): res[o.relative_to(folder).as_posix()] = o.read_bytes()
     return res
 

@@ -1,4 +1,4 @@
-"A training that `kill -9` stops in the middle of an epoch goes on from the last finished one, to the same weights bit for bit"
+"A training that `kill -9` stops within an epoch goes on from the last finished one, to the same weights bit for bit"
 import os, time
 from pathlib import Path
 
@@ -20,7 +20,8 @@ def train(folder, call, workers, checkpoint, weights, stop):
             if [self.fits, self.epoch, self.iter] != [*map(int, stop.split('.')), 1]: return
             print('in the middle', flush=True)
             time.sleep(600)
-    learn = photo_learner(photo_dls(folder, size=32, bs=8, num_workers=workers), 'resnet18', pretrained=False, path=Path(weights).parent)
+    learn = photo_learner(photo_dls(folder, size=32, bs=8, num_workers=workers), 'resnet18', pretrained=False,
+                          path=Path(weights).parent)
     cbs = [Resumable(checkpoint)]*bool(checkpoint) + [Stop()]*bool(stop)
     if call == 'fine_tune': learn.fine_tune(2, freeze_epochs=2, cbs=cbs)
     else: learn.fit_one_cycle(3, 5e-3, cbs=cbs)
@@ -29,7 +30,7 @@ def train(folder, call, workers, checkpoint, weights, stop):
 
 @pytest.fixture(scope='module')
 def start(child, tmp_path_factory):
-    "Start a training in a process of its own, of photos of which smaller copies are made; each course of runs finds no copies at first"
+    "Start a training in a process of its own; each course of runs finds no smaller copies of the photos at first"
     tmp = tmp_path_factory.mktemp('resume')
     draw_bears(tmp/'bears', n=30, size=400)
     def _start(call, workers, checkpoint, weights, stop=''):
@@ -60,7 +61,8 @@ def killed(run):
 
 # each run is stopped at these places in turn (fit.epoch), and started once more to go to its end
 @pytest.mark.parametrize('call, workers, stops, says', [
-    ('fine_tune', 0, ['0.1', '1.0'], 'this fit was finished'),        # frozen, and unfrozen before its own first checkpoint
+    ('fine_tune', 0, ['0.1', '1.0'], 'this fit was finished'),
+    # frozen, and unfrozen before its own first checkpoint
     ('fine_tune', 2, ['0.1', '1.1'], 'going on after epoch 1 of 2'),  # frozen, and unfrozen
     ('fit_one_cycle', 2, ['0.2'], 'going on after epoch 2 of 3')])
 def test_killed_runs_end_with_the_same_weights(start, finish, tmp_path, call, workers, stops, says):
