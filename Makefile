@@ -1,6 +1,7 @@
 # make app               serve the page; the first time, draw bears and train on them
 # make app DATA=folder   the same with a folder of class folders of your own
-# make test              every test
+# make test              the tests: about eight minutes on two cores
+# make test-all          every seed and every fault besides
 PY  ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
@@ -10,6 +11,9 @@ app: .venv/app
 
 test: .venv/dev
 	@$(BIN)/python tests/run.py
+
+test-all: .venv/dev
+	@$(BIN)/python tests/run.py --all
 
 notebooks: .venv/dev
 	$(BIN)/nbdev-export && $(BIN)/nbdev-test --n-workers 1 --save && $(BIN)/nbdev-clean && $(BIN)/python nbs/readme.py
@@ -24,5 +28,5 @@ docs: .venv/dev
 	@touch $@
 
 , := ,
-.PHONY: app test notebooks docs
+.PHONY: app test test-all notebooks docs
 .SECONDARY:

@@ -1,13 +1,16 @@
 import os
-from pathlib import Path
 
 import pytest
 
 from bearclf.folder.look import class_of
-from bearclf.practice.drawn import draw_bears
+from bearclf.practice.drawn import drawn_path
 from bearclf.ship import predict
+from helpers import SHARED, Child, browser_path
 
-SHARED = Path(__file__).resolve().parents[2]/'shared'
+
+def pytest_collection_modifyitems(items):
+    "The notebooks come first: the longest of them at the end would leave the other cores without work"
+    items.sort(key=lambda o: o.path.stem != 'test_notebooks')
 
 
 @pytest.fixture(scope='session')
@@ -17,11 +20,9 @@ def demo_model():
 
 
 @pytest.fixture(scope='session')
-def fresh_folder(tmp_path_factory):
-    "Class folders of 300 drawn bears that no model has trained on"
-    path = tmp_path_factory.mktemp('fresh')/'bears'
-    draw_bears(path, n=300, size=128, seed='unseen')
-    return path
+def fresh_folder():
+    "Class folders of 300 drawn bears that no model has trained on; nothing in it may be changed"
+    return drawn_path(n=300, size=128, seed='unseen')
 
 
 @pytest.fixture(scope='session')
@@ -30,14 +31,40 @@ def fresh_bears(fresh_folder, demo_model):
 
     They test the page and the command. How often the model is right is tested on all of `fresh_folder`."""
     clf, files = predict.load_classifier(demo_model), sorted(fresh_folder.glob('*/*.jpg'))
-    known = {c: [o for o in [o for o in files if class_of(o) == c][:9] if clf(o).label == c][:5] for c in ('black', 'grizzly', 'teddy')}
+    known = {c: [o for o in [o for o in files if class_of(o) == c][:9] if clf(o).label == c][:5]
+             for c in ('black', 'grizzly', 'teddy')}
     assert all(len(o) == 5 for o in known.values())
     return known
 
 
 @pytest.fixture(scope='session')
 def shared():
-    "Real photos and ImageNet weights beside the checkout; who has none skips these tests, unless BEARCLF_NEEDS_SHARED says otherwise"
+    "Real photos and ImageNet weights beside the checkout; without them, skip, unless BEARCLF_NEEDS_SHARED is set"
     if SHARED.is_dir(): return SHARED
     if os.environ.get('BEARCLF_NEEDS_SHARED'): pytest.fail(f'there is no folder {SHARED}')
     pytest.skip(f'the real photos are not here ({SHARED})')
+
+
+@pytest.fixture(scope='session')
+def child(tmp_path_factory):
+    "`child(f, *args)` is a process that does this; see `helpers.Child`"
+    folder = tmp_path_factory.mktemp('said')
+    return lambda f, *args, **kw: Child(folder, f, *args, **kw)
+
+
+FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-background-networking', '--disable-component-update',
+         '--disable-sync', '--no-first-run']
+
+@pytest.fixture(scope='module')
+def browser():
+    "For one file: Playwright keeps an event loop running, which others do not expect"
+    path = browser_path()
+    if not path:
+        why = 'NO BROWSER: the page was NOT tested. Install chromium (or google-chrome) and run again.'
+        if os.environ.get('CI'): pytest.fail(why)
+        pytest.skip(why)
+    from playwright.sync_api import sync_playwright
+    with sync_playwright() as p:
+        b = p.chromium.launch(executable_path=path, args=FLAGS)
+        yield b
+        b.close()

@@ -1,27 +1,30 @@
-"""Every test: first all notebooks, then the files beside this one.
+"""Every test: the notebooks from top to bottom, and what lies beside this file.
 
 Run it with the Python that has bearclf's dev requirements: python tests/run.py
+python tests/run.py --all      also what is exhaustive: every seed, every fault, the benchmarks
 """
-import os, subprocess, sys, sysconfig
+import os, subprocess, sys
 from pathlib import Path
 
-top, scripts = Path(__file__).resolve().parent.parent, Path(sysconfig.get_path('scripts'))
-# Two notebooks at a time, one thread each: torch's threads get into each other's way otherwise
-one_thread = {'OMP_NUM_THREADS': '1'}
+top = Path(__file__).resolve().parent.parent
+# As many at a time as there are cores, one thread each: torch's threads get into each other's way otherwise
+workers, one_thread = str(min(4, os.cpu_count() or 2)), {'OMP_NUM_THREADS': '1'}
 
 
 def step(title, *cmd, **env):
     print(f'\n=== {title}', flush=True)
-    return subprocess.run(list(map(str, cmd)), cwd=top, env=os.environ | env).returncode
+    return subprocess.run([sys.executable, *cmd], cwd=top, env=os.environ | env).returncode
 
 
-def main():
-    failed = step('A model of the drawn bears, for the notebooks and the tests (made once)',
-                  sys.executable, '-W', 'ignore', '-c', 'from fastprogress import fastprogress; fastprogress.NO_BAR = True; '
+def main(*args):
+    failed = step('A model of the drawn bears, for the notebooks and the tests (made once)', '-W', 'ignore', '-c',
+                  'from fastprogress import fastprogress; fastprogress.NO_BAR = True; '
                   'from bearclf.ship.predict import demo_model; print(demo_model())')
-    failed |= step('The notebooks, top to bottom', scripts/'nbdev-test', '--n-workers', 2, '--timing', **one_thread)
-    failed |= step('Faults, the command, the page in a browser', sys.executable, '-m', 'pytest', '-q', '-rs', '--durations=5', 'tests')
+    which = 'exhaustive or not exhaustive' if args == ('--all',) else 'not exhaustive'
+    failed |= step('The notebooks, faults, the command, the page in a browser', '-m', 'pytest', '-q', '-rs', '-m',
+                   which, '--durations=10',
+                   '-n', workers, '--dist', 'worksteal', 'tests', **one_thread)
     return int(bool(failed))
 
 
-if __name__ == '__main__': sys.exit(main())
+if __name__ == '__main__': sys.exit(main(*sys.argv[1:]))

@@ -1,31 +1,28 @@
 "What goes wrong between the steps: kills, races, spawned workers, files of other machines"
-import json, os, pickletools, subprocess, sys, time, zipfile
-from pathlib import Path
+import os, pickletools, sys, time, zipfile
 
 import pytest
 
+from helpers import script
 from bearclf.core import atomic_path, made_once
 from bearclf.practice.drawn import draw_bears
 
 
-def start(code, **env): return subprocess.Popen([sys.executable, '-W', 'ignore', '-c', code], env=os.environ | env, stdout=subprocess.PIPE, text=True)
-
-
-def test_killed_while_drawing_leaves_no_half_folder(tmp_path):
+def test_killed_while_drawing_leaves_no_half_folder(child, tmp_path):
     dest = tmp_path/'bears'
-    proc = start(f'print(1, flush=True); from bearclf.practice.drawn import draw_bears; draw_bears({str(dest)!r}, n=3000)')
-    proc.stdout.readline()
-    while not [o for o in tmp_path.rglob('*.jpg')]: time.sleep(.05); assert proc.poll() is None
-    proc.kill(); proc.wait()
+    run = child(draw_bears, dest, 3000)
+    while not [o for o in tmp_path.rglob('*.jpg')]: time.sleep(.05); assert run.process.is_alive()
+    run.kill()
     assert not dest.exists()
     draw_bears(dest, n=6, size=32)
     assert len(list(dest.rglob('*.jpg'))) == 6
 
 
-def test_several_processes_draw_once(tmp_path):
-    code = 'from bearclf.practice.drawn import drawn_path; p = drawn_path(n=60, size=64); print(p, p.stat().st_ino, len(list(p.rglob("*.jpg"))))'
-    procs = [start(code, BEARCLF_CACHE=str(tmp_path)) for _ in range(3)]
-    said = {o.communicate()[0].strip() for o in procs}
+def test_several_processes_draw_once(child, tmp_path):
+    code = ('from bearclf.practice.drawn import drawn_path; p = drawn_path(n=60, size=64); '
+            'print(p, p.stat().st_ino, len(list(p.rglob("*.jpg"))))')
+    runs = [child(script, code, env=os.environ | {'BEARCLF_CACHE': str(tmp_path)}) for _ in range(3)]
+    said = {o.finish().stdout.strip() for o in runs}
     assert len(said) == 1 and said.pop().endswith(' 60')
     assert not [o for o in tmp_path.rglob('.*') if o.suffix != '.lock'], 'something half made was left'
 
@@ -43,24 +40,21 @@ def test_atomic_path_replaces_a_file_only_when_all_is_written(tmp_path):
     assert (tmp_path/'x').read_text() == 'old' and [o.name for o in tmp_path.iterdir()] == ['x']
 
 
-def test_workers_that_are_spawned(tmp_path):
-    "As on Windows and macOS, where a worker starts as a new Python and gets everything pickled"
-    draw_bears(tmp_path/'bears', n=24, size=64)
-    script = tmp_path/'spawn.py'
-    script.write_text(f'''
-import multiprocessing, warnings
-warnings.simplefilter('ignore')
-from bearclf.folder.look import *
-from bearclf.train.data import *
-if __name__ == '__main__':
+def spawned(path):
+    import multiprocessing
+    from bearclf.train.data import photo_dls
     multiprocessing.set_start_method('spawn', force=True)
-    dls = photo_dls({str(tmp_path/"bears")!r}, size=32, bs=8, num_workers=1)
+    dls = photo_dls(path, size=32, bs=8, num_workers=1)
     assert dls.train.fake_l.num_workers == 1
     x, y = next(iter(dls.train))
     print(tuple(x.shape), multiprocessing.get_start_method())
-''')
-    res = subprocess.run([sys.executable, '-W', 'ignore', script], capture_output=True, text=True)
-    assert res.stdout.splitlines()[-1] == '(8, 3, 32, 32) spawn', res.stderr
+
+
+def test_workers_that_are_spawned(child, tmp_path):
+    "As on Windows and macOS, where a worker starts as a new Python and gets everything pickled"
+    draw_bears(tmp_path/'bears', n=24, size=64)
+    res = child(spawned, tmp_path/'bears').finish()
+    assert res.stdout.splitlines()[-1:] == ['(8, 3, 32, 32) spawn'], res.stderr
 
 
 def test_names_that_windows_can_write(tmp_path):
@@ -69,27 +63,26 @@ def test_names_that_windows_can_write(tmp_path):
 
 
 def test_export_loads_anywhere(demo_model):
-    "Nothing of `__main__`, no kind of path that only this machine has, and no compiled code, which comes with the name of its file"
-    with zipfile.ZipFile(demo_model/'export.pkl') as z: data = z.read(next(o for o in z.namelist() if o.endswith('data.pkl')))
+    "Nothing of `__main__`, no kind of path that only this machine has, and no compiled code, which names its file"
+    with zipfile.ZipFile(demo_model/'export.pkl') as z:
+        data = z.read(next(o for o in z.namelist() if o.endswith('data.pkl')))
     words = [arg for _, arg, _ in pickletools.genops(data) if isinstance(arg, str)]
     assert any('_OpenCopy' in o for o in words)
     assert not [o for o in words if '__main__' in o or 'PosixPath' in o or 'WindowsPath' in o or o.startswith(os.sep)]
 
 
-def test_a_function_of_the_notebook_is_exported_and_said(tmp_path):
+def test_a_function_of_the_notebook_is_exported_and_said(child, tmp_path):
     draw_bears(tmp_path/'bears', n=24, size=64)
-    script = tmp_path/'own.py'
-    script.write_text(f'''
-import warnings; warnings.simplefilter('ignore')
+    res = child(script, f'''
 from bearclf.all import *
 def my_label(o): return o.parent.name.upper()
 dls = photo_dls({str(tmp_path/"bears")!r}, size=32, get_y=my_label)
 export_classifier(photo_learner(dls, pretrained=False), {str(tmp_path/"model")!r})
-''')
-    res = subprocess.run([sys.executable, '-W', 'ignore', script], capture_output=True, text=True)
+''').finish()
     assert 'my_label of this notebook went into the file' in res.stdout, res.stderr
-    proc = start(f'from bearclf.ship.predict import load_classifier; print(load_classifier({str(tmp_path/"model")!r}).classes)')
-    assert proc.communicate()[0].strip() == "['BLACK', 'GRIZZLY', 'TEDDY']"
+    code = f'import bearclf.ship.predict as p; print(p.load_classifier({str(tmp_path/"model")!r}).classes)'
+    res = child(script, code).finish()
+    assert res.stdout.strip() == "['BLACK', 'GRIZZLY', 'TEDDY']", res.stderr
 
 
 def test_a_model_that_needs_a_module_that_is_gone(tmp_path):

@@ -1,26 +1,20 @@
-"`kill -9` of an apply or an undo, at any step and at any moment: each photo is in one place, and the next start brings it to its end"
-import json, os, random, signal, subprocess, sys, time, traceback
+"`kill -9` of an apply or an undo, at any step: each photo is in one place, and the next start brings it to its end"
+import os, random, signal, sys, time, traceback
 from hashlib import sha256
-from pathlib import Path
 
 import pytest
 
+from helpers import can_fork, killed_at, seeds
 from bearclf.core import BearclfError
 from bearclf.clean.decisions import CLEANING, DELETE, KEEP, Decisions, _event
 
-CODE = '''
-import sys
-from bearclf.clean.decisions import Decisions
-decisions = Decisions(sys.argv[1])
-print('ready', flush=True)
-getattr(decisions, sys.argv[2])()
-print('done', flush=True)
-'''
+once_or_all = pytest.mark.parametrize('every', [4, pytest.param(1, marks=pytest.mark.exhaustive)], ids=['some', 'all'])
 
 
 def state(path):
     "Every file that is no part of the journal, with its bytes and its time, and every folder"
-    return {o.relative_to(path).as_posix(): (sha256(o.read_bytes()).hexdigest(), o.stat().st_mtime_ns) if o.is_file() else None
+    return {o.relative_to(path).as_posix(): (sha256(o.read_bytes()).hexdigest(), o.stat().st_mtime_ns) if o.is_file()
+            else None
             for o in path.rglob('*') if o.parent != path/CLEANING and o != path/CLEANING}
 
 
@@ -64,104 +58,57 @@ def wanted(path, photos):
     return res
 
 
-def start(path, what):
-    "A process that is about to apply or to undo, once it is ready"
-    p = subprocess.Popen([sys.executable, '-W', 'ignore', '-c', CODE, path, what], stdout=subprocess.PIPE, text=True)
-    while (line := p.stdout.readline()) != 'ready\n': assert line, 'it did not start'
-    return p
-
-
-def seconds(path, what):
-    p, t = start(path, what), time.monotonic()
-    assert p.stdout.readline() == 'done\n' and p.wait() == 0
-    return time.monotonic() - t
+def doing(path, what): getattr(Decisions(path), what)()
 
 
 @pytest.fixture(scope='module')
 def long(tmp_path_factory):
-    "A folder in which 200 photos are decided, its state before, the state after an apply, and the seconds of apply and undo"
+    "A folder with 200 decisions, its state before and after an apply, and how the journal grows in apply and undo"
     path = tmp_path_factory.mktemp('long')/'bears'
     photos = folder(path, 225)
     before, after = state(path), wanted(path, photos)
     assert state(path) == before and not (path/CLEANING).exists()
     decide(path, photos)
     assert len(Decisions(path).pending) == 200
-    times = [min(o) for o in zip(*[(seconds(path, 'apply'), seconds(path, 'undo')) for _ in range(2)])]
+    size, sizes = lambda: (path/CLEANING/'journal.jsonl').stat().st_size, []
+    for what in 'apply', 'undo': start = size(); doing(path, what); sizes.append(size() - start)
     assert state(path) == before
-    return path, before, after, times
+    return path, before, after, dict(zip(('apply', 'undo'), sizes))
 
 
-@pytest.fixture(scope='module')
-def moments(): return dict(apply=[], undo=[])
-
-
-@pytest.mark.parametrize('seed', range(30))
-def test_an_apply_is_killed_at_a_random_moment(seed, long, moments, capsys):
-    path, before, after, (t, _) = long
-    p = start(path, 'apply')
-    time.sleep(t*random.Random(seed).uniform(0, 1))
-    os.kill(p.pid, signal.SIGKILL) if hasattr(signal, 'SIGKILL') else p.kill()
-    p.wait()
+def killed_in_the_middle(child, path, what, grown):
+    "Kill a process that does `what` once it has written so many bytes into its journal"
+    journal = path/CLEANING/'journal.jsonl'
+    start, run = journal.stat().st_size, child(doing, path, what)
+    while run.process.is_alive() and journal.stat().st_size < start + grown: time.sleep(.0005)
+    run.kill()
     check_journal(path)
+
+
+@pytest.mark.parametrize('seed', seeds(30))
+def test_an_apply_is_killed_at_a_random_moment(seed, child, long, capsys):
+    path, before, after, sizes = long
+    killed_in_the_middle(child, path, 'apply', random.Random(seed).uniform(0, sizes['apply']))
     now = state(path)
     assert contents(path) == sorted(o[0] for o in before.values() if o)
-    moments['apply'].append(now)
     decisions = Decisions(path)
-    if now not in (before, after): assert capsys.readouterr().out.count('\n') == 1 and 'was stopped half-way' in decisions.messages[0]
+    if now not in (before, after):
+        assert capsys.readouterr().out.count('\n') == 1 and 'was stopped half-way' in decisions.messages[0]
     decisions.apply()  # what it had not begun
     assert state(path) == after and not decisions.pending
     assert not decisions.undo(all=True).problems and state(path) == before and len(decisions.pending) == 200
 
 
-@pytest.mark.parametrize('seed', range(10))
-def test_an_undo_is_killed_at_a_random_moment(seed, long, moments, capsys):
-    path, before, after, (_, t) = long
+@pytest.mark.parametrize('seed', seeds(10))
+def test_an_undo_is_killed_at_a_random_moment(seed, child, long, capsys):
+    path, before, after, sizes = long
     Decisions(path).apply()
-    p = start(path, 'undo')
-    time.sleep(t*random.Random(seed).uniform(0, 1))
-    p.kill()
-    p.wait()
-    check_journal(path)
+    killed_in_the_middle(child, path, 'undo', random.Random(seed).uniform(0, sizes['undo']))
     assert contents(path) == sorted(o[0] for o in before.values() if o)
-    moments['undo'].append(now := state(path))
-    decisions = Decisions(path)
+    now, decisions = state(path), Decisions(path)
     if now not in (before, after): assert capsys.readouterr().out.count('\n') == 1
     if state(path) != before: decisions.undo()
     assert state(path) == before and len(decisions.pending) == 200
-
-
-def test_most_of_them_were_killed_at_work(moments, long):
-    _, before, after, _ = long
-    for o in moments.values():
-        at_work = [now for now in o if now not in (before, after)]
-        if not o: pytest.skip('none was killed')
-        assert len(at_work) > len(o)/4 and len({len([k for k in now if k.startswith(CLEANING)]) for now in at_work}) > 2
-
-
-STEPS = 'rename', 'fsync', 'mkdir', 'rmdir', 'unlink', 'ftruncate'
-
-def do_and_die(f, at):
-    "In a child: do `f`, and kill itself before or after one of `STEPS`, when `at` of these moments have gone by"
-    left = [at]
-    def stepping(step):
-        def g(*args, **kw):
-            if left[0] == 0: os.kill(os.getpid(), signal.SIGKILL)
-            left[0] -= 2
-            try: return step(*args, **kw)
-            finally:
-                if left[0] == -1: os.kill(os.getpid(), signal.SIGKILL)
-        return g
-    for o in STEPS: setattr(os, o, stepping(getattr(os, o)))
-    sys.stdout = open(os.devnull, 'w')
-    try: f()
-    finally: os._exit(0)
-
-
-def killed_at(f, step):
-    "Whether a child that did `f` was killed at moment `step`, or was done before"
-    pid = os.fork()
-    if not pid: do_and_die(f, step)
-    return os.waitpid(pid, 0)[1] != 0
 
 
 @pytest.fixture
@@ -171,9 +118,10 @@ def short(tmp_path, monkeypatch):
     return tmp_path/'bears', photos, state(tmp_path/'bears'), wanted(tmp_path/'bears', photos)
 
 
-@pytest.mark.skipif(not hasattr(os, 'fork'), reason='no fork')
+@can_fork
+@once_or_all
 @pytest.mark.parametrize('what', ['apply', 'undo', 'decide', 'drop'])
-def test_killed_at_every_step(what, short):
+def test_killed_at_every_step(what, every, short):
     path, photos, before, after = short
     f = {'decide': lambda: decide(path, photos)}.get(what, lambda: getattr(Decisions(path), what)())
     step, seen = 0, set()
@@ -192,16 +140,18 @@ def test_killed_at_every_step(what, short):
         assert state(path) == after, step
         decisions.undo(all=True); decisions.drop()
         assert state(path) == before and not (path/CLEANING).exists(), step
-        step += 1
-    assert step > dict(apply=50, undo=40, decide=5, drop=7)[what] and len(seen) >= dict(apply=13, undo=13).get(what, 1)
+        step += every if what in ('apply', 'undo') else 1
+    assert step > dict(apply=50, undo=40, decide=5, drop=7)[what]
+    assert len(seen) >= ((13 if every == 1 else 10) if what in ('apply', 'undo') else 1)
 
 
-@pytest.mark.skipif(not hasattr(os, 'fork'), reason='no fork')
-def test_what_goes_on_is_killed_too(short):
+@can_fork
+@once_or_all
+def test_what_goes_on_is_killed_too(every, short):
     "An apply that is killed, whose successor is killed, whose successor is killed"
     path, photos, before, after = short
     rng = random.Random(1)
-    for _ in range(20):
+    for _ in range(20//every):
         decide(path, photos)
         for _ in range(4): killed_at(lambda: Decisions(path).apply(), rng.randrange(24)); check_journal(path)
         Decisions(path).apply()
@@ -232,7 +182,9 @@ def busy(path, seed):
         try:
             photos = [o for o in path.rglob('*.jpg') if CLEANING not in o.parts]
             k = rng.random()
-            if k < .5: decisions.decide_all({o: rng.choice([DELETE, KEEP, 'p', 'q', 'black', 'teddy']) for o in rng.sample(photos, min(len(photos), 5))})
+            if k < .5:
+                decisions.decide_all({o: rng.choice([DELETE, KEEP, 'p', 'q', 'black', 'teddy'])
+                                      for o in rng.sample(photos, min(len(photos), 5))})
             elif k < .75: decisions.apply()
             elif k < .9: decisions.undo(all=rng.random() < .3)
             else: decisions.drop()
@@ -241,11 +193,12 @@ def busy(path, seed):
             if 'is not there' not in str(e): raise
 
 
-@pytest.mark.skipif(not hasattr(os, 'fork'), reason='no fork')
-def test_three_at_once_are_killed_again_and_again(short):
+@can_fork
+@once_or_all
+def test_three_at_once_are_killed_again_and_again(every, short):
     path, _, before, _ = short
     rng, pids = random.Random(1), []
-    for i in range(60):
+    for i in range(60//every):
         while len(pids) < 3:
             pid = os.fork()
             if not pid:

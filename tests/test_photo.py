@@ -16,7 +16,8 @@ from bearclf.train.data import *
 from bearclf.practice.drawn import draw_bear, draw_bears
 from bearclf.photo import ResizedPhotos
 from bearclf.train.learner import *
-from fastai.vision.all import (Callback, L, hook_outputs, CategoryBlock, CropPad, ImageBlock, Path, PILImage, Resize, ResizeMethod, Transform,
+from fastai.vision.all import (Callback, L, hook_outputs, CategoryBlock, CropPad, ImageBlock, PILImage, Resize,
+                               ResizeMethod, Transform,
                                defaults, load_learner, squeezenet1_0, vision_learner)
 
 
@@ -43,7 +44,8 @@ def copies_in(cache): return [o for o in cache.rglob('*.jpg')]
 
 
 def test_sizes(cache, tmp_path):
-    for (w, h), want in {(3000, 2000): (504, 336), (2000, 3000): (336, 504), (400, 300): (400, 300), (5000, 90): (5000, 90)}.items():
+    for (w, h), want in {(3000, 2000): (504, 336), (2000, 3000): (336, 504), (400, 300): (400, 300),
+                         (5000, 90): (5000, 90)}.items():
         im = draw_bear('black', 1, 300).resize((w, h))
         im.save(tmp_path/'bear.jpg')
         first, second = ResizedPhotos(336)(tmp_path/'bear.jpg'), ResizedPhotos(336)(tmp_path/'bear.jpg')
@@ -139,11 +141,13 @@ def test_the_copy_is_what_a_batch_shows(cache, large):
     assert a.shape == b.shape and 0 < (a - b).abs().mean() < .02
 
 
-@pytest.mark.parametrize('kwargs', [dict(item_tfms=Resize(64)), dict(item_tfms=[Resize(64, ResizeMethod.Squish)]), dict()])
+@pytest.mark.parametrize('kwargs', [dict(item_tfms=Resize(64)), dict(item_tfms=[Resize(64, ResizeMethod.Squish)]),
+                                    dict()])
 def test_which_transforms_get_copies(cache, large, kwargs):
     forget()
     dls, _ = quietly(photo_dls, large, 64, bs=4, **kwargs)
-    assert len(copies_in(cache)) == 18 and dls.train.fake_l.num_workers == (0 if dls.device.type == 'cpu' else min(16, defaults.cpus))
+    assert len(copies_in(cache)) == 18
+    assert dls.train.fake_l.num_workers == (0 if dls.device.type == 'cpu' else min(16, defaults.cpus))
 
 
 def test_own_blocks_and_unknown_transforms_read_the_photos(cache, large):
@@ -192,7 +196,8 @@ def report_of(large, slow_photo=0., slow_model=0., cbs=None, **kwargs):
 def test_a_slow_loader_is_found(large):
     report = report_of(large, slow_photo=.1)
     assert report.n == 12 and report.waiting >= 12*.1 and report.prepare[1] >= .1
-    assert 'waiting for photos' in str(report) and str(report).endswith('Fewer or simpler transforms would make it shorter.')
+    assert 'waiting for photos' in str(report)
+    assert str(report).endswith('Fewer or simpler transforms would make it shorter.')
 
 
 @pytest.mark.parametrize('able', [False, True])

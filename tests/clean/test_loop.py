@@ -11,7 +11,7 @@ import nbformat, pytest
 from PIL import Image
 from nbformat.v4 import new_code_cell, new_notebook
 
-from test_app import FLAGS, LONG, browser, browser_path, free_port
+from helpers import LONG, free_port, top
 from bearclf.clean.loop import *
 from bearclf.core import BearclfError
 from bearclf.folder.look import class_of
@@ -22,8 +22,7 @@ from bearclf.practice.drawn import draw_bears
 from bearclf.clean.issues import suggestions
 from bearclf.train.learner import photo_learner
 
-TOP = Path(__file__).resolve().parents[1]
-STATIC = TOP/'bearclf/static'
+STATIC = top/'bearclf/static'
 
 CELL = '''
 import os
@@ -43,7 +42,7 @@ def is_up(url):
 @contextmanager
 def serving(command, url, cwd, photos):
     "A server in a process of its own, from when it answers"
-    path = os.pathsep.join(filter(None, (str(TOP), os.environ.get('PYTHONPATH'))))
+    path = os.pathsep.join(filter(None, (str(top), os.environ.get('PYTHONPATH'))))
     env = os.environ | dict(PHOTOS=str(photos), PYTHONPATH=path, JUPYTER_CONFIG_DIR=str(cwd/'config'), JUPYTER_PATH=str(STATIC))
     with open(cwd/'server.log', 'w') as log:
         proc = subprocess.Popen([sys.executable, '-m', *command], cwd=cwd, env=env, stdout=log, stderr=log)
@@ -61,13 +60,18 @@ def snapshot(path):
     return {o.relative_to(path).as_posix(): (o.read_bytes(), o.stat().st_mtime_ns) for o in path.rglob('*') if o.is_file() and '.cleaning' not in o.parts}
 
 
-@pytest.fixture
-def photos(tmp_path):
+@pytest.fixture(scope='module')
+def drawn(tmp_path_factory):
     "Class folders of drawn bears, some in the wrong one, and a class with another alphabet"
-    draw_bears(tmp_path/'мои bears', 90, 128, seed='page', mislabelled=6, duplicated_across=2)
-    (tmp_path/'мои bears/teddy').rename(tmp_path/'мои bears/мишка')
-    (tmp_path/'мои bears/planted.csv').rename(tmp_path/'planted.csv')
-    return tmp_path/'мои bears'
+    path = tmp_path_factory.mktemp('drawn')/'мои bears'
+    draw_bears(path, 90, 128, seed='page', mislabelled=6, duplicated_across=2)
+    (path/'teddy').rename(path/'мишка')
+    (path/'planted.csv').unlink()
+    return path
+
+
+@pytest.fixture
+def photos(drawn, tmp_path): return shutil.copytree(drawn, tmp_path/'мои bears')
 
 
 class Voila:
@@ -77,8 +81,8 @@ class Voila:
     def command(port):  # with bearclf's template, for Voilà's own page asks another host for its fonts
         return ['voila', 'loop.ipynb', '--no-browser', f'--port={port}', '--Voila.ip=127.0.0.1',
                 f'--Voila.config_file_paths={STATIC}']
-    def open(self): self.page.goto(self.url, timeout=LONG)
-    def new_kernel(self): self.page.reload(timeout=LONG)
+    def open(self): self.page.goto(self.url, timeout=1000*LONG)
+    def new_kernel(self): self.page.reload(timeout=1000*LONG)
 
 
 class Lab:
@@ -94,9 +98,9 @@ class Lab:
         try: return any(o['connections'] and o['execution_state'] == 'idle' for o in json.load(urlopen(f'{self.server}/api/kernels')))
         except HTTPError: return False  # Jupyter, when it is asked as the kernel starts
     def open(self):
-        self.page.goto(f'{self.server}/lab/tree/loop.ipynb', timeout=LONG)
+        self.page.goto(f'{self.server}/lab/tree/loop.ipynb', timeout=1000*LONG)
         self.page.wait_for_selector('.jp-Notebook .jp-CodeCell')
-        until = time.monotonic() + LONG/1000
+        until = time.monotonic() + LONG
         while not self.connected():
             assert time.monotonic() < until, 'the notebook got no kernel'
             self.page.wait_for_timeout(100)
@@ -116,7 +120,7 @@ def shown(browser, tmp_path, photos, place, width=1280, height=900):
     port, asked = free_port(), []
     with serving(place.command(port), f'http://127.0.0.1:{port}/' + ('api' if place is Lab else 'voila/static/voila.js'), tmp_path, photos):
         page = browser.new_page(viewport=dict(width=width, height=height))
-        page.set_default_timeout(LONG)
+        page.set_default_timeout(1000*LONG)
         page.on('request', lambda r: asked.append(r.url))
         page.on('websocket', lambda w: asked.append(w.url))
         place = place(page, port)
@@ -215,13 +219,10 @@ def test_keys_filters_suggestions_and_layout(browser, tmp_path, photos):
         page.get_by_role('button', name=f'Apply {n-1+3} decisions').wait_for()
         wait_state(page, left_out, '')
         assert len([o for o in (tmp_path/'мои bears/.cleaning/journal.jsonl').read_text().splitlines() if '"decide"' in o]) == 4 + n - 1
-
-
-def test_one_column_on_a_phone(browser, tmp_path, photos):
-    with shown(browser, tmp_path, photos, Voila, 390, 800) as v:
-        boxes = [o.bounding_box() for o in v.page.query_selector_all('.bearclf-clean article')]
+        page.set_viewport_size(dict(width=390, height=800))  # a phone's: one column
+        boxes = [o.bounding_box() for o in page.query_selector_all('.bearclf-clean article')]
         assert len({round(o['x']) for o in boxes}) == 1 and boxes[0]['width'] > 300
-        assert v.page.evaluate('document.documentElement.scrollWidth <= innerWidth')
+        assert page.evaluate('document.documentElement.scrollWidth <= innerWidth')
 
 
 @pytest.fixture

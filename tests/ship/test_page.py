@@ -1,8 +1,7 @@
 """The page in a real browser, served as `bearclf app` serves it. `demo_model` and `fresh_bears` are in conftest.py."""
-import base64, io, json, os, re, shutil, signal, socket, subprocess, sys
+import base64, io, json, os, re, signal, socket, subprocess, sys
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
-from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import urlsplit
 
@@ -11,21 +10,17 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from PIL import Image
 
+from helpers import LONG, free_port, python, top
 from bearclf.ship.page import serve
 
-LONG = 120_000  # ms; nothing here is timed, so a slow machine may take its time
-FLAGS = '--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync --no-first-run'.split()
 SERVE = 'import sys; from bearclf.ship.page import serve; sys.exit(serve(sys.argv[1] or None, port=int(sys.argv[2])))'
 
-
-def free_port():
-    with socket.socket() as s: s.bind(('127.0.0.1', 0)); return s.getsockname()[1]
 
 @contextmanager
 def served(model, cwd):
     "The address of a page with `model`, in a process of its own"
     port, env = free_port(), {k: v for k, v in os.environ.items() if k != 'BEARCLF_MODEL'}
-    env['PYTHONPATH'] = os.pathsep.join(filter(None, (str(Path(__file__).resolve().parents[1]), env.get('PYTHONPATH'))))
+    env['PYTHONPATH'] = os.pathsep.join(filter(None, (str(top), env.get('PYTHONPATH'))))
     proc = subprocess.Popen([sys.executable, '-c', SERVE, str(model or ''), str(port)], cwd=cwd, env=env, stdout=subprocess.PIPE, text=True)
     try:
         line = proc.stdout.readline()  # said when the page answers; empty if it never will
@@ -56,26 +51,6 @@ def brought():
     return {o for o, _ in found} | {'pip', 'setuptools'}
 
 
-PLACES = ['/Applications/Google Chrome.app/Contents/MacOS/Google Chrome', 'C:/Program Files/Google/Chrome/Application/chrome.exe']
-
-def browser_path():
-    "Where a browser is, if there is one: on the PATH, or where macOS and Windows put Chrome"
-    found = [shutil.which(o) for o in ('chromium', 'chromium-browser', 'google-chrome', 'chrome')]
-    return next((o for o in found + PLACES if o and Path(o).is_file()), None)
-
-@pytest.fixture(scope='module')
-def browser():
-    path = browser_path()
-    if not path:
-        why = 'NO BROWSER: the page was NOT tested. Install chromium (or google-chrome) and run again.'
-        if os.environ.get('CI'): pytest.fail(why)
-        pytest.skip(why)
-    from playwright.sync_api import sync_playwright
-    with sync_playwright() as p:
-        b = p.chromium.launch(executable_path=path, args=FLAGS)
-        yield b
-        b.close()
-
 @pytest.fixture(scope='module')
 def address(demo_model, tmp_path_factory):
     with served(demo_model, tmp_path_factory.mktemp('cwd')) as url: yield url
@@ -84,10 +59,10 @@ def address(demo_model, tmp_path_factory):
 def visit(browser, url, width=1280, height=800):
     "The page as a visitor sees it, once its heading is there; `asked` has every address that the browser asked for"
     page, asked = browser.new_page(viewport=dict(width=width, height=height)), []
-    page.set_default_timeout(LONG)
+    page.set_default_timeout(1000*LONG)
     page.on('request', lambda r: asked.append(r.url))
     page.on('websocket', lambda w: asked.append(w.url))
-    page.goto(url, timeout=LONG)
+    page.goto(url, timeout=1000*LONG)
     page.wait_for_selector('.bearclf-page h1')
     try: yield SimpleNamespace(page=page, asked=asked)
     finally: page.close()
@@ -254,13 +229,12 @@ def test_phone(browser, address, fresh_bears):
         check_sentence(v.page, 'not an image')
         assert v.page.evaluate(wider) == []
 
-def test_nobody_else_is_asked(browser, address, fresh_bears):
+def test_nobody_else_is_asked(visitor, fresh_bears):
     "Every request, from the first to the answer, goes to the machine that serves the page"
-    with visit(browser, address) as v:
-        check_good_bear(v.page, fresh_bears, next(iter(fresh_bears)))
-        hosts = [urlsplit(o) for o in v.asked if not o.startswith(('data:', 'blob:'))]
-        assert any(o.scheme == 'ws' for o in hosts) and sum(o.scheme == 'http' for o in hosts) > 5
-        assert [o.geturl() for o in hosts if o.hostname not in ('127.0.0.1', 'localhost')] == []
+    check_good_bear(visitor.page, fresh_bears, next(iter(fresh_bears)))
+    hosts = [urlsplit(o) for o in visitor.asked if not o.startswith(('data:', 'blob:'))]
+    assert any(o.scheme == 'ws' for o in hosts) and sum(o.scheme == 'http' for o in hosts) > 5
+    assert [o.geturl() for o in hosts if o.hostname not in ('127.0.0.1', 'localhost')] == []
 
 def test_browser_is_told_to_ask_nobody_else(visitor):
     "And if some script tried to, the browser would refuse"
@@ -270,14 +244,15 @@ def test_browser_is_told_to_ask_nobody_else(visitor):
     assert '127.0.0.2' in tried
 
 
-def test_kernel_ends_with_the_visit(browser, address):
+def test_kernel_ends_with_the_visit(browser, visitor, address):
     "A kernel with a model takes most of a gigabyte; it is not kept for somebody who has left"
     alive = 'async kernel => (await fetch("/api/kernels/" + kernel)).ok'
-    with visit(browser, address) as v, visit(browser, address) as other:
+    with visit(browser, address) as v:
+        other = visitor
         kernel = v.page.evaluate('JSON.parse(document.getElementById("jupyter-config-data").textContent).kernelId')
         assert other.page.evaluate(alive, kernel)
         v.page.goto('about:blank')
-        for _ in range(120):
+        for _ in range(4*LONG):
             if not other.page.evaluate(alive, kernel): break
             other.page.wait_for_timeout(250)
         assert not other.page.evaluate(alive, kernel)
@@ -297,13 +272,10 @@ def test_port_taken(demo_model, tmp_path):
 
 def test_page_needs_no_fastai():
     "The widgets show at once because nothing heavy is imported before them"
-    code = 'import sys, bearclf.ship.page; print([o for o in ("torch", "fastai", "bearclf.ship.predict") if o in sys.modules])'
-    env = os.environ | {'PYTHONPATH': os.pathsep.join((str(Path(__file__).resolve().parents[1]), os.environ.get('PYTHONPATH', '')))}
-    assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env=env).stdout.strip() == '[]'
+    assert python('import sys, bearclf.ship.page; print([o for o in ("torch", "fastai", "bearclf.ship.predict") if o in sys.modules])').strip() == '[]'
 
 def test_plain_voila_has_the_same_policy():
     "`voila.json`, for a plain `voila nbs/bear_classifier.ipynb`, says what `serve` has Voilà say, and so does the template"
-    top = Path(__file__).resolve().parents[1]
     plain, ours = (json.loads(o.read_text()) for o in (top/'voila.json', top/'bearclf/static/voila.json'))
     assert plain['Voila'] == ours['Voila']
     template = (top/'bearclf/static/voila/templates/bearclf/index.html.j2').read_text(encoding='utf-8')

@@ -1,9 +1,10 @@
 "Features computed once: what is kept, what costs again, and what comes out"
-import builtins, errno, shutil, subprocess, sys
+import builtins, errno, shutil
 
 import numpy as np
 import pytest
 
+from helpers import script
 from bearclf.folder.look import class_of
 from bearclf.folder.look import *
 from bearclf.train.data import *
@@ -26,7 +27,9 @@ def bears(tmp_path):
     return tmp_path/'bears'
 
 
-def fit(path, arch='squeezenet1_0', **kwargs): return precomputed_learner(path, arch, **(dict(size=64, epochs=2, views=2, pretrained=False, num_workers=0) | kwargs))
+def fit(path, arch='squeezenet1_0', **kwargs):
+    return precomputed_learner(path, arch, **(dict(size=64, epochs=2, views=2, pretrained=False, num_workers=0)
+                                              | kwargs))
 
 
 @pytest.fixture
@@ -38,12 +41,14 @@ def looks(monkeypatch):
     return seen
 
 
-def same_model(a, b): return all(p.equal(q) for p, q in zip(a.model.state_dict().values(), b.model.state_dict().values()))
+def same_model(a, b):
+    return all(p.equal(q) for p, q in zip(a.model.state_dict().values(), b.model.state_dict().values()))
 
 
 def near_model(a, b):
     "The same but for rounding: a row that is computed in another batch differs in its last digits"
-    return all(p.float().allclose(q.float(), atol=1e-3) for p, q in zip(a.model.state_dict().values(), b.model.state_dict().values()))
+    return all(p.float().allclose(q.float(), atol=1e-3) for p,
+               q in zip(a.model.state_dict().values(), b.model.state_dict().values()))
 
 
 def test_only_what_is_new_costs(bears, cache, looks, capsys):
@@ -101,7 +106,8 @@ def test_a_full_disk_costs_the_cache_only(bears, cache, monkeypatch, capsys):
     old = builtins.open
     def full(file, mode='r', *args, **kw):
         f = old(file, mode, *args, **kw)
-        if str(file).endswith('names.bin') and 'a' in mode: f.close(); raise OSError(errno.ENOSPC, 'No space left on device')
+        if str(file).endswith('names.bin') and 'a' in mode:
+            f.close(); raise OSError(errno.ENOSPC, 'No space left on device')
         return f
     with monkeypatch.context() as m:
         m.setattr(builtins, 'open', full)
@@ -139,13 +145,14 @@ def test_features_are_what_the_model_sees(bears, cache):
     assert (ours - theirs).abs().max() < 1e-4
 
 
-def test_exported_it_answers_the_same_in_a_new_process(bears, cache, tmp_path):
+def test_exported_it_answers_the_same_in_a_new_process(child, bears, cache, tmp_path):
     learn = fit(bears)
     photo = find_photos(bears)[0]
     with learn.no_bar(): _, _, probs = learn.predict(photo)
     pkl = export_classifier(learn, tmp_path/'model')
-    code = f'from bearclf.ship.predict import load_classifier; p = load_classifier({str(pkl)!r})({str(photo)!r}); print([p.probabilities[o] for o in {list(learn.dls.vocab)!r}])'
-    out = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True, check=True).stdout
+    code = (f'from bearclf.ship.predict import load_classifier; p = load_classifier({str(pkl)!r})({str(photo)!r}); '
+            f'print([p.probabilities[o] for o in {list(learn.dls.vocab)!r}])')
+    out = child(script, code).finish().stdout
     assert np.abs(np.array(eval(out)) - probs.numpy()).max() < 1e-4
 
 

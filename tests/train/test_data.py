@@ -1,13 +1,15 @@
 "Reading a training and its photos: labels and splits of all kinds, and what is said about a run"
-import random, shutil, warnings
+import random, warnings
 
 import pytest
 from PIL import Image
 
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
-    from fastai.vision.all import (Callback, CategoryBlock, CrossEntropyLossFlat, BCEWithLogitsLossFlat, FuncSplitter, GrandparentSplitter,
-        ImageBlock, Learner, MultiCategoryBlock, RandomSplitter, RegexLabeller, RegressionBlock, Resize, Tensor, TfmdDL, delegates, error_rate,
+    from fastai.vision.all import (Callback, CategoryBlock, CrossEntropyLossFlat, BCEWithLogitsLossFlat, FuncSplitter,
+                                   GrandparentSplitter,
+        ImageBlock, Learner, MultiCategoryBlock, RandomSplitter, RegexLabeller, RegressionBlock, Resize, Tensor, TfmdDL,
+        delegates, error_rate,
         hook_output, nn, noop, np, parent_label, set_seed, torch, using_attr)
 from bearclf.core import BearclfError
 from bearclf.folder.look import class_of
@@ -15,7 +17,8 @@ from bearclf.folder.look import check_folder, find_photos
 from bearclf.train.data import PhotoBlock, photo_block, photo_dls
 from bearclf.practice.drawn import photos_path
 from bearclf.ship.export import export_classifier
-from bearclf.train.interpret import _last_training, grad_cam, interpret, precision_recall, predictions_table, show_predictions, what_looks_wrong
+from bearclf.train.interpret import (_last_training, grad_cam, interpret, precision_recall, predictions_table, show_predictions,
+    what_looks_wrong)
 from bearclf.ship.predict import load_classifier
 from bearclf.train.learner import photo_learner, trained_learner
 
@@ -55,7 +58,8 @@ def divided(path, *names, classes=True):
 
 
 by_name = using_attr(RegexLabeller(r'^([a-z]+)_'), 'name')
-def dls_of(path, **kw): return photo_dls(path, **(dict(size=16, bs=8, num_workers=0, batch_tfms=[], item_tfms=Resize(16)) | kw))
+def dls_of(path, **kw):
+    return photo_dls(path, **(dict(size=16, bs=8, num_workers=0, batch_tfms=[], item_tfms=Resize(16)) | kw))
 def said(f, *args, **kw):
     with pytest.raises(BearclfError) as e: f(*args, **kw)
     return str(e.value)
@@ -72,7 +76,8 @@ def test_loose_photos_with_labels_of_their_own(loose):
 
 @pytest.mark.parametrize('kw', [{}, {'get_y': class_of}, {'get_y': parent_label}])
 def test_loose_photos_have_no_class_by_folder(loose, kw):
-    assert 'lie loose. Put them into folders, one for each class, or give the folder above.' in said(dls_of, loose, **kw)
+    words = 'lie loose. Put them into folders, one for each class, or give the folder above.'
+    assert words in said(dls_of, loose, **kw)
 
 
 def test_the_report_counts_the_labels(loose):
@@ -110,7 +115,8 @@ def test_a_rare_label_may_fall_among_the_validation_photos(loose):
 
 
 def test_a_model_with_labels_from_names_can_be_exported(loose, tmp_path):
-    learn = photo_learner(dls_of(loose, size=64, item_tfms=Resize(64), get_y=by_name), 'squeezenet1_0', pretrained=False)
+    learn = photo_learner(dls_of(loose, size=64, item_tfms=Resize(64), get_y=by_name), 'squeezenet1_0',
+                          pretrained=False)
     export_classifier(learn, tmp_path/'model')
     assert load_classifier(tmp_path/'model').classes == ['blue', 'green', 'red']
 
@@ -150,19 +156,23 @@ def test_a_class_may_be_called_train(tmp_path):
 
 # Keywords
 
-@pytest.mark.parametrize('wrong,right', [('sise', 'size'), ('val_pct', 'valid_pct'), ('item_tfm', 'item_tfms'), ('num_worker', 'num_workers'),
+@pytest.mark.parametrize('wrong,right', [('sise', 'size'), ('val_pct', 'valid_pct'), ('item_tfm', 'item_tfms'),
+                                         ('num_worker', 'num_workers'),
                                          ('splliter', 'splitter'), ('val_num_worker', 'val_num_workers')])
-def test_a_misspelt_keyword(top, wrong, right): assert said(photo_dls, top, **{wrong: 64}) == f'There is no keyword {wrong!r}. Did you mean {right}?'
+def test_a_misspelt_keyword(top, wrong, right):
+    assert said(photo_dls, top, **{wrong: 64}) == f'There is no keyword {wrong!r}. Did you mean {right}?'
 
 
 def test_a_keyword_like_no_other(top): assert 'help(photo_dls)' in said(photo_dls, top, zebra=1)
 
 
 @pytest.mark.parametrize('kw', [
-    {'val_bs': 4}, {'shuffle': False}, {'drop_last': False}, {'device': 'cpu'}, {'verbose': False}, {'n': 16}, {'pin_memory': False},
+    {'val_bs': 4}, {'shuffle': False}, {'drop_last': False}, {'device': 'cpu'}, {'verbose': False}, {'n': 16},
+    {'pin_memory': False},
     {'val_shuffle': True}, {'dl_kwargs': [{}, {}]}, {'after_iter': noop}, {'persistent_workers': False}, {'timeout': 0},
     {'val_drop_last': True}, {'n_inp': 1}, {'dl_type': TfmdDL}, {'get_x': noop}, {'before_batch': noop}, {'wif': noop},
-    {'splitter': RandomSplitter()}, {'blocks': (ImageBlock, CategoryBlock)}, {'path': None}], ids=lambda o: next(iter(o)))
+    {'splitter': RandomSplitter()}, {'blocks': (ImageBlock, CategoryBlock)}, {'path': None}],
+    ids=lambda o: next(iter(o)))
 def test_a_real_keyword_passes(top, kw):
     kw.pop('path', None)
     assert len(dls_of(top, **kw).one_batch()) == 2
@@ -173,7 +183,8 @@ def test_a_loader_of_ones_own_has_its_own_keywords(top, declared):
     dls_of(top)  # fastai's own signatures keep the keywords of the first loader of a process
     class Named(TfmdDL):
         @declared
-        def __init__(self, dataset, nickname=None, **kwargs): super().__init__(dataset, **kwargs); self.nickname = nickname
+        def __init__(self, dataset, nickname=None, **kwargs):
+            super().__init__(dataset, **kwargs); self.nickname = nickname
     assert dls_of(top, dl_type=Named, nickname='Bo').train.nickname == 'Bo'
 
 
@@ -256,7 +267,8 @@ def test_learning_by_heart(noise):
     assert text.startswith('Since epoch') and 'aug_transforms(mult=2)' in text
 
 
-def test_too_few_to_judge_by(top): assert [o for o in what_looks_wrong(trained(tiny(dls_of(top, valid_pct=.05)))) if '6 validation photos' in o]
+def test_too_few_to_judge_by(top):
+    assert [o for o in what_looks_wrong(trained(tiny(dls_of(top, valid_pct=.05)))) if '6 validation photos' in o]
 
 
 def test_a_far_learning_rate(learn):
@@ -302,7 +314,8 @@ def test_several_labels_have_no_such_table(loose):
 def test_a_class_that_is_never_named(learn):
     with torch.no_grad(): learn.model[1][1].bias[0] = 1e3
     t = precision_recall(interpret(learn))
-    assert t.precision.isna().tolist() == [False, True, True] and t.recall.tolist() == [1, 0, 0] and t['f1-score'].tolist()[1:] == [0, 0]
+    assert t.precision.isna().tolist() == [False, True, True] and t.recall.tolist() == [1, 0, 0]
+    assert t['f1-score'].tolist()[1:] == [0, 0]
 
 
 def test_pictures_of_none(learn, capsys):
@@ -312,10 +325,12 @@ def test_pictures_of_none(learn, capsys):
 
 # Where the model looked
 
-def hooks(learn): return [o for o in learn.model.modules() if o._forward_hooks or o._backward_hooks or o._forward_pre_hooks]
+def hooks(learn):
+    return [o for o in learn.model.modules() if o._forward_hooks or o._backward_hooks or o._forward_pre_hooks]
 
 
-@pytest.mark.parametrize('arch', ['resnet18', 'squeezenet1_0', 'vgg11', 'densenet121', 'mobilenet_v3_small', 'efficientnet_b0', 'convnext_tiny', 'swin_t', 'mobilenet_v2', 'shufflenet_v2_x0_5'])
+@pytest.mark.parametrize('arch', ['resnet18', 'squeezenet1_0', 'vgg11', 'densenet121', 'mobilenet_v3_small',
+                                  'efficientnet_b0', 'convnext_tiny', 'swin_t', 'mobilenet_v2', 'shufflenet_v2_x0_5'])
 def test_any_arch(top, arch):
     learn = photo_learner(dls_of(top, size=64, item_tfms=Resize(64)), arch, pretrained=False)
     cam = grad_cam(learn, next(iter(learn.dls.valid_ds.items)), 'red')
@@ -324,15 +339,19 @@ def test_any_arch(top, arch):
 
 @pytest.mark.parametrize('arch', ['vit_b_32', 'googlenet', 'inception_v3', 'maxvit_t'])
 def test_an_arch_without_body_and_head(top, arch):
-    with pytest.raises(BearclfError, match=f'{arch} is no network that can be cut .* such as resnet18'): photo_learner(dls_of(top, size=64, item_tfms=Resize(64)), arch)
+    with pytest.raises(BearclfError, match=f'{arch} is no network that can be cut .* such as resnet18'):
+        photo_learner(dls_of(top, size=64, item_tfms=Resize(64)), arch)
 
 
 def test_grad_cam_is_cam_where_the_last_layer_follows_the_pooling(top):
     learn = tiny(dls_of(top))
-    learn.model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)))
+    learn.model = nn.Sequential(nn.Conv2d(3, 8, 3),
+                                nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)))
     file = learn.dls.valid_ds.items[0]
-    with hook_output(learn.model[0]) as hook, torch.no_grad(): learn.model.eval()(learn.dls.test_dl([file]).one_batch()[0])
-    by_hand = torch.einsum('k,kij->ij', learn.model[1][2].weight[1].data, hook.stored[0].as_subclass(Tensor)).relu()/14**2
+    with hook_output(learn.model[0]) as hook, torch.no_grad():
+        learn.model.eval()(learn.dls.test_dl([file]).one_batch()[0])
+    by_hand = torch.einsum('k,kij->ij', learn.model[1][2].weight[1].data,
+                           hook.stored[0].as_subclass(Tensor)).relu()/14**2
     assert torch.allclose(grad_cam(learn, file, learn.dls.vocab[1]), by_hand, atol=1e-6)
 
 
@@ -352,4 +371,5 @@ def test_an_error_leaves_the_learner_as_it_was(learn):
     state = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
     with pytest.raises(RuntimeError, match='broken'): grad_cam(learn, learn.dls.valid_ds.items[0])
     assert not hooks(learn) and all(o.training for o in learn.model.modules())
-    assert torch.equal(state[0], torch.get_rng_state()) and state[1:] == (random.getstate(), np.random.get_state()[1].tolist())
+    assert torch.equal(state[0], torch.get_rng_state())
+    assert state[1:] == (random.getstate(), np.random.get_state()[1].tolist())

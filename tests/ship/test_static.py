@@ -2,10 +2,9 @@
 import json, os, re, subprocess, sysconfig
 from pathlib import Path
 
-from test_app import browser
+from helpers import top
 from bearclf.ship.page import percent
 
-top = Path(__file__).resolve().parents[1]
 static = top/'bearclf/static'
 
 

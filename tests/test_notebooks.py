@@ -1,0 +1,19 @@
+"Every notebook runs from top to bottom"
+import pytest
+
+from helpers import top
+
+# What takes longest comes first
+notebooks = sorted((top/'nbs').rglob('[!.]*.ipynb'), key=lambda o: -next((i for i, name in enumerate(
+    ['export', 'issues', 'features', 'interpret', 'loop', 'steer', 'learner']) if name in o.stem), -1))
+
+
+def run(file):
+    from nbdev.test import test_nb
+    return 0 if test_nb(file, basepath=top)[0] else 1
+
+
+@pytest.mark.parametrize('file', notebooks, ids=lambda o: o.stem)
+def test_runs(file, child):
+    res = child(run, file).finish()
+    assert res.returncode == 0, res.stderr[-5000:]
