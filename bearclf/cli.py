@@ -279,8 +279,19 @@ def app(
     elif demo: model = demo_model()
     return serve(model, port=port, open_browser=open_browser)
 
+# %% ../nbs/library/90_cli.ipynb #f16561a3
+def cache(
+    empty:str=None, # Remove one kind, such as photos, or all
+):
+    "Say what bearclf keeps in its cache folder, and how much room it takes; all of it can be made again."
+    from bearclf.core import cache_dir, cache_kinds, empty_cache, things_in
+    if empty: return print(f'{empty_cache(None if empty == "all" else empty)} things removed from {cache_dir()}.')
+    size = lambda folder: sum(o.stat().st_size for o in folder.rglob('*') if o.is_file())
+    print(f'In {cache_dir()}:')
+    for o in cache_kinds(): print(f'  {o.name:<10}{len(things_in(o)):>8,} things{size(o)/1e6:>10,.1f} MB')
+
 # %% ../nbs/library/90_cli.ipynb #21a5f990
-_commands = {f.__name__: f for f in (draw, collect, verify, bundle, train, clean, evaluate, predict, app)}
+_commands = {f.__name__: f for f in (draw, collect, verify, bundle, train, clean, evaluate, predict, app, cache)}
 
 def _overview():
     rows = [f'  {name:<10}{f.__doc__}' for name, f in _commands.items()]

@@ -97,6 +97,10 @@ def cache_kinds():
     "The folders that bearclf has made in the cache folder, one for each kind of thing"
     return sorted(o.parent for o in cache_dir().glob(f'*/{_TAG[0]}'))
 
+def things_in(folder):
+    "What lies in one of the `cache_kinds`"
+    return [o for o in folder.iterdir() if o.name != _TAG[0]]
+
 _asked = set() # cache folders that this process has looked through for what is old
 
 def _expire():
@@ -117,8 +121,7 @@ def empty_cache(
     kinds = {o.name: o for o in cache_kinds()}
     if kind and kind not in kinds:
         raise BearclfError(f'There is nothing called {kind!r} in the cache; there is {", ".join(kinds) or "nothing"}.')
-    old = [o for k, folder in kinds.items() if kind in (None, k) for o in folder.iterdir()
-           if o.name != _TAG[0] and _idle(o) >= days]
+    old = [o for k, folder in kinds.items() if kind in (None, k) for o in things_in(folder) if _idle(o) >= days]
     for o in old: _remove_own(o)
     return len(old)
 

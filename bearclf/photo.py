@@ -201,18 +201,18 @@ class ResizedPhotos:
         except OSError: return read_photo(photo)  # it says what is wrong
         return self.at_hand[file].copy() if file in self.at_hand else self._read(photo, file)
 
-    def _read(self, photo, file):
-        "The picture in `file`, the copy of `photo`; it is made if need be"
-        read = lambda data: read_photo(data, Path(photo).name, side=max(SIDE, self.side))
-        try: return self._remember(file, read(file.read_bytes() or Path(photo).read_bytes()))
-        except (OSError, PhotoError): pass # not there, or damaged: then it is made anew
-        try: data = Path(photo).read_bytes()
-        except OSError: return read_photo(photo)  # it says what is wrong
-        return self.keep(file, data, read(data))
+
 
 # %% ../nbs/library/01_photo.ipynb #b52ed890
-_SPARE = 1 << 30 # bytes on the disk that are never taken
-_one_says = threading.Lock()
+@patch
+def _read(self:ResizedPhotos, photo, file):
+    "The picture in `file`, the copy of `photo`; it is made if need be"
+    read = lambda data: read_photo(data, Path(photo).name, side=max(SIDE, self.side))
+    try: return self._remember(file, read(file.read_bytes() or Path(photo).read_bytes()))
+    except (OSError, PhotoError): pass # not there, or damaged: then it is made anew
+    try: data = Path(photo).read_bytes()
+    except OSError: return read_photo(photo)  # it says what is wrong
+    return self.keep(file, data, read(data))
 
 @patch
 def keep(self:ResizedPhotos, file, data, im):
@@ -237,6 +237,9 @@ def _remember(self:ResizedPhotos, file, im):
     return im
 
 # %% ../nbs/library/01_photo.ipynb #f7418e69
+_SPARE = 1 << 30 # bytes on the disk that are never taken
+_one_says = threading.Lock()
+
 @patch
 def _write(self:ResizedPhotos, file, data):
     if not self.writes: return

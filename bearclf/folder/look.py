@@ -86,8 +86,7 @@ class FolderReport:
         return '\n'.join(rows)
     __repr__ = __str__
     @property
-    def by_folder(self): # `parent_label` is fastai's
-        return self.get_y is class_of or getattr(self.get_y, '__name__', '') == 'parent_label'
+    def by_folder(self): return self.get_y is class_of or getattr(self.get_y, '__name__', '') == 'parent_label' # fastai's
 
 # %% ../../nbs/library/folder/04_look.ipynb #bdcac0b3
 def _label(get_y, photo):
