@@ -105,7 +105,7 @@ _asked = set() # cache folders that this process has looked through for what is 
 
 def _expire():
     "Once a day, remove what nobody has used for `DAYS`"
-    mark = cache_dir()/'.last-emptied'
+    mark = cache_dir()/'last-emptied'
     if mark.parent in _asked: return
     _asked.add(mark.parent)
     if mark.exists() and _idle(mark) < 1: return

@@ -170,13 +170,14 @@ def _scaled(im, side):
     k = side/min(im.size)
     return im.resize((round(k*im.width), round(k*im.height)), Image.Resampling.BILINEAR)
 
-def _size(data):
-    with Image.open(io.BytesIO(data)) as im: return im.size
+def _size(photo):
+    with Image.open(io.BytesIO(photo) if isinstance(photo, bytes) else photo) as im: return im.size
 
 # %% ../nbs/library/01_photo.ipynb #f5f5eec5
 class ResizedPhotos:
     "Copies of photos with `side` pixels on the shorter side, as JPEG files in the cache folder, made when asked for"
     at_hand, used = {}, 0 # copy -> picture, and the bytes that they take; all objects share them
+    told = False # that copies cannot be written
 
     def __init__(self,
         side:int=SIDE, # In pixels; photos with up to 256, or a quarter more than this, are read as they are
@@ -199,21 +200,23 @@ class ResizedPhotos:
         "`photo` at its working size; a `PhotoError` if it is none"
         try: file = self.file(photo)
         except OSError: return read_photo(photo)  # it says what is wrong
-        return self.at_hand[file].copy() if file in self.at_hand else self._read(photo, file)
+        return self._read(photo, file)
 
 
 
 # %% ../nbs/library/01_photo.ipynb #b52ed890
 @patch
-def _read(self:ResizedPhotos, photo, file):
-    "The picture in `file`, the copy of `photo`; it is made if need be"
+def _read(self:ResizedPhotos, photo, file, data=None):
+    "The picture in `file`, the copy of `photo`, whose bytes are `data`; it is made if need be"
+    if file in self.at_hand: return self.at_hand[file].copy()
     read = lambda data: read_photo(data, Path(photo).name, side=max(SIDE, self.side))
     try: return self._remember(file, read(file.read_bytes() or Path(photo).read_bytes()))
     except (OSError, PhotoError): pass # not there, or damaged: then it is made anew
-    try: data = Path(photo).read_bytes()
+    try: data = data or Path(photo).read_bytes()
     except OSError: return read_photo(photo)  # it says what is wrong
     return self.keep(file, data, read(data))
 
+# %% ../nbs/library/01_photo.ipynb #4e000001
 @patch
 def keep(self:ResizedPhotos, file, data, im):
     "Write the copy `file` of the photo `im`, whose file holds the bytes `data`; what comes back is what it will give"
@@ -248,8 +251,8 @@ def _write(self:ResizedPhotos, file, data):
         with atomic_path(file) as tmp: tmp.write_bytes(data)
     except OSError as e:
         with _one_says:  # many threads may have failed at once
-            if not self.writes: return
-            self.writes = False
+            if ResizedPhotos.told: return
+            ResizedPhotos.told = True
         print(f'Smaller copies of the photos cannot be kept on disk ({e.strerror}). '
               'Training goes on, and reads the photos themselves.')
 
@@ -274,6 +277,8 @@ def _kept(name):
     return Look(name, None, found['suffix'], tuple(found['size']), found['seen']) if found.get('by') == _BY else None
 
 # %% ../nbs/library/01_photo.ipynb #cb7d2c47
+_small = ResizedPhotos() # what measures see, so that what they say does not depend on who has looked before
+
 def look_at(file, measures={}, copies=None):
     "A `Look` at `file` that each of `measures` (name -> function of the picture) has taken; `copies` has it smaller"
     try: name, data = _read_once(file)
@@ -282,14 +287,12 @@ def look_at(file, measures={}, copies=None):
     new = {k: f for k, f in measures.items() if not (look and k in look.seen)}
     if look and look.reason: return look
     if not new and (copy.exists() if copy else look): return _looks.setdefault(name, look or Look(name))
-    data = data or Path(file).read_bytes()
-    try: im = read_photo(data, side=SIDE)
+    try: im = _small._read(file, _small.named(name), data) if new or copy else read_photo(file, side=SIDE)
     except PhotoError as e: look = Look(name, e.reason)
     else:
+        if copy and copies.side > SIDE: copies(file)
         seen = (look.seen if look else {}) | {k: f(im) for k, f in new.items()}
-        look = Look(name, None, real_suffix(data), _size(data), seen)
-        if copy and copies.side <= SIDE: copies.keep(copy, data, im)
-        elif copy: copies(file)
+        look = Look(name, None, real_suffix(file), _size(file), seen)
     _looks[name] = look
     if new and not look.reason: _keep(look)
     return look
@@ -304,4 +307,4 @@ def _keep(look):
 def forget():
     "Forget what this process knows of photos, as if it had just begun"
     for o in _prints, _looks, ResizedPhotos.at_hand: o.clear()
-    ResizedPhotos.used = 0
+    ResizedPhotos.used, ResizedPhotos.told = 0, False

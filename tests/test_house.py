@@ -1,6 +1,7 @@
 "The house in order: modules, README and notebooks agree, and imports cost what they may"
 import ast, builtins, configparser, importlib, json, re, shutil, statistics, subprocess, symtable, sys, sysconfig
 import warnings, zipfile
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ scripts = Path(sysconfig.get_path('scripts'))
 def cells(file): return json.loads(file.read_text(encoding='utf-8'))['cells']
 def code_cells(file): return [o for o in cells(file) if o['cell_type'] == 'code']
 def source(cell): return ''.join(cell['source'])
+def none(faults): assert not faults, '\n'.join(map(str, ['', *faults]))  # all of them, where pytest shows the first
 
 
 def texts(folder, kind='py'):
@@ -67,7 +69,7 @@ def test_notebooks_are_tidy():
                      '').splitlines()  # easily commented out by an editor
         if [o.split()[:2] for o in lines[-2:]] != [['!pip', 'list'], ['!pip', 'install']]:
             faults.append((file.stem, 'does not install'))
-    assert faults == []
+    none(faults)
 
 
 def long_lines():
@@ -81,7 +83,7 @@ def long_lines():
 
 
 def test_no_line_is_longer_than_120_characters():
-    assert long_lines() == []
+    none(long_lines())
 
 
 # --- the rooms
@@ -159,7 +161,7 @@ def loose_names(name):
 
 
 def test_imports_are_needed_and_names_are_there():
-    assert [o for name in order() if name != 'all' for o in loose_names(name)] == []
+    none([o for name in order() if name != 'all' for o in loose_names(name)])
 
 
 def test_imports_cost_what_they_may():
@@ -185,6 +187,21 @@ def test_metadata():
     assert cfg['version'] == python('import bearclf; print(bearclf.__version__)').strip()
     wanted = ' '.join(cfg[f'{o}requirements'] for o in ('', 'train_', 'dev_')).split()
     assert [o for o in wanted if not re.fullmatch(r'[a-zA-Z0-9_-]+(>=[\d.]+)?', o)] == [], 'lower bounds only'
+
+
+def bring(code):
+    "The packages outside of bearclf that `code` imports, anywhere"
+    for o in ast.walk(ast.parse(code)):
+        if isinstance(o, ast.Import): yield from (a.name.split('.')[0] for a in o.names)
+        if isinstance(o, ast.ImportFrom) and not o.level: yield o.module.split('.')[0]
+
+
+def test_what_is_imported_is_declared():
+    cfg, known = settings(), packages_distributions()
+    declared = {re.split('[>=]', o)[0] for o in f"{cfg['requirements']} {cfg['train_requirements']}".lower().split()}
+    ours = {*sys.stdlib_module_names, 'bearclf', 'duckduckgo_search'}  # the old name of ddgs, where somebody has it
+    none([f'{name} imports {o}' for name, text in texts(top/'bearclf').items() for o in set(bring(text)) - ours
+          if not declared & {d.lower() for d in known.get(o, [o])}])
 
 
 @pytest.fixture

@@ -102,6 +102,7 @@ def test_a_full_disk_is_said_once_and_training_goes_on(cache, large, monkeypatch
 
 def test_the_last_gigabyte_stays_free(cache, large, monkeypatch, capsys):
     monkeypatch.setattr(shutil, 'disk_usage', lambda p: shutil._ntuple_diskusage(2**34, 2**34, 2**29))
+    forget()
     photo = next(large.rglob('*.jpg'))
     assert ResizedPhotos(96)(photo).size == (96, 96)
     assert 'less than 1 GB' in capsys.readouterr().out and not copies_in(cache)

@@ -78,15 +78,15 @@ class FolderReport:
         classes = f' of {len(counts)} classes' if counts or self.by_folder else ''
         rows = [f'{len(self.photos)} photos{classes} in {self.path.name}']
         rows += [f'  {name:<{width}}  {n:>5}' for name, n in counts.items()]
-        if self.left_out: rows.append(f'{len(self.left_out)} files left out')
+        rows += [f'{len(self.left_out)} files left out']*bool(self.left_out)
         for why in sorted(set(self.left_out.values())):
             names = [o.relative_to(self.path).as_posix() for o, w in self.left_out.items() if w == why]
-            more = f' and {len(names)-8} more' if len(names) > 8 else ''
-            rows.append(f"  {why}: {', '.join(names[:8])}{more}")
+            rows.append(f"  {why}: {', '.join(names[:8])}" + (f' and {len(names)-8} more' if len(names) > 8 else ''))
         return '\n'.join(rows)
     __repr__ = __str__
     @property
-    def by_folder(self): return self.get_y is class_of or getattr(self.get_y, '__name__', '') == 'parent_label' # fastai's
+    def by_folder(self): # or by fastai's
+        return self.get_y is class_of or getattr(self.get_y, '__name__', '') == 'parent_label'
 
 # %% ../../nbs/library/folder/04_look.ipynb #bdcac0b3
 def _label(get_y, photo):

@@ -192,7 +192,8 @@ def test_what_was_seen_is_kept_on_disk(tmp_path, monkeypatch):
     monkeypatch.setenv('BEARCLF_CACHE', str(tmp_path/'cache'))
     draw_bears(tmp_path/'bears', 12, 64)
     learn, seen = bare(tmp_path/'bears'), []
-    for k, f in issues.MEASURES.items(): monkeypatch.setitem(issues.MEASURES, k, lambda im, f=f, k=k: seen.append(k) or f(im))
+    noted = lambda k, f: lambda im: seen.append(k) or f(im)
+    for k, f in issues.MEASURES.items(): monkeypatch.setitem(issues.MEASURES, k, noted(k, f))
     forget()
     first = find_issues(learn)
     def again():

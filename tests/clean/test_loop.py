@@ -1,5 +1,5 @@
-"""The cleaning loop: what it holds and answers, and its page of cards in Voilà and in JupyterLab, driven by a real browser"""
-import json, os, shutil, signal, subprocess, sys, time
+"""The cleaning loop: what it holds and answers, and its page of cards in Voilà and JupyterLab, in a real browser"""
+import io, json, os, shutil, signal, subprocess, sys, time
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,12 +8,13 @@ from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 import nbformat, pytest
-from PIL import Image
+from PIL import Image, ImageFile
 from nbformat.v4 import new_code_cell, new_notebook
 
 from helpers import LONG, free_port, top
 from bearclf.clean.loop import *
 from bearclf.core import BearclfError
+from bearclf.photo import forget
 from bearclf.folder.look import class_of
 from bearclf.folder.look import find_photos
 from bearclf.train.data import photo_dls
@@ -43,7 +44,8 @@ def is_up(url):
 def serving(command, url, cwd, photos):
     "A server in a process of its own, from when it answers"
     path = os.pathsep.join(filter(None, (str(top), os.environ.get('PYTHONPATH'))))
-    env = os.environ | dict(PHOTOS=str(photos), PYTHONPATH=path, JUPYTER_CONFIG_DIR=str(cwd/'config'), JUPYTER_PATH=str(STATIC))
+    env = os.environ | dict(PHOTOS=str(photos), PYTHONPATH=path, JUPYTER_CONFIG_DIR=str(cwd/'config'),
+                            JUPYTER_PATH=str(STATIC))
     with open(cwd/'server.log', 'w') as log:
         proc = subprocess.Popen([sys.executable, '-m', *command], cwd=cwd, env=env, stdout=log, stderr=log)
     try:
@@ -57,7 +59,8 @@ def serving(command, url, cwd, photos):
 
 def snapshot(path):
     "Each file below `path` but the journal, with what it holds and its time"
-    return {o.relative_to(path).as_posix(): (o.read_bytes(), o.stat().st_mtime_ns) for o in path.rglob('*') if o.is_file() and '.cleaning' not in o.parts}
+    return {o.relative_to(path).as_posix(): (o.read_bytes(), o.stat().st_mtime_ns) for o in path.rglob('*')
+            if o.is_file() and '.cleaning' not in o.parts}
 
 
 @pytest.fixture(scope='module')
@@ -89,13 +92,17 @@ class Lab:
     "The notebook in JupyterLab, run from its menu"
     def __init__(self, page, port): self.page, self.server = page, f'http://127.0.0.1:{port}'
     @staticmethod
-    def command(port): return ['jupyterlab', '--no-browser', f'--port={port}', '--ip=127.0.0.1', '--allow-root', '--IdentityProvider.token=', '--LabApp.news_url=']
+    def command(port):
+        return ['jupyterlab', '--no-browser', f'--port={port}', '--ip=127.0.0.1', '--allow-root',
+                '--IdentityProvider.token=', '--LabApp.news_url=']
     def run(self, command):
         self.page.get_by_role('menuitem', name='Run', exact=True).click()
         self.page.click(f'.lm-Menu-item[data-command="runmenu:{command}"]')
     def connected(self):
-        "Whether the page has its kernel; before that, JupyterLab may forget what it was told to run, or ask which kernel to take"
-        try: return any(o['connections'] and o['execution_state'] == 'idle' for o in json.load(urlopen(f'{self.server}/api/kernels')))
+        "Whether the page has its kernel; before, JupyterLab may forget what it was told to run, or ask which kernel"
+        try:
+            return any(o['connections'] and o['execution_state'] == 'idle'
+                       for o in json.load(urlopen(f'{self.server}/api/kernels')))
         except HTTPError: return False  # Jupyter, when it is asked as the kernel starts
     def open(self):
         self.page.goto(f'{self.server}/lab/tree/loop.ipynb', timeout=1000*LONG)
@@ -115,10 +122,13 @@ class Lab:
 @contextmanager
 def shown(browser, tmp_path, photos, place, width=1280, height=900):
     "A page with the loop in it, once the cards are there; `asked` has every address that the browser asked for"
-    nbformat.write(new_notebook(cells=[new_code_cell(CELL)], metadata=dict(kernelspec=dict(name='python3', display_name='python3'))), tmp_path/'loop.ipynb')
+    nbformat.write(new_notebook(cells=[new_code_cell(CELL)],
+                                metadata=dict(kernelspec=dict(name='python3', display_name='python3'))),
+                                tmp_path/'loop.ipynb')
     (tmp_path/'config').mkdir()
     port, asked = free_port(), []
-    with serving(place.command(port), f'http://127.0.0.1:{port}/' + ('api' if place is Lab else 'voila/static/voila.js'), tmp_path, photos):
+    with serving(place.command(port), f'http://127.0.0.1:{port}/'
+                 + ('api' if place is Lab else 'voila/static/voila.js'), tmp_path, photos):
         page = browser.new_page(viewport=dict(width=width, height=height))
         page.set_default_timeout(1000*LONG)
         page.on('request', lambda r: asked.append(r.url))
@@ -138,7 +148,8 @@ def wait_state(page, name, state): page.wait_for_selector(f'article[data-state="
 
 def choose(page, label, text): page.get_by_label(label, exact=True).first.select_option(label=text)
 
-def said(page, text): page.wait_for_function('t => document.querySelector(".bearclf-clean .said").textContent.includes(t)', arg=text)
+def said(page, text):
+    page.wait_for_function('t => document.querySelector(".bearclf-clean .said").textContent.includes(t)', arg=text)
 
 
 @pytest.mark.parametrize('place', (Voila, Lab))
@@ -155,7 +166,8 @@ def test_decisions_stay_move_and_come_back(browser, tmp_path, photos, place):
         wait_state(page, two, 'move')
         label = next(o for o in ('black', 'grizzly', 'мишка') if not one.startswith(o))
         choose(page, 'class', label)
-        page.wait_for_function('l => [...document.querySelectorAll(".bearclf-clean .label b")].every(o => o.textContent === l)', arg=label)
+        page.wait_for_function(
+            'l => [...document.querySelectorAll(".bearclf-clean .label b")].every(o => o.textContent === l)', arg=label)
         choose(page, 'class', 'all classes')
         wait_state(page, one, 'delete'), wait_state(page, two, 'move')
         assert snapshot(photos) == before, 'nothing moves before it is applied'
@@ -165,7 +177,8 @@ def test_decisions_stay_move_and_come_back(browser, tmp_path, photos, place):
         page.get_by_role('button', name='Apply 2 decisions').click()
         said(page, 'Round 2')
         after = snapshot(photos)
-        assert one not in after and two not in after and after[f'кот/{Path(two).name}'] == before[two] and len(after) == len(before) - 1
+        assert one not in after and two not in after and after[f'кот/{Path(two).name}'] == before[two]
+        assert len(after) == len(before) - 1
         assert (photos/'.cleaning/trash'/one).read_bytes() == before[one][0]
         page.get_by_role('button', name='Undo the last apply').click()
         said(page, 'put back')
@@ -179,7 +192,8 @@ def test_keys_filters_suggestions_and_layout(browser, tmp_path, photos):
         page = v.page
         boxes = [o.bounding_box() for o in page.query_selector_all('.bearclf-clean article')]
         assert sum(o['y'] == boxes[0]['y'] for o in boxes) >= 5, 'several photos to a row'
-        assert all(page.evaluate('[...document.querySelectorAll(".bearclf-clean article img")].map(o => o.naturalWidth > 0)'))
+        images = page.locator('.bearclf-clean article img')
+        assert images.evaluate_all('l => l.every(o => o.naturalWidth > 0)')
         all_names = names(page)
         page.locator('.bearclf-clean article').first.focus()
         for key, state in zip(('d', ' ', '1', '3'), ('delete', 'keep', None, None)):
@@ -187,7 +201,8 @@ def test_keys_filters_suggestions_and_layout(browser, tmp_path, photos):
             page.keyboard.press(key)
             page.wait_for_selector(f'article:not([data-state=""]):not([data-state=waiting]):has(.file[title="{at}"])')
             if state: wait_state(page, at, state)
-            assert page.evaluate('document.activeElement.querySelector(".file").title') != at, 'the next one has the focus'
+            now = page.evaluate('document.activeElement.querySelector(".file").title')
+            assert now != at, 'the next one has the focus'
         decided = all_names[:4]
         page.keyboard.press('j'), page.keyboard.press('u')
         wait_state(page, all_names[3], '')
@@ -203,8 +218,10 @@ def test_keys_filters_suggestions_and_layout(browser, tmp_path, photos):
         page.get_by_text('Confusion matrix').click()
         page.locator('.matrix td:not(.same) button').first.click()
         page.wait_for_selector('.bearclf-clean .choose .cell')
-        label, taken = page.locator('.bearclf-clean .choose .cell').inner_text().removesuffix(' ✕').split(', taken for ')
-        shown_as = page.locator('.bearclf-clean article').evaluate_all('l => l.map(o => [o.querySelector(".label b").textContent, o.querySelector(".model b").textContent])')
+        cell = page.locator('.bearclf-clean .choose .cell').inner_text()
+        label, taken = cell.removesuffix(' ✕').split(', taken for ')
+        shown_as = page.locator('.bearclf-clean article').evaluate_all(
+            'l => l.map(o => [".label b", ".model b"].map(s => o.querySelector(s).textContent))')
         assert shown_as and all(o == [label, taken] for o in shown_as)
         page.locator('.bearclf-clean .choose .cell').click()
         page.get_by_text('Accept suggestions').click()
@@ -218,7 +235,8 @@ def test_keys_filters_suggestions_and_layout(browser, tmp_path, photos):
         said(page, f'{n-1} suggestions accepted')
         page.get_by_role('button', name=f'Apply {n-1+3} decisions').wait_for()
         wait_state(page, left_out, '')
-        assert len([o for o in (tmp_path/'мои bears/.cleaning/journal.jsonl').read_text().splitlines() if '"decide"' in o]) == 4 + n - 1
+        assert len([o for o in (tmp_path/'мои bears/.cleaning/journal.jsonl').read_text().splitlines()
+                    if '"decide"' in o]) == 4 + n - 1
         page.set_viewport_size(dict(width=390, height=800))  # a phone's: one column
         boxes = [o.bounding_box() for o in page.query_selector_all('.bearclf-clean article')]
         assert len({round(o['x']) for o in boxes}) == 1 and boxes[0]['width'] > 300
@@ -245,13 +263,15 @@ def kinds(heard): return [o['kind'] for o in heard]
 def test_a_decision_is_told_when_it_is_on_disk(loop, photos):
     photo = loop.issues.photo[0]
     saved, error = ask(loop, 'decide', id=0, what=DELETE)
-    assert saved['kind'] == 'saved' and saved['decision'] == DELETE and saved['pending'] == 1 and error['kind'] == 'error'
+    assert saved['kind'] == 'saved' and saved['decision'] == DELETE and saved['pending'] == 1
+    assert error['kind'] == 'error'
     assert photo.name in (photos/'.cleaning/journal.jsonl').read_text()
     again = CleaningLoop(loop.learn)  # as when the cell is run again
     heard = ask(again, 'start')
     card, = [o for o in heard[0]['cards'] if again.issues.photo[o['id']] == photo]
     assert card['decision'] == DELETE
-    assert heard[-1]['kind'] == 'error' and heard[-1]['curve'][-1] == (1, error['wrong']) and heard[-1]['wrong'] == again.error[0]
+    assert heard[-1]['kind'] == 'error' and heard[-1]['curve'][-1] == (1, error['wrong'])
+    assert heard[-1]['wrong'] == again.error[0]
     assert kinds(ask(loop, 'drop', id=0))[0] == 'saved' and not again.decisions.pending
 
 
@@ -284,13 +304,15 @@ def test_another_loop_is_noticed(loop):
 
 def test_pages_and_filters(loop):
     first, second = (ask(loop, 'page', filter={}, page=i)[0] for i in range(2))
-    assert first['n'] == len(loop.issues) and first['pages'] == -(-first['n']//24) and not {o['id'] for o in first['cards']} & {o['id'] for o in second['cards']}
+    assert first['n'] == len(loop.issues) and first['pages'] == -(-first['n']//24)
+    assert not {o['id'] for o in first['cards']} & {o['id'] for o in second['cards']}
     assert ask(loop, 'page', filter={}, page=99)[0]['page'] == first['pages'] - 1
     for f in dict(label='black'), dict(split='valid'), dict(label='мишка', split='train'):
         cards = ask(loop, 'page', filter=f, page=0)[0]['cards']
         assert cards and all(c[k] == v for c in cards for k, v in f.items())
     label = ask(loop, 'page', filter=dict(kind='label'), page=0)[0]
-    assert all(any('looks like' in r for r in o['reasons']) for o in label['cards']) and label['n'] == sum('label' in o for o in loop.issues.kinds)
+    assert all(any('looks like' in r for r in o['reasons']) for o in label['cards'])
+    assert label['n'] == sum('label' in o for o in loop.issues.kinds)
     probs = [o['probability'] for o in ask(loop, 'page', filter=dict(order='surest'), page=0)[0]['cards']]
     assert probs == sorted(probs, reverse=True)
 
@@ -306,7 +328,9 @@ def test_kept_aside_stays_when_photos_move(photos):
     aside[1].rename(photos/'мишка/кот.jpg')
     assert len(kept_aside(photos, .3)) == len(now)
     for o in aside[2:8]: Image.open(o).resize((100, 100)).save(o.with_name(f'{o.stem} smaller.jpg'))
-    assert {f'{o.stem} smaller.jpg' for o in aside[2:8]} < {o.name for o in kept_aside(photos, .3)}, 'copies that look the same go along'
+    smaller = {f'{o.stem} smaller.jpg' for o in aside[2:8]}
+    assert smaller < {o.name for o in kept_aside(photos, .3)}, 'copies that look the same go along'
+
 
 
 def test_what_the_chapter_reads(loop):
@@ -325,14 +349,17 @@ def test_apply_compare_retrain_undo(loop, photos):
     mine = suggestions(loop.issues, .5).photo.iloc[0]
     loop.decide(mine, KEEP)
     n, start = 1 + loop.accept(.5), loop.error
-    assert n == len(loop.decisions.pending) > 1 and loop.accept(.5) == 0 and loop.decisions.pending[mine] == KEEP, 'what a person has decided stays'
+    assert n == len(loop.decisions.pending) > 1 and loop.accept(.5) == 0
+    assert loop.decisions.pending[mine] == KEEP, 'what a person has decided stays'
     loop.apply()
     row, = loop.compare().to_dict('records')
-    assert row['decisions'] == n == row['deleted'] + row['relabelled'] + 1 and row['kept'] == 1 and row['wrong_after'] == start[0] and row['of'] == start[1] == len(loop.test)
+    assert row['decisions'] == n == row['deleted'] + row['relabelled'] + 1 and row['kept'] == 1
+    assert row['wrong_after'] == start[0] and row['of'] == start[1] == len(loop.test)
     assert snapshot(photos) != before and all(o.exists() for o in loop.issues.photo)
     assert not set(loop.test) & set(loop.issues.photo)
     new = loop.retrain()
-    assert not set(new.dls.train_ds.items + new.dls.valid_ds.items) & set(loop.test) and new.dls.vocab == loop.learn.dls.vocab
+    assert not set(new.dls.train_ds.items + new.dls.valid_ds.items) & set(loop.test)
+    assert new.dls.vocab == loop.learn.dls.vocab
     changed = loop.changed()
     assert (changed.before != changed.after).all() and len(changed) <= len(loop.test)
     loop.undo(all=True)
@@ -356,7 +383,8 @@ def test_photos_without_labels(loop, photos, tmp_path):
     for i, o in enumerate(find_photos(tmp_path/'fresh')): o.rename(source/f'{i}{"?"*(os.name != "nt")}.jpg')
     both = CleaningLoop(loop.learn, photos, source=source)
     first = both.issues.head(6)
-    assert [o == ['unlabelled'] for o in first.kinds] == [True]*6 and first.probability.is_monotonic_decreasing and both.error == loop.error
+    assert [o == ['unlabelled'] for o in first.kinds] == [True]*6 and first.probability.is_monotonic_decreasing
+    assert both.error == loop.error
     heard = ask(both, 'decide', id=0, what='кот')
     assert heard[0]['kind'] == 'saved', heard
     both.apply()
@@ -382,5 +410,25 @@ def test_trusted_photos_of_another_folder(loop, photos, tmp_path):
     trusted = CleaningLoop(loop.learn, photos, test=tmp_path/'test')
     assert trusted.error[1] == 12 and len(trusted.issues) == len(find_photos(photos))
     alone = CleaningLoop(loop.learn, photos, test_pct=0)
-    assert alone.error == (0, 0) and len(alone.issues) == len(find_photos(photos)) and kinds(ask(alone, 'decide', id=0, what=KEEP)) == ['saved']
+    assert alone.error == (0, 0) and len(alone.issues) == len(find_photos(photos))
+    assert kinds(ask(alone, 'decide', id=0, what=KEEP)) == ['saved']
     with pytest.raises(BearclfError, match='There is no folder'): CleaningLoop(loop.learn, photos/'nowhere')
+
+
+def test_a_cold_round_looks_at_each_photo_once(tmp_path, monkeypatch):
+    "From nothing to the first page of cards: each photo is read once and decoded once, and the folder is listed once"
+    monkeypatch.setenv('BEARCLF_CACHE', str(tmp_path/'cache'))
+    forget()
+    for o, n in ('bears', 12), ('others', 6): draw_bears(tmp_path/o, n, 400, seed=o)
+    learn = photo_learner(photo_dls(tmp_path/'others', bs=4), 'squeezenet1_0', pretrained=False)
+    photos = {o.read_bytes() for o in (tmp_path/'bears').rglob('*.jpg')}
+    decoded, read, listed = [], [], []
+    def load(self, real=ImageFile.ImageFile.load):
+        if self.tile and self.fp and isinstance(self.fp, io.BytesIO): decoded.append(self.fp.getvalue())
+        return real(self)
+    monkeypatch.setattr(ImageFile.ImageFile, 'load', load)
+    monkeypatch.setattr(Path, 'read_bytes', lambda o, real=Path.read_bytes: read.append(real(o)) or read[-1])
+    monkeypatch.setattr(os, 'walk', lambda o, *args, real=os.walk, **kw: listed.append(Path(o)) or real(o, *args, **kw))
+    CleaningLoop(learn, tmp_path/'bears')._page({}, 0)
+    assert [decoded.count(o) for o in photos] == [read.count(o) for o in photos] == [1]*12
+    assert listed.count(tmp_path/'bears') == 1

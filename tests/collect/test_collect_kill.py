@@ -4,7 +4,7 @@ import csv, os, random, time
 import pytest
 
 from helpers import LONG, seeds
-from bearclf.collect.fetch import _Pantry
+from bearclf.collect.fetch import Pantry
 from bearclf.practice.web import practice_web
 
 CLASSES = {'black': 'black bear', 'grizzly': 'grizzly bear', 'teddy': 'teddy bear'}
@@ -13,7 +13,7 @@ FAULTS = dict(dead=2, html=2, truncated=2, same=3, sizes=2, once500=3, webp=2, e
 
 @pytest.fixture(scope='module')
 def web():
-    with practice_web(n=24, size=96, latency=.02, faults=FAULTS) as web: yield web
+    with practice_web(n=24, size=96, latency=.02, faults=FAULTS) as web: yield web.prepare()
 
 
 def collecting(path, reach, hosts):
@@ -42,7 +42,7 @@ def contents(folder):
 def at_hand(web, path, monkeypatch):
     "The addresses whose photo is complete: in the cache, or in its place"
     monkeypatch.setenv('BEARCLF_CACHE', str(path/'cache'))
-    pantry = _Pantry(path/'bears')
+    pantry = Pantry(path/'bears')
     cached = {a.address for kind in CLASSES for a in web.addresses(kind)
               if pantry.file(a.address, '.raw').exists() or pantry.file(a.address, '.json').exists()}
     manifest = path/'bears/manifest.csv'

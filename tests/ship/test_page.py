@@ -21,7 +21,8 @@ def served(model, cwd):
     "The address of a page with `model`, in a process of its own"
     port, env = free_port(), {k: v for k, v in os.environ.items() if k != 'BEARCLF_MODEL'}
     env['PYTHONPATH'] = os.pathsep.join(filter(None, (str(top), env.get('PYTHONPATH'))))
-    proc = subprocess.Popen([sys.executable, '-c', SERVE, str(model or ''), str(port)], cwd=cwd, env=env, stdout=subprocess.PIPE, text=True)
+    proc = subprocess.Popen([sys.executable, '-c', SERVE, str(model or ''), str(port)], cwd=cwd, env=env,
+                            stdout=subprocess.PIPE, text=True)
     try:
         line = proc.stdout.readline()  # said when the page answers; empty if it never will
         assert f'http://localhost:{port}/' in line, f'the page did not start, it said: {line!r}'
@@ -35,7 +36,8 @@ WITHOUT = '''
 import os
 from importlib.machinery import PathFinder
 missing, find = set(os.environ['MISSING'].split(',')), PathFinder.find_spec
-PathFinder.find_spec = lambda name, path=None, target=None: None if name.split('.')[0] in missing else find(name, path, target)
+PathFinder.find_spec = lambda name, path=None, target=None: (
+    None if name.split('.')[0] in missing else find(name, path, target))
 '''
 
 def brought():
@@ -47,7 +49,8 @@ def brought():
         try: needs = [Requirement(o) for o in requires(name) or []]
         except PackageNotFoundError: continue
         found.add((name, extras))
-        todo += [(canonicalize_name(o.name), frozenset(['', *o.extras])) for o in needs if not o.marker or any(o.marker.evaluate(dict(extra=e)) for e in extras)]
+        todo += [(canonicalize_name(o.name), frozenset(['', *o.extras])) for o in needs if not o.marker
+                 or any(o.marker.evaluate(dict(extra=e)) for e in extras)]
     return {o for o, _ in found} | {'pip', 'setuptools'}
 
 
@@ -78,10 +81,11 @@ def choose(page, file): page.set_input_files('.bearclf-upload input[type=file]',
 def as_file(name, data): return dict(name=name, mimeType='image/jpeg', buffer=data)
 
 def answer(page, name):
-    "Click *Classify* and read the answer for the photo `name`: the label, and (class, width of its bar) from top to bottom"
+    "Click *Classify* and read the answer for the photo `name`: the label, and (class, width of its bar, share)"
     page.get_by_role('button', name='Classify').click()
     page.wait_for_selector(f'.bearclf-of:text-is("{name}")')
-    rows = [(o.query_selector('.name').inner_text(), o.query_selector('.track i').bounding_box()['width'], o.query_selector('.share').inner_text())
+    rows = [(o.query_selector('.name').inner_text(), o.query_selector('.track i').bounding_box()['width'],
+             o.query_selector('.share').inner_text())
             for o in page.query_selector_all('.bearclf-bars li')]
     return page.inner_text('.bearclf-page h2 b'), rows
 
@@ -160,7 +164,7 @@ def test_19_mb_photo(visitor, fresh_bears, tmp_path):
     choose(visitor.page, photo)
     said, rows = answer(visitor.page, 'phone.jpg')
     assert sorted(o[0] for o in rows) == sorted(fresh_bears) and said == rows[0][0]
-    width, height = visitor.page.evaluate('(() => { const o = document.querySelector(".bearclf-upload img"); return [o.naturalWidth, o.naturalHeight] })()')
+    width, height = visitor.page.locator('.bearclf-upload img').evaluate('o => [o.naturalWidth, o.naturalHeight]')
     assert width < height <= 1024  # upright, and scaled down
     check_good_bear(visitor.page, fresh_bears, label)
 
@@ -219,7 +223,8 @@ def test_keyboard(visitor, fresh_bears):
 
 def test_phone(browser, address, fresh_bears):
     "Nothing is wider than a phone, neither before the answer nor after, nor with a long name"
-    wider = '''() => [document.documentElement, ...document.querySelectorAll('body *')].filter(o => o.scrollWidth > 390 || o.getBoundingClientRect().right > 391)
+    wider = '''() => [document.documentElement, ...document.querySelectorAll('body *')]
+        .filter(o => o.scrollWidth > 390 || o.getBoundingClientRect().right > 391)
         .map(o => o.tagName + '.' + o.className)'''
     with visit(browser, address, 390, 844) as v:
         assert v.page.evaluate(wider) == []
@@ -268,14 +273,16 @@ def test_port_taken(demo_model, tmp_path):
     with socket.socket() as taken:
         taken.bind(('127.0.0.1', 0))
         taken.listen()
-        with pytest.raises(ValueError, match=f'{taken.getsockname()[1]} is taken'): serve(demo_model, port=taken.getsockname()[1])
+        with pytest.raises(ValueError, match=f'{taken.getsockname()[1]} is taken'):
+            serve(demo_model, port=taken.getsockname()[1])
 
 def test_page_needs_no_fastai():
     "The widgets show at once because nothing heavy is imported before them"
-    assert python('import sys, bearclf.ship.page; print([o for o in ("torch", "fastai", "bearclf.ship.predict") if o in sys.modules])').strip() == '[]'
+    code = 'import sys, bearclf.ship.page; print({"torch", "fastai", "bearclf.ship.predict"} & {*sys.modules})'
+    assert python(code).strip() == 'set()'
 
 def test_plain_voila_has_the_same_policy():
-    "`voila.json`, for a plain `voila nbs/bear_classifier.ipynb`, says what `serve` has Voilà say, and so does the template"
+    "`voila.json`, for a plain `voila nbs/bear_classifier.ipynb`, says what `serve` and the template say"
     plain, ours = (json.loads(o.read_text()) for o in (top/'voila.json', top/'bearclf/static/voila.json'))
     assert plain['Voila'] == ours['Voila']
     template = (top/'bearclf/static/voila/templates/bearclf/index.html.j2').read_text(encoding='utf-8')
@@ -285,7 +292,7 @@ def test_plain_voila_has_the_same_policy():
 
 
 def test_the_page_needs_only_what_it_brings(browser, demo_model, fresh_bears, tmp_path, monkeypatch):
-    "As on a machine where nobody trains or tests: no package is there but those that bearclf requires, and what they require"
+    "As where nobody trains or tests: no package is there but those that bearclf requires, and what they require"
     there = brought()
     missing = {o for o, dists in packages_distributions().items() if not {*map(canonicalize_name, dists)} & there}
     assert {'pytest', 'jupyterlab', 'nbdev'} <= missing and not {'voila', 'torch', 'bearclf'} & missing

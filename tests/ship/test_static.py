@@ -5,7 +5,7 @@ from pathlib import Path
 from helpers import top
 from bearclf.ship.page import percent
 
-static = top/'bearclf/static'
+static, CONFIG = top/'bearclf/static', ('--config', top/'tests/deno.json')
 
 
 def deno(*args):
@@ -17,12 +17,12 @@ def deno(*args):
 
 
 def test_deno_finds_nothing():
-    "Form; what a linter knows to be wrong; names and types that a browser does not have. `deno.json` says which files"
+    "Form, what a linter knows to be wrong, names and types that a browser does not have; see `tests/deno.json`"
     files = [o.suffix for o in static.rglob('*') if o.suffix in ('.js', '.css', '.html', '.json')]
     assert files.count('.js') == 3 and files.count('.css') == 4
-    assert f'Checked {len(files)} files' in deno('fmt', '--check')
-    assert 'Checked 3 files' in deno('lint')
-    deno('check', *static.glob('*.js'))
+    assert f'Checked {len(files)} files' in deno('fmt', *CONFIG, '--check')
+    assert 'Checked 3 files' in deno('lint', *CONFIG)
+    deno('check', *CONFIG, *static.glob('*.js'))
 
 
 def test_a_browser_knows_every_property(browser):

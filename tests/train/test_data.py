@@ -17,8 +17,8 @@ from bearclf.folder.look import check_folder, find_photos
 from bearclf.train.data import PhotoBlock, photo_block, photo_dls
 from bearclf.practice.drawn import photos_path
 from bearclf.ship.export import export_classifier
-from bearclf.train.interpret import (_last_training, grad_cam, interpret, precision_recall, predictions_table, show_predictions,
-    what_looks_wrong)
+from bearclf.train.interpret import (_last_training, grad_cam, interpret, precision_recall, predictions_table,
+    show_predictions, what_looks_wrong)
 from bearclf.ship.predict import load_classifier
 from bearclf.train.learner import photo_learner, trained_learner
 

@@ -93,7 +93,8 @@ def test_damaged_rows_are_computed_again(bears, cache, looks, capsys):
 def test_a_killed_run_leaves_whole_rows(file, bears, cache, looks):
     first = fit(bears)
     looks.clear()
-    with open(next(o for o in (cache/'features').iterdir() if o.is_dir())/file, 'r+b') as f: f.truncate(f.seek(0, 2) - 10)
+    store = next(o for o in (cache/'features').iterdir() if o.is_dir())
+    with open(store/file, 'r+b') as f: f.truncate(f.seek(0, 2) - 10)
     second = fit(bears)
     assert near_model(first, second) and len(looks) == 1
     looks.clear()
