@@ -24,6 +24,7 @@ from bearclf.train.data import *
 from bearclf.train.features import *
 from bearclf.train.learner import *
 from bearclf.train.learner import computes_in_bf16
+from bearclf.photo import forget
 from fastai.vision.all import *
 from sklearn.linear_model import LogisticRegression  # imports are not part of either time
 from common import heading, interval, need_weights, row, spread, words
@@ -44,14 +45,14 @@ def book(path, photos, seed):
 
 def ours(path, photos, seed, views=1):
     shutil.rmtree(os.environ['BEARCLF_CACHE'], ignore_errors=True)
-    sys.modules['bearclf.folder.look']._known.clear()
+    forget()
     return precomputed_learner(path, 'squeezenet1_0', seed=seed, views=views)
 
 
 def full(path, photos, seed, **kwargs):
     "What `bearclf train --full` does, on a processor in 32 or in 16 bits"
     shutil.rmtree(os.environ['BEARCLF_CACHE'], ignore_errors=True)
-    sys.modules['bearclf.folder.look']._known.clear()
+    forget()
     with contextlib.redirect_stdout(io.StringIO()): return train_photos(path, 'squeezenet1_0', seed=seed, **kwargs)
 
 
@@ -152,7 +153,7 @@ def epochs(path, arch, bs=64, runs=5):
 
 def first_look(path):
     "Seconds for `photo_dls` in a process that has not seen the folder yet"
-    sys.modules['bearclf.folder.look']._known.clear()
+    forget()
     t = time.perf_counter()
     photo_dls(path)
     return time.perf_counter() - t

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from bearclf import __version__
 from bearclf.cli import main
 
 from bearclf.practice.drawn import draw_bears
@@ -49,7 +50,7 @@ def test_help_names_every_command():
 
 def test_python_m_bearclf():
     res = subprocess.run([sys.executable, '-m', 'bearclf', '--version'], capture_output=True, text=True)
-    assert res.returncode == 0 and res.stdout == run('--version').stdout != '', res.stderr
+    assert res.returncode == 0 and res.stdout == f'bearclf {__version__}\n', res.stderr
 
 
 def test_draw(tmp_path):

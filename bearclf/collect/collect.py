@@ -24,6 +24,7 @@ from ..core import cached
 from ..photo import *
 from ..folder.look import new_class_name
 from ..folder.copies import *
+from ..folder.copies import HashIndex
 from .search import *
 from .search import check_search, image_results, refusals
 from .fetch import (FetchError, Fetcher, Pantry, Photo, folder_key, import_aiohttp, in_thread,

@@ -11,6 +11,7 @@ from bearclf.train.data import *
 from bearclf.practice.drawn import draw_bear, draw_bears
 from bearclf.ship.export import export_classifier
 from bearclf.train.features import *
+from bearclf.train.features import FeatureStore
 from bearclf.train.learner import *
 from fastai.vision.all import Normalize, Resize, imagenet_stats, nn, tensor, torch
 
