@@ -138,9 +138,9 @@ def _known_prints(folder):
     file = cached('prints', sha256(os.fsencode(folder)).hexdigest()[:32])
     if folder in _prints: return _prints[folder], file
     _prints[folder] = {}
-    for line in file.read_text(encoding='utf-8').splitlines() if file.exists() else ():
+    for line in file.read_text(encoding='utf-8', errors='replace').splitlines() if file.exists() else ():
         try: *key, found = json.loads(line)
-        except ValueError: continue # half a line, which a killed process has left
+        except (ValueError, TypeError): continue # half a line, which a killed process has left
         _prints[folder][tuple(key)] = found
     return _prints[folder], file
 
@@ -272,9 +272,10 @@ _BY = f'1, Pillow {PIL.__version__}' # with another Pillow, the same file may gi
 def _kept(name):
     "What is known of the photo with the fingerprint `name`, from this process or an earlier one"
     if name in _looks: return _looks[name]
-    try: found = json.loads(cached('photos', f'{name}.json').read_text(encoding='utf-8'))
-    except (OSError, ValueError): return None # nobody has looked yet, or it is damaged: then we look again
-    return Look(name, None, found['suffix'], tuple(found['size']), found['seen']) if found.get('by') == _BY else None
+    try:
+        found = json.loads(cached('photos', f'{name}.json').read_text(encoding='utf-8'))
+        if found['by'] == _BY: return Look(name, None, found['suffix'], tuple(found['size']), found['seen'])
+    except (OSError, ValueError, TypeError, KeyError): pass # nobody has looked yet, or it is damaged: we look again
 
 # %% ../nbs/library/01_photo.ipynb #cb7d2c47
 _small = ResizedPhotos() # what measures see, so that what they say does not depend on who has looked before
@@ -287,12 +288,12 @@ def look_at(file, measures={}, copies=None):
     new = {k: f for k, f in measures.items() if not (look and k in look.seen)}
     if look and look.reason: return look
     if not new and (copy.exists() if copy else look): return _looks.setdefault(name, look or Look(name))
-    try: im = _small._read(file, _small.named(name), data) if new or copy else read_photo(file, side=SIDE)
-    except PhotoError as e: look = Look(name, e.reason)
-    else:
+    try:
+        im = _small._read(file, _small.named(name), data) if new or copy else read_photo(file, side=SIDE)
         if copy and copies.side > SIDE: copies(file)
         seen = (look.seen if look else {}) | {k: f(im) for k, f in new.items()}
         look = Look(name, None, real_suffix(file), _size(file), seen)
+    except PhotoError as e: look = Look(name, e.reason)
     _looks[name] = look
     if new and not look.reason: _keep(look)
     return look

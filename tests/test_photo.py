@@ -10,7 +10,7 @@ from PIL import Image, ImageChops
 from torch import nn
 
 from bearclf import photo as module
-from bearclf.photo import PhotoError, forget
+from bearclf.photo import PhotoError, forget, look_at
 from bearclf.folder.look import *
 from bearclf.train.data import *
 from bearclf.practice.drawn import draw_bear, draw_bears
@@ -89,6 +89,21 @@ def test_a_damaged_copy_is_made_again(cache, tmp_path):
     forget()
     assert ResizedPhotos(96)(tmp_path/'a.jpg').size == good.size
     assert file.read_bytes() == whole
+
+
+@pytest.mark.parametrize('rubbish', [b'', b'\xff\xfe\x00', b'[]', b'7', b'{"by"', b'["a.jpg", 1', b'null\n[[]]\n'])
+def test_damaged_notes_are_made_again(cache, tmp_path, rubbish):
+    "What is known of photos, and of files, may be damaged, cut short or not ours"
+    draw_bear('black', 1, 400).save(tmp_path/'a.jpg')
+    forget()
+    seen, measure = [], dict(width=lambda im: seen.append(im.size) or im.width)
+    first = look_at(tmp_path/'a.jpg', measure)
+    for o in *cache.glob('photos/*.json'), *(o for o in cache.glob('prints/*') if o.name != 'CACHEDIR.TAG'):
+        o.write_bytes(rubbish)
+    forget()
+    assert look_at(tmp_path/'a.jpg', measure) == first and len(seen) == 2
+    forget()
+    assert look_at(tmp_path/'a.jpg', measure) == first and len(seen) == 2
 
 
 def test_a_full_disk_is_said_once_and_training_goes_on(cache, large, monkeypatch, capsys):
