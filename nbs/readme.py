@@ -25,7 +25,7 @@ class Directives(Preprocessor):
 class FromTheTop(Preprocessor):
     "Links that lead to nbs/ from the folder above it"
     def preprocess_cell(self, cell, resources, index):
-        cell.source = re.sub(r'\]\(((?:[\w.]+/)*[\w.]+\.(?:ipynb|png))\)', r'](nbs/\1)', cell.source)
+        cell.source = re.sub(r'\]\((?!nbs/)((?:[\w.]+/)*[\w.]+\.(?:ipynb|png|jpg))\)', r'](nbs/\1)', cell.source)
         return cell, resources
 
 

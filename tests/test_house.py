@@ -52,6 +52,15 @@ def untidy(outputs):
     return found and text[max(0, found.start()-80):found.end()+80]
 
 
+def test_links_lead_somewhere():
+    "Those to files of our own, in README.md and in each notebook"
+    texts = {top/'README.md': (top/'README.md').read_text(encoding='utf-8')}
+    for f in notebooks: texts[f] = '\n'.join(source(o) for o in cells(f) if o['cell_type'] == 'markdown')
+    links = [(f, o) for f, text in texts.items() for o in re.findall(r'\]\(([^)\s#:]+)\)', text)]
+    none([f'{f.name}: {o}' for f, o in links if not (f.parent/o).exists()])
+    assert len(links) > 30
+
+
 def test_notebooks_are_tidy():
     "Clean saved outputs; short cells; a word for the student; an install cell that does install"
     faults = []
