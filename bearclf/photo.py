@@ -168,7 +168,7 @@ _ROOM = 3*10**8 # bytes of memory for pictures that have been read
 def _scaled(im, side):
     "`im` with `side` pixels on its shorter side"
     k = side/min(im.size)
-    return im.resize((round(k*im.width), round(k*im.height)), Image.Resampling.BILINEAR)
+    return im.resize((round(k*im.width), round(k*im.height)), Image.Resampling.BICUBIC)
 
 def _size(photo):
     with Image.open(io.BytesIO(photo) if isinstance(photo, bytes) else photo) as im: return im.size
