@@ -84,7 +84,9 @@ def cached(kind, name):
     try: folder.mkdir(parents=True); (folder/_TAG[0]).write_text(_TAG[1])
     except OSError: pass  # it is there already; or it cannot be made, and whoever writes into it is told
     _expire()
-    if _idle(folder/name) > 1: os.utime(folder/name)
+    try:
+        if _idle(folder/name) > 1: os.utime(folder/name)
+    except OSError: pass  # a cache that can only be read; nothing in it is removed from here either
     return folder/name
 
 def _idle(path):
@@ -94,8 +96,9 @@ def _idle(path):
 
 # %% ../nbs/library/00_core.ipynb #8ecf01a2
 def cache_kinds():
-    "The folders that bearclf has made in the cache folder, one for each kind of thing"
-    return sorted(o.parent for o in cache_dir().glob(f'*/{_TAG[0]}'))
+    "The folders that bearclf has made in the cache folder, one for each kind of thing; other programs use the tag, too"
+    tags = [o for o in cache_dir().glob(f'*/{_TAG[0]}') if o.is_file()]
+    return sorted(o.parent for o in tags if o.read_text(encoding='utf-8', errors='replace') == _TAG[1])
 
 def things_in(folder):
     "What lies in one of the `cache_kinds`"

@@ -4,7 +4,7 @@ import os, pickletools, sys, time, zipfile
 import pytest
 
 from helpers import script
-from bearclf.core import atomic_path, made_once
+from bearclf.core import atomic_path, cached, empty_cache, made_once
 from bearclf.practice.drawn import draw_bears
 
 
@@ -93,3 +93,21 @@ def test_a_model_that_needs_a_module_that_is_gone(tmp_path):
     del sys.modules['my_own_labels']
     from bearclf.ship.predict import load_classifier
     with pytest.raises(ValueError, match="needs the module 'my_own_labels'"): load_classifier(tmp_path)
+
+
+def test_a_cache_that_can_only_be_read_is_read(tmp_path, monkeypatch):
+    monkeypatch.setenv('BEARCLF_CACHE', str(tmp_path))
+    cached('bears', 'brown').write_text('a bear')
+    os.utime(tmp_path/'bears/brown', (0, 0))
+    def refuse(*args, **kwargs): raise PermissionError(13, 'Permission denied')
+    monkeypatch.setattr(os, 'utime', refuse)
+    assert cached('bears', 'brown').read_text() == 'a bear'
+
+
+def test_what_other_programs_keep_stays(tmp_path, monkeypatch):
+    "They mark their caches with the same tag, and `BEARCLF_CACHE` may be a folder that holds some"
+    monkeypatch.setenv('BEARCLF_CACHE', str(tmp_path))
+    for o in 'uv', 'target': (tmp_path/o).mkdir(); (tmp_path/o/'theirs').touch(); os.utime(tmp_path/o/'theirs', (0, 0))
+    (tmp_path/'target/CACHEDIR.TAG').write_text('Signature: 8a477f597d28d172789f06886806bc55\n# Made by cargo\n')
+    cached('bears', 'brown').touch()
+    assert empty_cache() == 1 and all((tmp_path/o/'theirs').exists() for o in ('uv', 'target'))
