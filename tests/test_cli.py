@@ -124,8 +124,11 @@ def test_no_weights_and_no_network(run, tmp_path):
     # an address on this machine where nobody answers, in place of the network
     env = os.environ | {'TORCH_HOME': str(tmp_path/'torch'), 'https_proxy': 'http://127.0.0.1:9',
                         'HTTPS_PROXY': 'http://127.0.0.1:9'}
-    text = sentence(run('train', tmp_path/'bears', env=env))
+    text = sentence(run('train', tmp_path/'bears', '--arch', 'resnet18', env=env))
     assert 'resnet18-f37072fd.pth' in text and 'TORCH_HOME' in text and '--no-pretrained' in text
+    res = run('train', tmp_path/'bears', '--out', tmp_path/'model', env=env)
+    assert res.returncode == 0 and 'efficientnet_lite0, whose weights came with pip' in res.stdout, res.stderr
+    assert json.loads((tmp_path/'model/export.json').read_text())['arch'] == 'efficientnet_lite0'
 
 
 @pytest.fixture(scope='module')
@@ -241,7 +244,7 @@ def test_clean_report(tmp_path, monkeypatch, capsys):
     from bearclf.cli import main
     from bearclf.clean.decisions import KEEP, Decisions
     monkeypatch.setattr(precompute, 'precomputed_learner', lambda path, arch,
-                        f=precompute.precomputed_learner: f(path, arch, 64, 1, pretrained=False, num_workers=0))
+                        f=precompute.precomputed_learner: f(path, arch, 64, pretrained=False, num_workers=0))
     monkeypatch.chdir(tmp_path)
     planted = draw_bears(tmp_path/'звери', n=36, size=96, duplicated=4, seed=3)
     (tmp_path/'звери/black').rename(tmp_path/'звери/чёрный, бурый')

@@ -15,12 +15,12 @@ from bearclf.core import BearclfError
 from bearclf.folder.look import class_of
 from bearclf.folder.look import check_folder, find_photos
 from bearclf.train.data import PhotoBlock, photo_block, photo_dls
-from bearclf.practice.drawn import photos_path
 from bearclf.ship.export import export_classifier
 from bearclf.train.interpret import (_last_training, grad_cam, interpret, precision_recall, predictions_table,
     show_predictions, what_looks_wrong)
 from bearclf.ship.predict import load_classifier
-from bearclf.train.learner import photo_learner, trained_learner
+from bearclf.train.features import precomputed_learner
+from bearclf.train.learner import photo_learner
 
 colours = {'red': (200, 40, 40), 'green': (40, 200, 40), 'blue': (40, 40, 200)}
 
@@ -208,8 +208,8 @@ def learn(top): return tiny(dls_of(top, valid_pct=.3))
 def test_a_healthy_run(learn): assert what_looks_wrong(trained(learn), suggested_lr=.02) == []
 
 
-def test_a_healthy_model_that_was_loaded(demo_model):
-    learn = trained_learner(photos_path())
+def test_a_healthy_model_without_a_history(fresh_folder):
+    learn = precomputed_learner(fresh_folder, 'efficientnet_lite0')
     assert what_looks_wrong(learn) == [] and not _last_training(learn).losses
 
 
