@@ -1,7 +1,7 @@
 # make app               serve the page; the first time, draw bears and train on them
 # make app DATA=folder   the same with a folder of class folders of your own
 # make app IP=0.0.0.0    the same for the phones in the room, too
-# make lab               JupyterLab, at the first lesson
+# make lab               JupyterLab, for the lessons
 # make test              the tests: about eight minutes on two cores
 # make test-all          every seed and every fault besides
 PY  ?= python3
@@ -39,7 +39,7 @@ dev_extras := [train,dev]
 		if timeout 5 $(BIN)/python -c 'from urllib.request import urlopen; urlopen("$(CPU)/torch/")' 2>/dev/null; then \
 			echo "There is no NVIDIA GPU here, so PyTorch comes without CUDA, from $(CPU)."; \
 			export UV_TORCH_BACKEND=cpu PIP_EXTRA_INDEX_URL=$(CPU); \
-		else echo "$(CPU) does not answer, so PyTorch comes as it is, with CUDA if need be."; fi; fi; \
+		else echo "$(CPU) does not answer, so PyTorch comes from where the rest does, with 3 GB for GPUs."; fi; fi; \
 	command -v uv >/dev/null || $(BIN)/pip install --quiet uv; \
 	uv pip install --python $(BIN)/python --compile-bytecode --editable ".$($*_extras)" || { \
 		echo "uv cannot do it here; pip does, which takes some minutes."; \

@@ -277,7 +277,7 @@ def _qr(url):
     "`url` as a QR code that a terminal shows, white on black whatever its own colours are"
     import segno
     text = io.StringIO()
-    segno.make(url).terminal(text, border=2, compact=True)
+    segno.make(url).terminal(text, compact=True)
     return ''.join(f'\033[97;40m{o}\033[0m\n' for o in text.getvalue().splitlines())
 
 def _can_show(text):
