@@ -33,8 +33,9 @@ train_extras := [train]
 dev_extras := [train,dev]
 .venv/%: settings.ini setup.py
 	@echo "Setting up Python packages in .venv, once; this takes a minute or two."
+	@test ! -e .venv/unfinished || rm -rf .venv
 	@test -x $(BIN)/pip || $(PY) -m venv .venv
-	@PATH="$$PATH:$(CURDIR)/$(BIN)"; \
+	@touch .venv/unfinished; trap 'exit 1' INT TERM; PATH="$$PATH:$(CURDIR)/$(BIN)"; \
 	if test "$$(uname)" = Linux -a ! -e /proc/driver/nvidia && ! command -v nvidia-smi >/dev/null; then \
 		if timeout 5 $(BIN)/python -c 'from urllib.request import urlopen; urlopen("$(CPU)/torch/")' 2>/dev/null; then \
 			echo "There is no NVIDIA GPU here, so PyTorch comes without CUDA, from $(CPU)."; \
@@ -43,7 +44,8 @@ dev_extras := [train,dev]
 	command -v uv >/dev/null || $(BIN)/pip install --quiet uv; \
 	uv pip install --python $(BIN)/python --compile-bytecode --editable ".$($*_extras)" || { \
 		echo "uv cannot do it here; pip does, which takes some minutes."; \
-		$(BIN)/pip install --editable ".$($*_extras)"; }
+		$(BIN)/pip install --editable ".$($*_extras)"; }; \
+	done=$$?; rm .venv/unfinished; exit $$done
 	@touch $@
 
 .PHONY: app lab test test-all notebooks docs

@@ -297,7 +297,8 @@ def test_qr_code(tmp_path, ip, encoding, has):
     assert ('\u2588' in ''.join(code)) == has and 'http://' in address, (code, address)
 
 def test_an_address_of_another_machine(demo_model):
-    with pytest.raises(ValueError, match='not an address of this machine; 0.0.0.0'): serve(demo_model, ip='no.such.host.example')
+    with pytest.raises(ValueError, match='not an address of this machine; 0.0.0.0'):
+        serve(demo_model, ip='no.such.host.example')
 
 def test_no_model_yet(browser, tmp_path):
     with served(None, tmp_path) as url, visit(browser, url) as v:
