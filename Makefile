@@ -45,7 +45,7 @@ dev_extras := [train,dev]
 	uv pip install --python $(BIN)/python --compile-bytecode --editable ".$($*_extras)" || { \
 		echo "uv cannot do it here; pip does, which takes some minutes."; \
 		$(BIN)/pip install --editable ".$($*_extras)"; }; \
-	done=$$?; rm .venv/unfinished; exit $$done
+	failed=$$?; cd .venv; test $$failed != 0 -a ! -e app -a ! -e train -a ! -e dev || rm unfinished; exit $$failed
 	@touch $@
 
 .PHONY: app lab test test-all notebooks docs
