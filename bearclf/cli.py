@@ -113,7 +113,8 @@ def _fit_all(*args, **kwargs):
 
 def _fit_head_only(path, arch, epochs, size, pretrained, lr, seed, **kwargs):
     from bearclf.train.features import precomputed_learner
-    return precomputed_learner(path, arch, size or 224, max(60, epochs or 0), lr or 2e-3, seed=seed, **kwargs)
+    if epochs or lr: print('A head alone has no epochs and no learning rate; --epochs and --lr are for --full.')
+    return precomputed_learner(path, arch, size or 224, seed=seed, **kwargs)
 
 def _check_train(precompute, full, pretrained, **least):
     "One sentence for what does not go together, and for numbers that are too small: name -> (value, least)"
@@ -127,14 +128,14 @@ def _check_train(precompute, full, pretrained, **least):
 # %% ../nbs/library/90_cli.ipynb #2c302510
 def train(
     path:Path, # A folder with a folder of photos for each class
-    arch:str='resnet18', # The network: resnet18, resnet34, squeezenet1_0, or any of torchvision's and timm's
-    epochs:int=None, # Times to go through the photos (default: 4; more with --no-pretrained or for a head alone)
+    arch:str=None, # The network: resnet34, efficientnet_lite0 ... (default: resnet18, or what came with pip)
+    epochs:int=None, # Times to go through the photos (default: 4, more with --no-pretrained); for --full
     size:int=None, # Height and width in pixels of what the network sees (default: 224, or 64 with --no-pretrained)
     seed:int=42, # The same seed gives the same numbers on one machine
     out:Path=None, # The folder to put export.pkl and export.json into (default: a folder in models/)
     pretrained:bool=True, # Start from nothing, not from a network that has seen a million photos
     bs:int=None, # Photos in a batch (default: 64, fewer for a small folder)
-    lr:float=None, # Learning rate (default: 2e-3, or 5e-3 with --no-pretrained)
+    lr:float=None, # Learning rate (default: 2e-3, or 5e-3 with --no-pretrained); for --full
     num_workers:int=None, # Processes that read photos (default: one for each core)
     precompute:bool=False, # Let the body see each photo once, and train the head alone (the choice if there is no GPU)
     full:bool=False, # Train all of the network, as the book does (the choice on a GPU)
@@ -200,7 +201,7 @@ def clean(
     path:Path, # A folder with a folder of photos for each class
     apply:Path=None, # Do what this table says, which has the columns file and decision
     undo:bool=False, # Take back the last --apply, or one that was made in a notebook
-    arch:str='resnet18', # The network that looks at the photos for --report
+    arch:str=None, # The network that looks at the photos for --report (default: as for train)
     **more # What `_report_argument` adds
 ):
     "Find what is wrong in a folder of photos, apply what you decide about it, take it back; nothing is ever deleted."
@@ -243,7 +244,8 @@ def predict(
     for file in images:
         try: pred, row = clf(file), {}
         except PhotoError as e: pred, row, failed = None, {'error': str(e)}, True
-        if pred: row = dict(label=pred.label, probability=pred.probability, probabilities=pred.probabilities)
+        if pred: row = dict(label=pred.label, probability=pred.probability, probabilities=pred.probabilities,
+                            familiar=pred.familiar)
         if json: print(jsonlib.dumps({'file': file} | row, ensure_ascii=False), flush=True)
         else: print(f'{file}: {pred}' if pred else row['error'], flush=True)
     return int(failed)
@@ -268,7 +270,7 @@ def app(
     data:Path=None, # Serve the model of the photos in this folder; it is trained first if there is none
     demo:bool=False, # Serve the model of the bears that bearclf draws; it is trained first if there is none
     port:int=8866, # Where the page listens
-    arch:str='resnet18', # The network to train with --data
+    arch:str=None, # The network to train with --data (default: as for train)
     ip:str='localhost', # Who may open it: localhost is this machine alone, 0.0.0.0 also the phones in the room
     open_browser:bool=False, # Open the page in a browser?
 ):

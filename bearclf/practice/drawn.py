@@ -953,12 +953,15 @@ def _file_bytes(row, size, seed, rng):
     "The bytes of the file that `row` of the plan describes"
     if row['fault'] == 'not_images': return rng.choice(_NOT_IMAGES)
     i = row['i'] if row['original'] is None else row['original']
+    size = random.Random(f'size {seed} {i}').choice(_sizes(size))
     im = draw_bear(row['truth'], f'{seed} {i}', size) if row['truth'] else draw_outlier(f'{seed} {i}', size)
     if row['fault'] == 'near_duplicated': im = _nearly(im, rng)
     data = _encoded(im, 'PNG' if row['fault'] == 'wrong_extension' else 'JPEG')
     return data[:round(len(data)*rng.uniform(.3, .6))] if row['fault'] == 'truncated' else data
 
 # %% ../../nbs/library/practice/02_drawn.ipynb #c784420e
+def _sizes(size): return size if isinstance(size, (list, tuple)) else [size]
+
 def _check_request(dest, n, size, classes, faults):
     "One clear sentence for whatever is wrong with what `draw_bears` is asked for"
     _check(isinstance(classes, (list, tuple)) and len(classes) > 0,
@@ -967,8 +970,8 @@ def _check_request(dest, n, size, classes, faults):
     _check(len(set(classes)) == len(classes), 'Each class can be named only once.')
     _check(_whole(n, len(classes), 10**6), f'{n!r} bears cannot be spread over {len(classes)} classes; '
                                            f'choose a whole number from {len(classes)} up.')
-    _check(_whole(size, 16, 2048), f'Pictures of size {size} cannot be drawn; '
-                                   'choose a whole number of pixels from 16 to 2048.')
+    for o in _sizes(size): _check(_whole(o, 16, 2048), f'Pictures of size {o} cannot be drawn; '
+                                                       'choose a whole number of pixels from 16 to 2048.')
     for k,v in faults.items():
         _check(_whole(v, 0, 10**6), f'{k}={v!r} is not a number of faults; choose a whole number from 0 up.')
     _check(sum(faults.values()) <= n, f'{sum(faults.values())} faults are more than {n} photos can have, '
@@ -996,7 +999,7 @@ def _planted(rows, csv):
 def draw_bears(
     dest:str|Path, # The folder to make; it must not exist yet, or be empty
     n:int=200, # Photos in all, spread evenly over the classes
-    size:int=256, # The side of a photo in pixels, 16 to 2048
+    size:int|tuple=256, # The side of a photo in pixels, 16 to 2048; of several, each photo gets one by lot
     seed=42, # Anything with a text; the same seed gives the same photos
     mislabelled:int=0, # So many of the photos lie in a wrong class's folder
     duplicated:int=0, # So many files are added that are exact copies
@@ -1029,11 +1032,11 @@ DRAWN_VERSION = '1'  # raise it when the bears change, so that nobody gets old o
 # %% ../../nbs/library/practice/02_drawn.ipynb #0e433910
 def drawn_path(
     n:int=1200, # Photos in all
-    size:int=128, # The side of a photo in pixels, 16 to 2048
+    size:int|tuple=128, # The side of a photo in pixels, 16 to 2048; of several, each photo gets one by lot
     seed=42, # Anything with a text
 ) -> Path: # A folder with one folder for each class
     "The folder of drawn bears in the cache; they are drawn the first time that somebody asks"
-    key = f'v{DRAWN_VERSION}-n{n}-{size}px-seed{seed}-pillow{PIL.__version__}'
+    key = f'v{DRAWN_VERSION}-n{n}-{"-".join(map(str, _sizes(size)))}px-seed{seed}-pillow{PIL.__version__}'
     return made_once(cached('drawn', key)/'bears', lambda p: draw_bears(p, n, size, seed))
 
 # %% ../../nbs/library/practice/02_drawn.ipynb #423a5448

@@ -37,7 +37,7 @@ def model_info(
     "What a person wants to know about a model before using it"
     size, method = _resize(learn.dls)
     arch = getattr(learn, 'arch', type(learn.model))  # a plain `Learner` knows only its model
-    versions = {o: version(o) for o in ('bearclf', 'fastai', 'torch', 'torchvision')}
+    versions = {o: version(o) for o in ('bearclf', 'fastai', 'torch', 'torchvision', 'timm')}
     return dict(classes=list(learn.dls.vocab), arch=arch if isinstance(arch, str) else arch.__name__,
                 pretrained=getattr(learn, 'pretrained', None), size=size, resize=method,
                 n_photos=len(learn.dls.train_ds) + len(learn.dls.valid_ds), error_rate=round(_valid_error(learn), 4),

