@@ -14,6 +14,7 @@ from fastcore.script import anno_parser
 
 from . import __version__
 from .core import *
+from .core import lines_for_bars
 from .photo import *
 
 # %% ../nbs/library/90_cli.ipynb #b37a0228
@@ -144,10 +145,8 @@ def train(
     _check_train(precompute, full, pretrained, epochs=(epochs, 1), size=(size, 32), bs=(bs, 2))
     out = out or _model_dir(path)
     out.mkdir(parents=True, exist_ok=True)  # before the training: what cannot be written stops it at once
-    from fastprogress import fastprogress
     from bearclf.ship.export import export_classifier
     from bearclf.ship.predict import model_facts
-    if not sys.stdout.isatty(): fastprogress.NO_BAR = True  # in a file, a bar that moves is a hundred lines
     head_only = precompute or _is_better_off_with_the_head(pretrained, full)
     fit = _fit_head_only if head_only else _fit_all
     learn = fit(path, arch, epochs, size, pretrained, lr, seed, bs=bs, num_workers=num_workers)
@@ -272,6 +271,7 @@ def app(
     demo:bool=False, # Serve the model of the bears that bearclf draws; it is trained first if there is none
     port:int=8866, # Where the page listens
     arch:str=None, # The network to train with --data (default: as for train)
+    ip:str='localhost', # Who may open it: localhost is this machine alone, 0.0.0.0 also the phones in the room
     open_browser:bool=False, # Open the page in a browser?
 ):
     "Serve the page on which anybody can upload a photo and read what it is."
@@ -279,7 +279,7 @@ def app(
     from bearclf.ship.predict import demo_model
     if data: model = _model_of(data, arch)
     elif demo: model = demo_model()
-    return serve(model, port=port, open_browser=open_browser)
+    return serve(model, port=port, open_browser=open_browser, ip=ip)
 
 # %% ../nbs/library/90_cli.ipynb #f16561a3
 def cache(
@@ -310,6 +310,7 @@ def _call(f, args):
     kwargs = vars(parser.parse_args(args))
     for o in ('pdb', 'xtra'): kwargs.pop(o, None)
     pos = [kwargs.pop('model'), *kwargs.pop('images')] if 'images' in kwargs else []
+    if f in (train, clean, evaluate, predict, app): lines_for_bars()
     if f in (train, clean, evaluate, predict) and sys.stderr.isatty():
         print('Loading PyTorch and fastai takes some seconds ...', file=sys.stderr)
     return f(*pos, **kwargs)

@@ -15,6 +15,7 @@ from uuid import uuid4
 from fastcore.imports import IN_NOTEBOOK
 from filelock import FileLock
 from platformdirs import user_cache_path
+from tqdm import std
 from tqdm.auto import tqdm
 
 # %% ../nbs/library/00_core.ipynb #46eb7e28
@@ -156,14 +157,31 @@ def existing_folder(
     hint = f'Did you mean {" or ".join(near)}?' if near else 'Check the spelling.'
     raise BearclfError(f'There is no folder {path}{where}. {hint}')
 
+# %% ../nbs/library/00_core.ipynb #5ad1c0e2
+class _Line(std.tqdm):
+    "One line in place of a bar"
+    def display(self, *_, **__):
+        if self.desc: print(f'{self.desc} ...', file=sys.stderr, flush=True)
+        self.delay = float('inf')  # it is said once
+
 # %% ../nbs/library/00_core.ipynb #5705d398
 def progress(
     it, # What to go through
     desc:str, # What is being done, for the person who waits
     total:int=None, # How many there are, if `it` does not know
 ): # An iterator over the same things
-    "Go through `it`, with a progress bar once it has taken two seconds; none where output goes to a file"
-    return tqdm(it, desc=desc, total=total, delay=2, leave=False, disable=not (IN_NOTEBOOK or sys.stderr.isatty()))
+    "Go through `it`, with a progress bar once it has taken two seconds, or a line where output goes to a file"
+    bar = tqdm if IN_NOTEBOOK or sys.stderr.isatty() else _Line
+    return bar(it, desc=desc, total=total, delay=2, leave=False)
+
+# %% ../nbs/library/00_core.ipynb #5ad1c0e4
+def lines_for_bars():
+    "Where output goes to a file, a line at most in place of each bar: in all of this process, whoever draws it"
+    if not sys.stderr.isatty(): std.tqdm.display = _Line.display
+    if sys.stdout.isatty(): return
+    from fastprogress import fastprogress
+    fastprogress.NO_BAR = True
+    fastprogress.print = lambda *_, **__: None  # with a block and a carriage return it tries what a terminal can show
 
 # %% ../nbs/library/00_core.ipynb #e8392d47
 os.environ.setdefault('GOMP_SPINCOUNT', '10000')

@@ -18,7 +18,7 @@ def step(title, *cmd, **env):
 
 def main(*args):
     failed = step('A model of the drawn bears, for the notebooks and the tests (made once)', '-W', 'ignore', '-c',
-                  'from fastprogress import fastprogress; fastprogress.NO_BAR = True; '
+                  'from bearclf.core import lines_for_bars; lines_for_bars(); '
                   'from bearclf.ship.predict import demo_model; print(demo_model())')
     which = 'exhaustive or not exhaustive' if args == ('--all',) else 'not exhaustive'
     failed |= step('The notebooks, faults, the command, the page in a browser', '-m', 'pytest', '-q', '-rs', '-m',

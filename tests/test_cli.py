@@ -132,17 +132,22 @@ def test_no_weights_and_no_network(run, tmp_path):
 
 
 @pytest.fixture(scope='module')
-def at_hand(run, tmp_path_factory):
-    "Eighteen bears, and an environment without a GPU in which a network's weights, here random ones, are at hand"
+def small(tmp_path_factory):
+    "A folder with eighteen bears, and an environment without a GPU that has a network's weights, here random ones"
     import torch
     from bearclf.train.bodies import find_arch, weights_file
     tmp = tmp_path_factory.mktemp('at hand')
     draw_bears(tmp/'bears', n=18, size=64)
     (folder := tmp/'torch/hub/checkpoints').mkdir(parents=True)
     torch.save(find_arch('squeezenet1_0')().state_dict(), folder/weights_file('squeezenet1_0').name)
-    env = os.environ | dict(TORCH_HOME=str(tmp/'torch'), CUDA_VISIBLE_DEVICES='')
-    return lambda *args: run('train', tmp/'bears', '--arch', 'squeezenet1_0', '--size', 64, '--epochs', 1, '--out',
-                             tmp/'model', *args, env=env)
+    return tmp, os.environ | dict(TORCH_HOME=str(tmp/'torch'), CUDA_VISIBLE_DEVICES='')
+
+
+SQUEEZE = '--arch', 'squeezenet1_0'
+TRAIN = 'train', 'bears', *SQUEEZE, '--size', '64', '--epochs', '1', '--out', 'model'
+
+@pytest.fixture
+def at_hand(run, small): return lambda *args: run(*TRAIN, *args, cwd=small[0], env=small[1])
 
 
 @pytest.mark.parametrize('words, head_only, told',
@@ -154,6 +159,48 @@ def test_what_is_trained_without_a_gpu(at_hand, words, head_only, told):
     assert ('to train the head' in res.stdout) == head_only
     assert ('for each photo in an epoch' in res.stdout) != head_only
     assert 'CPUMixedPrecision' not in res.stdout, 'the command knows by itself'
+
+
+def without_page(args):
+    "The command, but `app` ends where the page would begin"
+    from bearclf.ship import page
+    page.serve = lambda *_, **__: 0
+    return main(args)
+
+def check_log(child, n, args, **kw):
+    "A command writes at most `n` lines into a file, with no bar among them"
+    c = child(without_page, [*args], **kw)
+    assert c.finish().returncode == 0, c.err.read_text(encoding='utf-8')
+    said = (c.out.read_bytes() + c.err.read_bytes()).replace(os.linesep.encode(), b'\n').decode()
+    assert not {*'\r█|'} & {*said} and said.count('\n') <= n and 'Warning' not in said, said
+    return said
+
+def test_no_bar_in_a_file(child, small):
+    def log(n, *args): return check_log(child, n, args, cwd=small[0], env=small[1])
+    assert 'train_loss' in log(16, *TRAIN, '--full'), 'the line of an epoch stays'
+    log(16, *TRAIN)
+    log(16, 'app', '--data', 'bears', *SQUEEZE)
+    log(10, 'evaluate', 'model', 'bears')
+    log(16, 'clean', 'bears', '--report', *SQUEEZE)
+    log(2, 'draw', 'more', '--n', '12', '--size', '64')
+    log(20, 'cache')
+
+@pytest.mark.exhaustive
+def test_the_first_start_in_a_file(child, tmp_path):
+    log = check_log(child, 30, ['app', '--demo'], cwd=tmp_path, env=os.environ | {'BEARCLF_CACHE': str(tmp_path)})
+    assert 'This happens once' in log and 'Drawing bears ...' in log
+
+def test_what_takes_long_is_said_once():
+    code = '''
+import time
+from bearclf.core import lines_for_bars, progress
+from tqdm import tqdm
+lines_for_bars()
+for _ in progress(range(25), 'Counting bears'): time.sleep(.1)
+for _ in progress(range(25), 'Done at once'): pass
+for _ in tqdm(range(25), 'Of others', disable=False): pass'''
+    res = subprocess.run([sys.executable, '-c', code], capture_output=True)
+    assert res.returncode == 0 and res.stderr.decode().split() == 'Counting bears ... Of others ...'.split(), res.stderr
 
 
 def test_words_that_do_not_go_together(at_hand):

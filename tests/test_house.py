@@ -1,5 +1,5 @@
 "The house in order: modules, README and notebooks agree, and imports cost what they may"
-import ast, builtins, configparser, importlib, json, re, shutil, statistics, subprocess, symtable, sys, sysconfig
+import ast, builtins, configparser, importlib, json, os, re, shutil, statistics, subprocess, symtable, sys, sysconfig
 import warnings, zipfile
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -227,6 +227,27 @@ def test_the_wheel_holds_the_page(copy, tmp_path):
     static = {o.relative_to(top).as_posix() for o in (top/'bearclf/static').rglob('*') if o.is_file()}
     assert {'bearclf/nbs/bear_classifier.ipynb'} | modules | static <= {*names}
     assert not [o for o in names if o.startswith(('tests/', 'nbs/'))]
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='Windows goes the way without make')
+def test_make_sets_up_all_or_nothing(tmp_path):
+    "What was stopped half-way begins anew, what is whole is left alone, and pip does what uv cannot"
+    for o in 'Makefile', 'settings.ini', 'setup.py': shutil.copy(top/o, tmp_path)
+    def make(target, uv):
+        (tmp_path/'uv').write_text(f'#!/bin/sh\n{uv}\n')
+        (tmp_path/'uv').chmod(0o755)
+        res = subprocess.run(['make', f'.venv/{target}', f'PY={sys.executable}'], cwd=tmp_path, text=True,
+                             env=os.environ | {'PATH': f'{tmp_path}:{os.environ["PATH"]}'}, capture_output=True)
+        return res.stdout, (tmp_path/'.venv'/target).exists()
+    assert not make('app', 'touch .venv/half; kill -9 $PPID')[1] and (tmp_path/'.venv/half').exists()
+    said, done = make('app', 'echo "uv $@"')
+    assert done and '--compile-bytecode --editable .\n' in said and not (tmp_path/'.venv/half').exists()
+    assert 'uv ' not in make('app', 'echo "uv $@"')[0]
+    (tmp_path/'.venv/bin/pip').write_text('#!/bin/sh\necho "pip $@"\n')
+    said, done = make('dev', 'exit 2')
+    assert done and 'pip install --editable .[train,dev]' in said
+    (tmp_path/'.venv/bin/pip').write_text('#!/bin/sh\nexit 1\n')
+    assert not make('train', 'exit 2')[1] and (tmp_path/'.venv/dev').exists(), 'no network: what was there stays'
 
 
 @pytest.mark.exhaustive

@@ -7,14 +7,14 @@ __all__ = ['uploaded', 'percent', 'bars_html', 'answer_html', 'PhotoUpload', 'Li
            'classifier_page', 'serve']
 
 # %% ../../nbs/library/ship/22_page.ipynb #78fc777b
-import io, os, signal, socket, subprocess, sys, threading, time, webbrowser
+import errno, io, os, signal, socket, subprocess, sys, threading, time, webbrowser
 from concurrent.futures import Future, ThreadPoolExecutor
 from html import escape
 from importlib import resources
 from pathlib import Path
 from tempfile import TemporaryFile
 from urllib.error import HTTPError, URLError
-from urllib.request import urlopen
+from urllib.request import ProxyHandler, build_opener
 
 import anywidget, ipywidgets as widgets, traitlets
 
@@ -253,16 +253,39 @@ def _port_free(port, ip):
     with socket.socket() as s:
         if os.name != 'nt': s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try: s.bind(('127.0.0.1' if ip == 'localhost' else ip, port))
-        except OSError: return False
+        except OSError as e:
+            if not isinstance(e, socket.gaierror) and e.errno != errno.EADDRNOTAVAIL: return False
+            raise BearclfError(f'{ip} is not an address of this machine; 0.0.0.0 stands for all that it has.') from None
     return True
 
 def _wait_for(url, proc):
     "Wait until a server answers at `url`; False if `proc` has ended before"
+    ask = build_opener(ProxyHandler({})).open  # what is on this machine is asked directly
     while proc.poll() is None:
-        try: urlopen(f'{url}voila/static/', timeout=5); return True
+        try: ask(f'{url}voila/static/', timeout=5); return True
         except HTTPError: return True  # it answers, and that is all we want to know
         except (URLError, OSError): time.sleep(0.2)
     return False
+
+# %% ../../nbs/library/ship/22_page.ipynb #7e21a0c2
+def _reachable(ip):
+    "What others call the machine that listens at `ip`"
+    if ip != '0.0.0.0': return ip
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        try: s.connect(('198.51.100.1', 9)); return s.getsockname()[0]
+        except OSError: return socket.gethostname()  # no network
+
+def _qr(url):
+    "`url` as a QR code that a terminal shows, white on black whatever its own colours are"
+    import segno
+    text = io.StringIO()
+    segno.make(url).terminal(text, compact=True)
+    return ''.join(f'\033[97;40m{o}\033[0m\n' for o in text.getvalue().splitlines())
+
+def _can_show(text):
+    "Is this a terminal, and does it know these signs?"
+    try: return sys.stdout.isatty() and bool(text.encode(sys.stdout.encoding))
+    except UnicodeError: return False
 
 # %% ../../nbs/library/ship/22_page.ipynb #5e85b66d
 def serve(
@@ -279,12 +302,13 @@ def serve(
     if not _port_free(port, ip):
         raise BearclfError(f'Port {port} is taken, perhaps by a page that is still open in another terminal. '
                            f'Stop that one, or use another port, such as {port+1}.')
-    url = f'http://{socket.gethostname() if ip == "0.0.0.0" else ip}:{port}/'
+    url = f'http://{_reachable(ip)}:{port}/'
     if threading.current_thread() is threading.main_thread(): signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     log = TemporaryFile('w+', encoding='utf-8', errors='replace')
     proc = subprocess.Popen(_voila_command(port, ip, preheat and bool(found)), env=_voila_env(found), stderr=log)
     try:
         if not _wait_for(url, proc): raise BearclfError(f'Voilà did not start: {_last_line(log)}')
+        if ip not in ('localhost', '127.0.0.1') and _can_show(code := _qr(url)): print(code)
         print(f'The bear classifier is at {url} (stop it with Ctrl-C).', flush=True)
         if open_browser: webbrowser.open(url)
         return proc.wait()

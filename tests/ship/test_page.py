@@ -13,20 +13,22 @@ from PIL import Image
 from helpers import LONG, free_port, python, top
 from bearclf.ship.page import serve
 
-SERVE = 'import sys; from bearclf.ship.page import serve; sys.exit(serve(sys.argv[1] or None, port=int(sys.argv[2])))'
+SERVE = ('import sys; from bearclf.ship.page import serve; '
+         'sys.exit(serve(sys.argv[1] or None, port=int(sys.argv[2]), ip=sys.argv[3]))')
 
 
 @contextmanager
-def served(model, cwd):
+def served(model, cwd, ip='localhost'):
     "The address of a page with `model`, in a process of its own"
     port, env = free_port(), {k: v for k, v in os.environ.items() if k != 'BEARCLF_MODEL'}
     env['PYTHONPATH'] = os.pathsep.join(filter(None, (str(top), env.get('PYTHONPATH'))))
-    proc = subprocess.Popen([sys.executable, '-c', SERVE, str(model or ''), str(port)], cwd=cwd, env=env,
+    proc = subprocess.Popen([sys.executable, '-c', SERVE, str(model or ''), str(port), ip], cwd=cwd, env=env,
                             stdout=subprocess.PIPE, text=True)
     try:
         line = proc.stdout.readline()  # said when the page answers; empty if it never will
-        assert f'http://localhost:{port}/' in line, f'the page did not start, it said: {line!r}'
-        yield f'http://localhost:{port}/'
+        url = re.search(rf'http://([^/]+):{port}/', line)
+        assert url and (url[1] == ip or ip == '0.0.0.0'), f'the page did not start, it said: {line!r}'
+        yield url[0]
     finally:
         proc.send_signal(signal.SIGTERM)
         proc.wait(60)
@@ -262,6 +264,41 @@ def test_kernel_ends_with_the_visit(browser, visitor, address):
             other.page.wait_for_timeout(250)
         assert not other.page.evaluate(alive, kernel)
 
+
+def test_the_phones_in_the_room(browser, demo_model, fresh_bears, tmp_path):
+    "By the address that this machine has in its network, which a browser trusts less than localhost"
+    with served(demo_model, tmp_path, ip='0.0.0.0') as url, visit(browser, url, 390, 844) as v:
+        assert 'localhost' not in url and {o.split('/')[2] for o in v.asked if o[0] in 'hw'} == {url.split('/')[2]}
+        assert not v.page.evaluate('isSecureContext') or url.startswith('http://127.')
+        check_good_bear(v.page, fresh_bears, 'teddy')
+
+def in_terminal(cwd, ip, encoding):
+    "What `serve` says in a terminal until the page is there"
+    import pty  # Windows has none
+    ours, its = pty.openpty()
+    proc = subprocess.Popen([sys.executable, '-c', SERVE, '', str(free_port()), ip], cwd=cwd, stdout=its,
+                            env=os.environ | {'PYTHONPATH': str(top), 'PYTHONIOENCODING': encoding})
+    os.close(its)
+    try:
+        with open(ours, encoding='utf-8') as f:
+            lines = []
+            while not lines or lines[-1] and 'Ctrl-C' not in lines[-1]: lines.append(f.readline())
+    finally:
+        proc.send_signal(signal.SIGTERM)
+        proc.wait(60)
+    return lines
+
+@pytest.mark.skipif(os.name == 'nt', reason='no pseudo-terminal on Windows')
+@pytest.mark.parametrize('ip, encoding, has', [('0.0.0.0', 'utf-8', True), ('0.0.0.0', 'ascii', False),
+                                               ('localhost', 'utf-8', False)])
+def test_qr_code(tmp_path, ip, encoding, has):
+    "Above the address, for others than this machine, where the terminal can show it"
+    *code, address = in_terminal(tmp_path, ip, encoding)
+    assert ('\u2588' in ''.join(code)) == has and 'http://' in address, (code, address)
+
+def test_an_address_of_another_machine(demo_model):
+    with pytest.raises(ValueError, match='not an address of this machine; 0.0.0.0'):
+        serve(demo_model, ip='no.such.host.example')
 
 def test_no_model_yet(browser, tmp_path):
     with served(None, tmp_path) as url, visit(browser, url) as v:
