@@ -1068,7 +1068,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'bearclf.train.bodies': { 'bearclf.train.bodies.ClassRows': ('library/train/bodies.html#classrows', 'bearclf/train/bodies.py'),
                                       'bearclf.train.bodies.ClassRows.__str__': ( 'library/train/bodies.html#classrows.__str__',
                                                                                   'bearclf/train/bodies.py'),
-                                      'bearclf.train.bodies._fetched': ('library/train/bodies.html#_fetched', 'bearclf/train/bodies.py'),
+                                      'bearclf.train.bodies._choice': ('library/train/bodies.html#_choice', 'bearclf/train/bodies.py'),
                                       'bearclf.train.bodies._last_layer': ( 'library/train/bodies.html#_last_layer',
                                                                             'bearclf/train/bodies.py'),
                                       'bearclf.train.bodies._looks_at_averages': ( 'library/train/bodies.html#_looks_at_averages',

@@ -264,6 +264,7 @@ def retrain(self:CleaningLoop,
     "Train a new head on the photos as they lie now, without those kept aside, and say how many of these it gets wrong"
     size = size or steady(self.learn.dls.valid.after_item)(PILPhoto.create(Image.new('RGB', (64, 64)))).shape[-1]
     dls = photo_dls(self.path, size, get_items=_Without(self.test), **kwargs)
+    dls.add_tfms(self.learn.dls.valid.after_batch.fs.filter(risinstance(Normalize)), 'after_batch')
     new = photo_learner(dls, self.learn.arch, pretrained=False)
     new.model[0].load_state_dict(self.learn.model[0].state_dict())
     fit_head(new)

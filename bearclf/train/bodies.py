@@ -107,14 +107,16 @@ def _no_weights(name, file):
 
 # %% ../../nbs/library/train/12_bodies.ipynb #59bd0a7e
 @functools.cache
-def _fetched(arch, file):
-    "Whether the weights of `arch` could be fetched into `file`; asked and said once"
-    try: fetch_weights(arch)
+def _choice(file):
+    "`resnet18` if its weights are in `file` or can be fetched; else what came with pip. Asked and said once"
+    there = 'are on this machine' if file.exists() else 'were fetched'
+    try: fetch_weights(resnet18)
     except BearclfError:
-        print(f'The weights of {arch.__name__} are not on this machine and cannot be fetched, so the network is '
+        print('The weights of resnet18 are not on this machine and cannot be fetched, so the network is '
               'efficientnet_lite0, whose weights came with pip.', flush=True)
-        return False
-    return True
+        return efficientnet_lite0
+    print(f'The network is resnet18, as in the course; its weights {there}.', flush=True)
+    return resnet18
 
 def find_or_choose_arch(
     arch=None, # As for `find_arch`; None for the choice
@@ -122,8 +124,7 @@ def find_or_choose_arch(
 ): # What fastai's `vision_learner` takes as `arch`
     "`find_arch`; without an `arch` `resnet18`, or `efficientnet_lite0` where weights of that are out of reach"
     if arch is not None or not pretrained: return find_arch(arch or 'resnet18')
-    file = weights_file('resnet18')
-    return resnet18 if file.exists() or _fetched(resnet18, file) else efficientnet_lite0
+    return _choice(weights_file('resnet18'))
 
 # %% ../../nbs/library/train/12_bodies.ipynb #e5869646
 _CUTS = {'mobilenet_v2': 1, 'mnasnet': 1, 'shufflenet_v2': -1} # layers to keep; without the last ones, if negative

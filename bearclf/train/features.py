@@ -146,8 +146,12 @@ class Features:
 
     def averages(self, files, views=1):
         "Tensor of shape (views*photos, n): only the averages of the maps, view after view"
-        parts = [self(c, v) for v in range(views) for c in _chunks(files, 4096)]
-        return torch.cat([torch.from_numpy(o[:, o.shape[1]//2:] if self.maps else o) for o in parts])
+        first = self.store.width//2 if self.maps else 0
+        rows = torch.empty(views*len(files), self.store.width - first)
+        for i, c in enumerate(_chunks([(o, v) for v in range(views) for o in files], 4096)):
+            found = self.store.rows([self.names[o][v] for o, v in c])
+            rows[4096*i:4096*i + len(c)] = torch.from_numpy(found[:, first:])
+        return rows
 
 def _chunks(it, n):
     it = iter(it)
@@ -201,7 +205,7 @@ def fit_linear(
     x, y, weight, bias = x.float(), y.to(x.device), start.weight.to(x.device), start.bias.to(x.device)
     mean, var = x.mean(0), x.var(0, correction=0)
     scale = ((len(x)*var + 30*var.mean())/(len(x) + 30)).sqrt().clamp(min=1e-6)
-    x = (x - mean)/scale
+    x = (x - mean).div_(scale)
     first = [weight*scale, bias + weight@mean]
     w = [o.clone().requires_grad_() for o in first]
     opt = torch.optim.LBFGS(w, max_iter=200, tolerance_grad=1e-5, tolerance_change=1e-8, line_search_fn='strong_wolfe')

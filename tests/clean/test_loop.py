@@ -21,6 +21,7 @@ from bearclf.train.data import photo_dls
 from bearclf.clean.decisions import DELETE, KEEP
 from bearclf.practice.drawn import draw_bears
 from bearclf.clean.issues import suggestions
+from bearclf.train.features import photo_features
 from bearclf.train.learner import photo_learner
 
 STATIC = top/'bearclf/static'
@@ -342,6 +343,12 @@ def test_what_the_chapter_reads(loop):
     for i in loop.delete(): loop.fns[i]  # the chapter unlinks here; a person may move the file away just as well
     ids[0].rename(ids[0].parent.parent/'elsewhere.jpg')
     assert ids[0] not in loop.fns and ids[3] in loop.fns
+
+
+def test_retrain_shows_the_body_the_colours_that_it_knows(photos):
+    learn = photo_learner(photo_dls(photos, 64, num_workers=0), 'efficientnet_lite0')
+    new, file = CleaningLoop(learn).retrain(num_workers=0), find_photos(photos)[:1]
+    assert photo_features(file, new).store.path == photo_features(file, learn).store.path
 
 
 def test_apply_compare_retrain_undo(loop, photos):

@@ -23,9 +23,9 @@ def nowhere(tmp_path, monkeypatch):
     def offline(*args, **kwargs): raise socket.gaierror(-2, 'Name or service not known')
     monkeypatch.setattr(socket, 'getaddrinfo', offline)
     monkeypatch.setenv('TORCH_HOME', str(tmp_path/'torch'))
-    bodies._fetched.cache_clear()
+    bodies._choice.cache_clear()
     yield
-    bodies._fetched.cache_clear()
+    bodies._choice.cache_clear()
 
 
 def test_the_file_is_the_one_that_we_know_and_its_package_is_not_imported():
@@ -72,11 +72,13 @@ def test_without_weights_the_one_that_came_with_pip(dls, nowhere, capsys):
         photo_learner(dls, 'resnet18')
 
 
-def test_with_weights_the_course_s(dls, nowhere):
+def test_with_weights_the_course_s(dls, nowhere, capsys):
     file = bodies.weights_file('resnet18')
     file.parent.mkdir(parents=True)
     torch.save(resnet18().state_dict(), file)
+    capsys.readouterr()
     assert photo_learner(dls).arch is resnet18
+    assert capsys.readouterr().out == 'The network is resnet18, as in the course; its weights are on this machine.\n'
 
 
 def test_imagenet_answers(shared):
