@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from uuid import uuid4
 
-from fastcore.imports import IN_NOTEBOOK
+from fastcore.imports import IN_NOTEBOOK, in_ipython
 from filelock import FileLock
 from platformdirs import user_cache_path
 from tqdm import std
@@ -171,8 +171,9 @@ def progress(
     total:int=None, # How many there are, if `it` does not know
 ): # An iterator over the same things
     "Go through `it`, with a progress bar once it has taken two seconds, or a line where output goes to a file"
-    bar = tqdm if IN_NOTEBOOK or sys.stderr.isatty() else _Line
-    return bar(it, desc=desc, total=total, delay=2, leave=False)
+    seen = IN_NOTEBOOK or sys.stderr.isatty()
+    quiet = not seen and in_ipython()  # a notebook that is run without a page, whose outputs are kept
+    return (tqdm if seen else _Line)(it, desc=desc, total=total, delay=2, leave=False, disable=quiet)
 
 # %% ../nbs/library/00_core.ipynb #5ad1c0e4
 def lines_for_bars():
