@@ -151,7 +151,8 @@ def _training_key(path, settings):
     "A short name for these photos with these settings"
     found = find_photos(path, settings.get('get_y') or class_of)
     photos = [(o.relative_to(path).as_posix(), fingerprint(o)) for o in found]
-    text = json.dumps([photos, settings, __version__], default=lambda o: getattr(o, '__qualname__', str(o)))
+    name = lambda o: getattr(o, '__qualname__', str(o))
+    text = json.dumps([photos, settings, __version__], default=name, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 # %% ../../nbs/library/train/13_learner.ipynb #bd34d8f1

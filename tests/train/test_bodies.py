@@ -94,3 +94,14 @@ def test_imagenet_answers(shared):
     with torch.inference_mode(): top = model(torch.stack([tfm(read_photo(o)) for o in files])).topk(5).indices
     missed = [o.name for o, t in zip(files, top.tolist()) if o.name[:9] not in [synsets[i] for i in t]]
     assert len(files) > 50 and len(missed) <= 3, missed
+
+
+def test_trained_once_whichever_way_it_is_named(dls, nowhere, tmp_path, monkeypatch):
+    from bearclf.train import learner
+    monkeypatch.setenv('BEARCLF_CACHE', str(tmp_path/'cache'))
+    named = dict(arch='efficientnet_lite0', size=64, epochs=1, pretrained=True, num_workers=0)
+    first = learner.trained_learner(dls.path, **named)
+    monkeypatch.setattr(learner, 'fit_photos', lambda *args, **kw: pytest.fail('it is trained again'))
+    second = learner.trained_learner(dls.path, num_workers=0, pretrained=True, epochs=1, size=64)
+    assert second.arch is first.arch is bodies.efficientnet_lite0
+    assert all(o.equal(p) for o, p in zip(first.model.state_dict().values(), second.model.state_dict().values()))
