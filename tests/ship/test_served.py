@@ -10,7 +10,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from helpers import LONG, free_port, top
-from bearclf.ship.page import _voila_command, _voila_env, app_notebook
+from bearclf.ship.page import _voila_command, _voila_env, app_notebook, find_model
 from test_page import served
 
 EVIL = {'Origin': 'http://evil.example'}
@@ -138,6 +138,17 @@ def test_the_page_says_who_may_show_it(server, request):
         assert "frame-ancestors 'self'" in headers['Content-Security-Policy']
         policy = headers['Content-Security-Policy'] + text.split('<body')[0]
         assert "default-src 'self'; script-src 'self'" in policy and "connect-src 'self'" in policy
+
+
+def test_a_model_is_looked_for_where_the_person_is(tmp_path, monkeypatch):
+    "Not beside the notebook that is served, which stands in a folder of its own"
+    for o in ('mine', 'other'): (tmp_path/'models'/o).mkdir(parents=True)
+    mine = tmp_path/'models/mine/export.pkl'
+    mine.touch()
+    monkeypatch.delenv('BEARCLF_MODEL', raising=False)
+    monkeypatch.setenv('BEARCLF_CWD', str(tmp_path))
+    assert find_model() == find_model('models/mine') == find_model(mine) == mine.resolve()
+    assert find_model('models/other') is None
 
 
 def test_no_code_from_a_visitor(port, tmp_path):
