@@ -199,6 +199,22 @@ def test_metadata():
     assert [o for o in wanted if not re.fullmatch(r'[a-zA-Z0-9_-]+(>=[\d.]+)?', o)] == [], 'lower bounds only'
 
 
+def test_one_address():
+    """settings.ini says where this is to be published; nobody owns that place yet, so install cells, badges and links
+    follow it as one, and nothing tells people to take `bearclf` from PyPI"""
+    cfg = settings()
+    ours = f"{cfg['user']}/{cfg['repo']}"
+    said = {o: '\n'.join(map(source, cells(o))) for o in notebooks}
+    files = [top/'README.md', *(top/'bearclf').rglob('*.py'), *(o for o in (top/'.github').rglob('*') if o.is_file())]
+    said |= {o: o.read_text(encoding='utf-8') for o in files}
+    none([f'{o.relative_to(top)}: {place}' for o, text in said.items()
+          for place in re.findall(r'github(?:\.com)?/([\w.-]+/bearclf)\b', text) if place != ours])
+    none([f'{o.name} installs something else' for o in library if f'"bearclf @ git+{cfg["git_url"]}"' not in said[o]])
+    assert f'colab.research.google.com/github/{ours}/' in said[top/'README.md'] and ours in cfg['git_url']
+    none([f'{o.relative_to(top)}: {line}' for o, text in said.items()
+          for line in re.findall(r'pip install .*', text) if re.search(r'[\s"\']bearclf\b(?! @)', line)])
+
+
 def bring(code):
     "The packages outside of bearclf that `code` imports, anywhere"
     for o in ast.walk(ast.parse(code)):

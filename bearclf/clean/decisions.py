@@ -225,7 +225,7 @@ class _Journal(_Folder):
 # %% ../../nbs/library/clean/18_decisions.ipynb #0b4f9842
 def _check_version(line, journal):
     if (_event(line) or {}).get('version', _VERSION) <= _VERSION: return
-    raise BearclfError(f'{journal} was written by a newer bearclf. Get that one: pip install -U bearclf')
+    raise BearclfError(f'{journal} was written by a newer bearclf; get that one.')
 
 @patch
 def _refresh(self:_Journal):

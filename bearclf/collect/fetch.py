@@ -60,8 +60,7 @@ def import_aiohttp():
     "The library, or a sentence that says how to get it"
     try: import aiohttp
     except ImportError:
-        raise BearclfError('Collecting photos takes the library aiohttp. '
-                           'Install it: pip install "bearclf[train]"') from None
+        raise BearclfError('Collecting photos takes the library aiohttp. Install it: pip install aiohttp') from None
     return aiohttp
 
 def _session(socket_factory, verify, timeout, patience):

@@ -7,12 +7,12 @@ __all__ = ['uploaded', 'percent', 'bars_html', 'answer_html', 'PhotoUpload', 'Li
            'classifier_page', 'serve']
 
 # %% ../../nbs/library/ship/22_page.ipynb #78fc777b
-import errno, io, os, signal, socket, subprocess, sys, threading, time, webbrowser
+import errno, io, os, shutil, signal, socket, subprocess, sys, threading, time, webbrowser
 from concurrent.futures import Future, ThreadPoolExecutor
 from html import escape
 from importlib import resources
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryDirectory, TemporaryFile
 from urllib.error import HTTPError, URLError
 from urllib.request import ProxyHandler, build_opener
 
@@ -114,8 +114,8 @@ def find_model(
 ) -> Path|None: # The export.pkl, or None if there is none
     "The model that the page should use"
     model = model or os.environ.get('BEARCLF_MODEL')
-    asked_in = os.environ.get('BEARCLF_CWD')  # `serve` says where the person is; Voilà's kernel is beside the notebook
-    if model: here = [Path(model)/'export.pkl', Path(model)]
+    asked_in = os.environ.get('BEARCLF_CWD')  # `serve` says where the person is; Voilà's kernel is beside its notebook
+    if model: here = [Path(asked_in or '', model)/'export.pkl', Path(asked_in or '', model)]
     else: here = [o for d in ([Path(asked_in)] if asked_in else [Path.cwd(), Path.cwd().parent]) for o in
                   (d/'export.pkl', *sorted(d.glob('models/*/export.pkl'), key=os.path.getmtime, reverse=True))]
     return next((o.resolve() for o in here if o.is_file()), None)
@@ -235,18 +235,18 @@ def app_notebook() -> Path: # `bear_classifier.ipynb`
     raise BearclfError(f'bear_classifier.ipynb is missing beside {here}; install bearclf again.')
 
 # %% ../../nbs/library/ship/22_page.ipynb #3a8f1a3a
-def _voila_command(port, ip, preheat):
-    "Program and arguments that serve the page with Voilà"
-    return [sys.executable, '-m', 'voila', str(app_notebook()), '--no-browser', f'--port={port}', f'--Voila.ip={ip}',
+def _voila_command(notebook, port, ip, preheat):
+    "Program and arguments that serve `notebook` with Voilà"
+    return [sys.executable, '-m', 'voila', str(notebook), '--no-browser', f'--port={port}', f'--Voila.ip={ip}',
             '--Voila.port_retries=0', '--Voila.log_level=WARN', f'--Voila.config_file_paths={_static}',
             f'--preheat_kernel={preheat}']
 
 # %% ../../nbs/library/ship/22_page.ipynb #f540fe53
 def _voila_env(found):
-    "Voilà's environment: which model to show, or where the person is, and where our template lies"
+    "Voilà's environment: where the person is, which model to show, and where our template lies"
     jupyter = os.pathsep.join(filter(None, (str(_static), os.environ.get('JUPYTER_PATH'))))
-    asked = {'BEARCLF_MODEL': str(found)} if found else {'BEARCLF_CWD': os.getcwd()}
-    return os.environ | asked | {'JUPYTER_PATH': jupyter}
+    asked = {'BEARCLF_MODEL': str(found)} if found else {}
+    return os.environ | asked | {'BEARCLF_CWD': os.getcwd(), 'JUPYTER_PATH': jupyter}
 
 def _port_free(port, ip):
     "Can we listen there?"
@@ -304,8 +304,9 @@ def serve(
                            f'Stop that one, or use another port, such as {port+1}.')
     url = f'http://{_reachable(ip)}:{port}/'
     if threading.current_thread() is threading.main_thread(): signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    log = TemporaryFile('w+', encoding='utf-8', errors='replace')
-    proc = subprocess.Popen(_voila_command(port, ip, preheat and bool(found)), env=_voila_env(found), stderr=log)
+    log, alone = TemporaryFile('w+', encoding='utf-8', errors='replace'), TemporaryDirectory(prefix='bearclf-')
+    command = _voila_command(shutil.copy(app_notebook(), alone.name), port, ip, preheat and bool(found))
+    proc = subprocess.Popen(command, env=_voila_env(found), stderr=log)
     try:
         if not _wait_for(url, proc): raise BearclfError(f'Voilà did not start: {_last_line(log)}')
         if ip not in ('localhost', '127.0.0.1') and _can_show(code := _qr(url)): print(code)
@@ -313,7 +314,7 @@ def serve(
         if open_browser: webbrowser.open(url)
         return proc.wait()
     except KeyboardInterrupt: return 0
-    finally: _stop(proc); log.close()
+    finally: _stop(proc); log.close(); alone.cleanup()
 
 # %% ../../nbs/library/ship/22_page.ipynb #70ec4165
 def _last_line(log):

@@ -43,7 +43,7 @@ PathFinder.find_spec = lambda name, path=None, target=None: (
 '''
 
 def brought():
-    "The packages that `pip install bearclf` brings, without an extra"
+    "The packages that come with bearclf, without an extra"
     todo, found = [('bearclf', frozenset(['']))], set()
     while todo:
         name, extras = todo.pop()
