@@ -362,8 +362,8 @@ def test_a_deep_transparent_heic():
 @pytest.mark.parametrize('fmt', ['AVIF', 'HEIF', 'JPEG', 'WEBP', 'PNG', 'TIFF'])
 def test_cut_photos_of_each_format(fmt):
     data = stored(draw_bear('black', 1, 300), fmt)
-    for n in 40, len(data)//2, len(data)*9//10:
-        with pytest.raises(PhotoError, match='bear.x is .*(damaged|known here)'): read_photo(data[:n], 'bear.x')
+    for n in len(data)//2, len(data)*9//10:
+        with pytest.raises(PhotoError, match='bear.x is .*damaged'): read_photo(data[:n], 'bear.x')
 
 
 EPS = b'''%!PS-Adobe-3.0 EPSF-3.0
@@ -371,12 +371,12 @@ EPS = b'''%!PS-Adobe-3.0 EPSF-3.0
 %%EndComments
 showpage
 '''
-NO_PHOTOS = [o for o in ('ICO', 'ICNS', 'PPM', 'TGA', 'SGI', 'PCX', 'JPEG2000', 'DDS', 'DIB', 'XBM', 'SPIDER', 'IM', 'PDF',
-                         'MSP', 'QOI') if Image.init() is not None and o in Image.SAVE]
+EPS_OF_WINDOWS = b'\xc5\xd0\xd3\xc6' + struct.pack('<6I', 30, len(EPS), 0, 0, 0, 0) + b'\xff\xff' + EPS
+NO_PHOTOS = 'ICO ICNS PPM TGA SGI PCX JPEG2000 DDS DIB XBM SPIDER IM PDF MSP QOI'.split()
 
 
 @pytest.mark.parametrize('name', ['bear.jpg', 'bear.eps', 'bear'])
-@pytest.mark.parametrize('data', [EPS, b'\xc5\xd0\xd3\xc6' + struct.pack('<6I', 30, len(EPS), 0, 0, 0, 0) + b'\xff\xff' + EPS])
+@pytest.mark.parametrize('data', [EPS, EPS_OF_WINDOWS])
 def test_a_drawing_never_reaches_ghostscript(tmp_path, monkeypatch, name, data):
     (tmp_path/'bin').mkdir()
     gs = tmp_path/'bin/gs'
@@ -430,6 +430,13 @@ def cost(file, what='size_or_error(lambda: read_photo(sys.argv[1]).size)'):
     return found.strip(), float(peak), float(spent)
 
 
+def lying_heic(w, h):
+    "A HEIC of 64 pixels square that says it has others"
+    data, size = stored(plain(64, 64), 'HEIF'), b'ispe\0\0\0\0' + struct.pack('>II', 64, 64)
+    assert data.count(size) == 1
+    return data.replace(size, size[:8] + struct.pack('>II', w, h))
+
+
 def plain(w, h, mode='RGB', colour=None): return Image.new(mode, (w, h), colour or 0)
 
 
@@ -437,7 +444,7 @@ MADE = dict(
     png=lambda: stored(plain(13_300, 13_300, '1'), 'PNG'), rgb=lambda: stored(plain(13_300, 13_300), 'PNG'),
     gif=lambda: stored(plain(8000, 8000, 'P'), 'GIF'), webp=lambda: stored(plain(5500, 5000), 'WEBP', method=0),
     avif=lambda: stored(plain(5500, 5000), 'AVIF', speed=10), tiff=lambda: stored(plain(8000, 8000, '1'), 'TIFF'),
-    heic=lambda: stored(plain(8000, 6500), 'HEIF', quality=10),
+    heic=lambda: lying_heic(8000, 6500),
     progressive=lambda: stored(plain(9000, 9000), 'JPEG', progressive=True, subsampling=0))
 
 
@@ -448,7 +455,8 @@ def test_a_bomb_is_not_unpacked(cache, tmp_path, kind):
     found, peak, spent = cost(tmp_path/'bear.x')
     assert found == said and peak < 100 and spent < 2, (peak, spent)
     assert look_at(tmp_path/'bear.x').reason == 'too large to open safely'
-    with pytest.raises(PhotoError, match='too large to open safely'): without_personal_data((tmp_path/'bear.x').read_bytes())
+    data = (tmp_path/'bear.x').read_bytes()
+    with pytest.raises(PhotoError, match='too large to open safely'): without_personal_data(data)
 
 
 def test_a_tile_larger_than_the_picture():
@@ -461,13 +469,12 @@ def test_a_tile_larger_than_the_picture():
         read_photo(b'II*\0' + struct.pack('<I', 8 + len(tile)) + tile + ifd)
 
 
-def test_a_heic_that_lies_about_its_size():
-    data = stored(plain(3000, 3000), 'HEIF', quality=10)
-    side = struct.pack('>II', 3000, 3000)
-    assert data.count(b'ispe\0\0\0\0' + side) == 1
-    with pytest.raises(PhotoError): read_photo(data.replace(side, struct.pack('>II', 64, 64)))
+@pytest.mark.parametrize('size', [(8, 8), (5000, 5000)])
+def test_a_heic_that_lies_about_its_size(size):
+    with pytest.raises(PhotoError, match='damaged'): read_photo(lying_heic(*size))
 
 
+FAST = dict(enc_params={'preset': 'ultrafast'})
 COSTLY = dict(
     jpeg=(lambda: stored(plain(11_600, 8700)), '(5800, 4350)'),  # a hundred million pixels, read at a half
     progressive=(lambda: stored(plain(11_600, 8700), progressive=True), '(5800, 4350)'),
@@ -475,7 +482,7 @@ COSTLY = dict(
     deep=(lambda: stored(plain(8160, 6144, 'I;16'), 'PNG', compress_level=1), '(8160, 6144)'),
     webp=(lambda: stored(plain(5000, 5000, 'RGBA'), 'WEBP', method=0), '(5000, 5000)'),
     avif=(lambda: stored(plain(5000, 5000, 'RGBA'), 'AVIF', speed=10, subsampling='4:4:4'), '(5000, 5000)'),
-    heic=(lambda: stored(plain(8064, 6048), 'HEIF', quality=10), '(8064, 6048)'))  # an iPhone's largest
+    heic=(lambda: stored(plain(8064, 6048), 'HEIF', quality=10, **FAST), '(8064, 6048)'))  # an iPhone's largest
 
 
 @pytest.mark.parametrize('kind', COSTLY)
@@ -491,7 +498,8 @@ def test_one_photo_never_costs_more(cache, tmp_path, kind):
 def test_a_large_jpeg_is_read_at_the_scale_that_is_needed(cache, tmp_path):
     (tmp_path/'bear.jpg').write_bytes(stored(halves(11_600, 8700)))
     im = read_photo(tmp_path/'bear.jpg', side=336)
-    assert im.size == (1450, 1088) and is_near(im.getpixel((9, 9)), 'blue') and is_near(im.getpixel((1440, 9)), 'yellow')
+    assert im.size == (1450, 1088)
+    assert is_near(im.getpixel((9, 9)), 'blue') and is_near(im.getpixel((1440, 9)), 'yellow')
     assert look_at(tmp_path/'bear.jpg').size == (11_600, 8700)
     found, peak, spent = cost(tmp_path/'bear.jpg', 'read_photo(sys.argv[1], side=336).size')
     assert found == '(1450, 1088)' and peak < 120 and spent < 4, (peak, spent)
@@ -516,6 +524,7 @@ def test_right_values(kind):
     "In each of the strips that a photo is converted in"
     (mode, value), fmt, kwargs, want = VALUES[kind]
     im = Image.new(mode, (3, 600), value)
+    if mode == 'P': im.putpalette(range(48))
     for o in stored(im, fmt, **kwargs), Image.open(io.BytesIO(stored(im, fmt, **kwargs))):
         assert read_photo(o, background='blue').getcolors() == [(1800, want)]
 
@@ -536,8 +545,8 @@ def test_what_verify_and_collect_call_a_heic(cache, tmp_path):
         im = draw_bear('black', i, 200)
         (tmp_path/'black'/name).write_bytes(stored(im, 'JPEG' if name == 'e.heic' else 'HEIF'))
     report = verify(tmp_path, fix=True)
-    assert {r[0].file: r[3] for r in report.rows} == {'black/d.jpg': 'renamed to d.heic', 'black/e.heic': 'renamed to e.jpg'}
-    assert report.n_photos == 5
+    found = {r[0].file: r[3] for r in report.rows}
+    assert found == {'black/d.jpg': 'renamed to d.heic', 'black/e.heic': 'renamed to e.jpg'} and report.n_photos == 5
     exif = Image.Exif(); exif[274] = 6; exif[0x8825] = {1: 'N', 2: (1., 2., 3.)}
     data, suffix, im = without_personal_data(stored(halves(), 'HEIF', exif=exif.tobytes()))
     assert suffix == real_suffix(data) == '.jpg' and read_photo(data).size == im.size == size_of(data) == (80, 120)
