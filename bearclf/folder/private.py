@@ -8,7 +8,7 @@ __all__ = ['without_personal_data']
 # %% ../../nbs/library/folder/06_private.ipynb #1a000013
 import io, re, struct
 
-from PIL import Image, ImageOps
+from PIL import ImageOps
 
 from ..photo import *
 from ..photo import at_scale, open_image, suffix_of
