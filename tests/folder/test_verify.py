@@ -8,7 +8,6 @@ from PIL import Image, ImageFile
 
 from helpers import can_fork, killed_at
 from bearclf import photo
-from bearclf.folder import private
 from bearclf.photo import look_at
 from bearclf.core import BearclfError
 from bearclf.photo import PhotoError, read_photo
