@@ -6,7 +6,7 @@
 __all__ = ['PhotoError', 'read_photo', 'real_suffix', 'contact_sheet', 'ResizedPhotos']
 
 # %% ../nbs/library/01_photo.ipynb #1a000003
-import io, json, os, shutil, struct, threading, warnings
+import io, json, math, os, shutil, struct, threading, warnings
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from multiprocessing import parent_process
@@ -33,10 +33,56 @@ def _what(head):
     if not head: return 'empty'
     if text.startswith((b'<!doctype html', b'<html', b'<head')): return 'a web page, not an image'
     if text.startswith((b'<?xml', b'<svg')): return 'a drawing in SVG or XML, not a photo'
-    if head[4:12] in (b'ftypheic', b'ftypheix', b'ftypmif1'): return 'a HEIC photo, which has to be saved as JPEG first'
+    if head[4:12] in _HEIF | {b'ftypavif'}: return 'a HEIC or AVIF photo that is damaged or of an odd kind'
     if head.startswith(b'%PDF'): return 'a PDF document, not an image'
+    if head.startswith((b'%!PS', b'\xc5\xd0\xd3\xc6')): return 'a drawing in PostScript, not a photo'
     try: head.decode('utf-8'); return 'a text, not an image'
     except UnicodeDecodeError: return 'in no image format that is known here'
+
+# %% ../nbs/library/01_photo.ipynb #5e0f0a02
+FORMATS = 'JPEG', 'PNG', 'WEBP', 'GIF', 'BMP', 'TIFF', 'AVIF', 'HEIF' # an MPO begins as a JPEG, and counts as one
+_HEIF = {b'ftyp'+o for o in (b'heic', b'heix', b'heim', b'heis', b'hevc', b'hevx', b'hevm', b'hevs', b'mif1', b'msf1')}
+
+def _heif(file, name):
+    from pillow_heif import HeifImageFile  # only when the first such photo comes
+    return HeifImageFile(file, name)
+
+Image.register_open('HEIF', _heif, lambda head: head[4:12] in _HEIF)
+
+# %% ../nbs/library/01_photo.ipynb #5e0f0a04
+_MOST_BYTES, _MOST_PIXELS, _MOST_FINE = 160_000_000, 51_000_000, 25_000_000
+_TOO_LARGE, _SMALLER = 'too large to open safely', 'make it smaller first, 25 million pixels at most'
+warnings.filterwarnings('ignore', category=Image.DecompressionBombWarning)  # these limits are lower
+
+def _held(im):
+    "Bytes that a decoder holds of the whole JPEG `im`, at whatever scale it is read: all of its waves, if progressive"
+    shares = [h*v for _, h, v, _ in im.layer]
+    return 2*im.width*im.height*sum(shares)//max(shares) if 'progressive' in im.info else 0
+
+def _too_much(im):
+    "Whether to decode `im`, which is not decoded yet, would take too much memory"
+    if im.format in ('JPEG', 'MPO'): return _held(im) > 7*_MOST_PIXELS
+    n, deep = im.width*im.height, im.format == 'HEIF' and im.info['bit_depth'] > 8
+    if im.format == 'TIFF': n = max(n, 4*im.tag_v2.get(322, 0)*im.tag_v2.get(323, 0))  # its tiles may be larger than it
+    fine = im.format in ('WEBP', 'AVIF') or deep and (im.mode, im.info.get('chroma')) != ('RGB', 420)
+    return n > (_MOST_FINE if fine else _MOST_PIXELS)
+
+def open_image(source):
+    "`Image.open` for photos, from a file or bytes; `Image.DecompressionBombError` if there is too much in it"
+    im = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
+    if _too_much(im):
+        im.close()
+        raise Image.DecompressionBombError(f'{im.width*im.height} pixels')
+    return im
+
+# %% ../nbs/library/01_photo.ipynb #5e0f0a06
+def at_scale(im, side=None):
+    "`im`, not decoded yet; a JPEG at a scale that is in the limit and leaves `side` pixels on the shorter side"
+    if im.format not in ('JPEG', 'MPO'): return im
+    fits = min(im.size)//math.ceil(math.sqrt(im.width*im.height/_MOST_PIXELS))
+    side = min(side or fits, fits)
+    if side < min(im.size): im.draft(None, (side, side))
+    return im
 
 # %% ../nbs/library/01_photo.ipynb #e8f37277
 def _eight_bit(im):
@@ -44,19 +90,32 @@ def _eight_bit(im):
     hi = im.getextrema()[1]
     tops = (65535,) if im.mode.startswith('I;16') else (1, 255, 65535, hi)
     top = next(o for o in tops if hi <= o)
-    return im.convert('F').point(lambda x: x*(255/top)).convert('L')
+    out = Image.new('L', im.size)
+    if 'transparency' in im.info: out.info['transparency'] = round(im.info['transparency']*255/top)
+    for y in range(0, im.height, 256):
+        strip = im.crop((0, y, im.width, min(y+256, im.height))).convert('F')
+        out.paste(strip.point(lambda x: x*(255/top)).convert('L'), (0, y))
+    return out
 
 # %% ../nbs/library/01_photo.ipynb #88abe8cd
 _DAMAGED = OSError, SyntaxError, ValueError, EOFError, IndexError, RuntimeError, struct.error # what decoders raise
 
-def _upright_rgb(im, background):
-    "`im` upright, in RGB, with what is transparent shown on `background`"
-    im = ImageOps.exif_transpose(im)
-    if im.mode[0] in 'IF': im = _eight_bit(im)
+def _flat(im, background):
+    "`im` in RGB, with what is transparent shown on `background`"
     if im.mode in ('RGBA', 'LA', 'PA', 'RGBa', 'La') or 'transparency' in im.info:
         im = im.convert('RGBA')
         im = Image.alpha_composite(Image.new('RGBA', im.size, background), im)
     return im.convert('RGB')
+
+def _rgb(im, background):
+    "A new picture, `im` in RGB, made in strips, as the steps between would take memory"
+    if im.mode == 'RGB' and 'transparency' not in im.info: return im._new(im.im)
+    if im.mode[0] in 'IF': im = _eight_bit(im)
+    out = Image.new('RGB', im.size)
+    for y in range(0, im.height, 256):
+        out.paste(_flat(im.crop((0, y, im.width, min(y+256, im.height))), background), (0, y))
+    out.info = {k: v for k, v in im.info.items() if k != 'transparency'}
+    return out
 
 # %% ../nbs/library/01_photo.ipynb #8aed1911
 def read_photo(
@@ -65,20 +124,21 @@ def read_photo(
     background:str='white', # The colour to lay under transparent pixels, in any form that Pillow knows
     side:int=None, # Pixels on the shorter side that are enough: a larger JPEG is read at a half, a quarter or an eighth
 ) -> Image.Image: # Upright, mode RGB, fully decoded
-    "The photo in `source`, however it was stored; `PhotoError` says why if it cannot be read"
-    if isinstance(source, Image.Image): return _upright_rgb(source, background)
+    "The photo in `source`, however it was stored (a huge JPEG: at a half); `PhotoError` says why if it cannot be read"
+    if isinstance(source, Image.Image): return _rgb(ImageOps.exif_transpose(source), background)
     path = Path(source) if isinstance(source, (str, Path)) else None
     name = name or (path.name if path else 'this photo')
-    try: data = path.read_bytes() if path else bytes(source)
+    try: file = path.open('rb') if path else io.BytesIO(source)
     except OSError as e: raise _unreadable(name, _why_not(path, e)) from e
-    try:
-        with Image.open(io.BytesIO(data)) as im:
-            if side: im.draft(None, (side, side))
-            return _upright_rgb(im, background)
-    except UnidentifiedImageError as e: raise _unreadable(name, _what(data[:512])) from e
-    except Image.DecompressionBombError as e:
-        raise _unreadable(name, 'too large to open safely', 'make it smaller first') from e
-    except _DAMAGED as e: raise _unreadable(name, 'damaged or cut short', 'get it again') from e
+    with file:
+        try:
+            if file.seek(0, 2) > _MOST_BYTES: raise Image.DecompressionBombError(f'{file.tell()} bytes')
+            with at_scale(open_image(file), side) as im:
+                ImageOps.exif_transpose(im, in_place=True)
+                return _rgb(im, background)
+        except UnidentifiedImageError as e: file.seek(0); raise _unreadable(name, _what(file.read(512))) from e
+        except Image.DecompressionBombError as e: raise _unreadable(name, _TOO_LARGE, _SMALLER) from e
+        except _DAMAGED as e: raise _unreadable(name, 'damaged or cut short', 'get it again') from e
 
 # %% ../nbs/library/01_photo.ipynb #beb55c62
 def _unreadable(name, reason, advice=None):
@@ -91,8 +151,7 @@ def _why_not(path, e):
     return 'a folder, not a file' if path.is_dir() else f'not to be opened ({e.strerror or e})'
 
 # %% ../nbs/library/01_photo.ipynb #76608805
-_SUFFIX = dict(JPEG='.jpg', MPO='.jpg', TIFF='.tif', JPEG2000='.jp2', DIB='.bmp', PPM='.ppm')
-warnings.filterwarnings('ignore', category=Image.DecompressionBombWarning)  # `MAX_PIXELS` below is our own limit
+_SUFFIX = dict(JPEG='.jpg', MPO='.jpg', TIFF='.tif', HEIF='.heic')
 
 def suffix_of(fmt): return _SUFFIX.get(fmt, f'.{fmt.lower()}')
 
@@ -103,7 +162,7 @@ def real_suffix(
 ) -> str: # Such as '.jpg'; one for each format
     "The ending that a photo's name should have, from its first bytes; `PhotoError` says what it is if it is no image"
     try:
-        with Image.open(io.BytesIO(photo) if isinstance(photo, bytes) else photo) as im: return suffix_of(im.format)
+        with open_image(photo) as im: return suffix_of(im.format)
     except Exception: read_photo(photo, name)  # it says what is wrong with it
     raise _unreadable(name or 'this photo', 'in no image format that is known here')
 
@@ -115,11 +174,11 @@ def contact_sheet(
     gap:int=4, # Between two prints, in pixels
 ) -> Image.Image: # Mode RGB
     "All `images` in rows on one white page, each within a square of `size` pixels"
-    images = [o if isinstance(o, Image.Image) else Image.open(o) for o in images]
+    images = list(images)
     rows, step = -(-len(images)//cols), size+gap
     sheet = Image.new('RGB', (max(1, min(cols, len(images))*step-gap), max(1, rows*step-gap)), 'white')
     for i,im in enumerate(images):
-        im = im.convert('RGB')
+        im = im.convert('RGB') if isinstance(im, Image.Image) else read_photo(im, side=2*size)
         im.thumbnail((size, size), Image.Resampling.LANCZOS)
         x, y = i%cols*step, i//cols*step
         sheet.paste(im, (x+(size-im.width)//2, y+(size-im.height)//2))
@@ -170,8 +229,9 @@ def _scaled(im, side):
     k = side/min(im.size)
     return im.resize((round(k*im.width), round(k*im.height)), Image.Resampling.BICUBIC)
 
-def _size(photo):
-    with Image.open(io.BytesIO(photo) if isinstance(photo, bytes) else photo) as im: return im.size
+def size_of(photo):
+    "Width and height in pixels of the whole photo, as it is stored in a file or in bytes"
+    with open_image(photo) as im: return im.size
 
 # %% ../nbs/library/01_photo.ipynb #f5f5eec5
 class ResizedPhotos:
@@ -220,7 +280,7 @@ def _read(self:ResizedPhotos, photo, file, data=None):
 @patch
 def keep(self:ResizedPhotos, file, data, im):
     "Write the copy `file` of the photo `im`, whose file holds the bytes `data`; what comes back is what it will give"
-    if min(_size(data)) <= max(256, 1.25*self.side): copy = b''
+    if min(size_of(data)) <= max(256, 1.25*self.side): copy = b''
     else: im, copy = _small_jpeg(im, self.side)
     self._write(file, copy)
     return self._remember(file, im)
@@ -267,7 +327,7 @@ class Look:
     seen: dict = field(default_factory=dict) # Name of a measure -> what it said, as JSON can hold it
 
 _looks = {} # fingerprint -> `Look`
-_BY = f'1, Pillow {PIL.__version__}' # with another Pillow, the same file may give another picture
+_BY = f'2, Pillow {PIL.__version__}' # with another Pillow, the same file may give another picture
 
 def _kept(name):
     "What is known of the photo with the fingerprint `name`, from this process or an earlier one"
@@ -292,7 +352,7 @@ def look_at(file, measures={}, copies=None):
         im = _small._read(file, _small.named(name), data) if new or copy else read_photo(file, side=SIDE)
         if copy and copies.side > SIDE: copies(file)
         seen = (look.seen if look else {}) | {k: f(im) for k, f in new.items()}
-        look = Look(name, None, real_suffix(file), _size(file), seen)
+        look = Look(name, None, real_suffix(file), size_of(file), seen)
     except PhotoError as e: look = Look(name, e.reason)
     _looks[name] = look
     if new and not look.reason: _keep(look)

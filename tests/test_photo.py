@@ -1,17 +1,20 @@
-"Smaller copies of photos: what is kept, what is said when they cannot be, and what a DataLoader makes of them"
-import errno, os, pickle, shutil, time
+"Which files are opened as photos, and at what cost; the smaller copies, and what a DataLoader makes of them"
+import errno, io, os, pickle, shutil, struct, subprocess, sys, time, zlib
 from contextlib import redirect_stdout
 from io import StringIO
 
 import numpy as np
+import pillow_heif
 import pytest
 import torch
-from PIL import Image, ImageChops
+from PIL import Image, ImageChops, ImageColor
 from torch import nn
 
 from bearclf import photo as module
-from bearclf.photo import PhotoError, forget, look_at
+from bearclf.photo import PhotoError, contact_sheet, forget, look_at, read_photo, real_suffix, size_of
 from bearclf.folder.look import *
+from bearclf.folder.private import without_personal_data
+from bearclf.folder.verify import verify
 from bearclf.train.data import *
 from bearclf.practice.drawn import draw_bear, draw_bears
 from bearclf.photo import ResizedPhotos
@@ -282,3 +285,276 @@ def test_channels_last(large):
     learn, _ = quietly(lambda: photo_learner(photo_dls(large, 32, bs=4), 'squeezenet1_0', pretrained=False))
     conv = next(o for o in learn.model.modules() if isinstance(o, nn.Conv2d) and o.kernel_size > (1, 1))
     assert conv.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+# ---- which files are opened, and what that costs
+
+FORMATS = dict(JPEG='.jpg', MPO='.jpg', PNG='.png', WEBP='.webp', GIF='.gif', BMP='.bmp', TIFF='.tif', AVIF='.avif',
+               HEIF='.heic')
+
+
+def stored(im, fmt='JPEG', **kwargs):
+    "The bytes of a file with `im`; a HEIC is written past Pillow, so that no test registers what bearclf has to"
+    b = io.BytesIO()
+    if fmt == 'HEIF': pillow_heif.from_pillow(im).save(b, **kwargs)
+    else: im.save(b, fmt, **kwargs)
+    return b.getvalue()
+
+
+def halves(w=120, h=80):
+    "Blue on the left, yellow on the right"
+    im = Image.new('RGB', (w, h), 'blue')
+    im.paste('yellow', (w//2, 0, w, h))
+    return im
+
+
+def is_near(found, colour): return max(abs(a - b) for a, b in zip(found, ImageColor.getrgb(colour))) < 30
+
+
+@pytest.mark.parametrize('fmt', FORMATS)
+@pytest.mark.parametrize('name', ['bear.jpg', 'bear.heic', 'bear'])
+def test_photos_of_each_format(tmp_path, fmt, name):
+    data = stored(halves(), fmt)
+    (tmp_path/name).write_bytes(data)
+    for o in tmp_path/name, data, memoryview(data):
+        im = read_photo(o)
+        assert type(im) is Image.Image and im.mode == 'RGB' and im.size == (120, 80)
+        assert is_near(im.getpixel((9, 40)), 'blue') and is_near(im.getpixel((110, 40)), 'yellow')
+    assert real_suffix(data) == real_suffix(tmp_path/name) == FORMATS[fmt]
+    assert look_at(tmp_path/name).size == (120, 80)
+    assert not (set(im.info) & {'transparency'})
+
+
+@pytest.mark.parametrize('fmt', ['JPEG', 'PNG', 'WEBP', 'TIFF', 'AVIF', 'HEIF'])
+def test_turned_photos_of_each_format(fmt):
+    "Turned by 90 degrees to the right, so that what was left is above"
+    exif = Image.Exif(); exif[274] = 6
+    im = read_photo(stored(halves(), fmt, exif=exif.tobytes() if fmt == 'HEIF' else exif))
+    assert im.size == (80, 120) and im.getexif().get(274, 1) == 1
+    assert is_near(im.getpixel((40, 9)), 'blue') and is_near(im.getpixel((40, 110)), 'yellow')
+    assert read_photo(im).size == (80, 120)
+
+
+def test_the_first_picture_of_many_is_read():
+    more = dict(save_all=True, append_images=[Image.new('RGB', (120, 80), 'red')]*3)
+    for fmt in 'GIF', 'WEBP', 'TIFF', 'PNG', 'AVIF', 'MPO':
+        assert is_near(read_photo(stored(halves(), fmt, **more)).getpixel((9, 40)), 'blue'), fmt
+
+
+def test_heic_under_every_brand_and_in_many_threads():
+    data = stored(halves(), 'HEIF')
+    for brand in b'heic', b'heix', b'mif1', b'msf1':
+        assert read_photo(data[:8] + brand + data[12:]).size == (120, 80)
+    code = ('import sys; from concurrent.futures import ThreadPoolExecutor as T; from bearclf.photo import read_photo;'
+            'd = sys.stdin.buffer.read(); assert "pillow_heif" not in sys.modules;'
+            'print({o.size for o in T(16).map(read_photo, [d]*64)})')
+    assert subprocess.run([sys.executable, '-c', code], input=data, capture_output=True).stdout == b'{(120, 80)}\n'
+
+
+def test_a_deep_transparent_heic():
+    "16 bits a colour, half transparent red on white"
+    a = np.full((64, 64, 4), 65535, np.uint16); a[..., 1:3] = 0; a[..., 3] = 32768
+    b = io.BytesIO()
+    pillow_heif.from_bytes('RGBA;16', (64, 64), a.tobytes()).save(b)
+    assert is_near(read_photo(b.getvalue()).getpixel((30, 30)), '#ff8080')
+
+
+@pytest.mark.parametrize('fmt', ['AVIF', 'HEIF', 'JPEG', 'WEBP', 'PNG', 'TIFF'])
+def test_cut_photos_of_each_format(fmt):
+    data = stored(draw_bear('black', 1, 300), fmt)
+    for n in len(data)//2, len(data)*9//10:
+        with pytest.raises(PhotoError, match='bear.x is .*damaged'): read_photo(data[:n], 'bear.x')
+
+
+EPS = b'''%!PS-Adobe-3.0 EPSF-3.0
+%%BoundingBox: 0 0 20 20
+%%EndComments
+showpage
+'''
+EPS_OF_WINDOWS = b'\xc5\xd0\xd3\xc6' + struct.pack('<6I', 30, len(EPS), 0, 0, 0, 0) + b'\xff\xff' + EPS
+NO_PHOTOS = 'ICO ICNS PPM TGA SGI PCX JPEG2000 DDS DIB XBM SPIDER IM PDF MSP QOI'.split()
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='the trap is a shell script')
+@pytest.mark.parametrize('name', ['bear.jpg', 'bear.eps', 'bear'])
+@pytest.mark.parametrize('data', [EPS, EPS_OF_WINDOWS])
+def test_a_drawing_never_reaches_ghostscript(tmp_path, monkeypatch, name, data):
+    (tmp_path/'bin').mkdir()
+    gs = tmp_path/'bin/gs'
+    gs.write_text(f'#!/bin/sh\ntouch {tmp_path}/ran\n')
+    gs.chmod(0o755)
+    monkeypatch.setenv('PATH', str(tmp_path/'bin'), prepend=os.pathsep)
+    monkeypatch.setattr('PIL.EpsImagePlugin.gs_binary', None)
+    with pytest.raises(OSError): Image.open(io.BytesIO(data)).load() # the trap is set: Pillow alone walks into it
+    assert (tmp_path/'ran').exists()
+    (tmp_path/'ran').unlink()
+    (tmp_path/name).write_bytes(data)
+    for f in read_photo, real_suffix, ResizedPhotos(96), without_personal_data, contact_sheet:
+        o = data if f is without_personal_data else [tmp_path/name] if f is contact_sheet else tmp_path/name
+        with pytest.raises(PhotoError, match='a drawing in PostScript, not a photo'): f(o)
+    assert look_at(tmp_path/name).reason == 'a drawing in PostScript, not a photo'
+    assert not (tmp_path/'ran').exists()
+
+
+@pytest.mark.parametrize('fmt', NO_PHOTOS)
+def test_other_formats_are_refused_undecoded(tmp_path, monkeypatch, fmt):
+    im = halves(64, 64)
+    data = stored(im.convert('1') if fmt in ('XBM', 'MSP') else im.convert('F') if fmt == 'SPIDER' else im, fmt)
+    def never(*args, **kwargs): raise AssertionError(f'{fmt} was asked')
+    for k in set(Image.OPEN) - {'JPEG', 'PNG', 'WEBP', 'GIF', 'BMP', 'TIFF', 'AVIF', 'HEIF'}:
+        monkeypatch.setitem(Image.OPEN, k, (never, None))
+    (tmp_path/'bear.jpg').write_bytes(data)
+    for f in read_photo, real_suffix:
+        with pytest.raises(PhotoError, match='^bear.jpg is (in no image format|a text, not|a PDF document)'):
+            f(tmp_path/'bear.jpg', 'bear.jpg')
+
+
+on_unix = pytest.mark.skipif(os.name == 'nt', reason='it asks the system as Linux and macOS answer')
+PEAK = '''
+import os, resource, sys, time
+from bearclf.photo import PhotoError, look_at, read_photo
+from bearclf.folder.private import without_personal_data
+def size_or_error(f, *args, **kwargs):
+    try: return f(*args, **kwargs)
+    except PhotoError as e: return e
+t = time.process_time()
+found = eval(sys.argv[2])
+spent = time.process_time() - t
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1e6
+if os.path.exists('/proc/self/status'): # on Linux the peak of the process that started this one counts in the other
+    with open('/proc/self/status') as f: peak = next(int(o.split()[1])/1e3 for o in f if o.startswith('VmHWM'))
+print(found, '|', peak, '|', spent)
+'''
+
+
+def cost(file, what='size_or_error(lambda: read_photo(sys.argv[1]).size)'):
+    "What came of `what`, at most how many megabytes the process had, and how many seconds a processor took"
+    run = subprocess.run([sys.executable, '-c', PEAK, str(file), what], capture_output=True, text=True)
+    found, peak, spent = run.stdout.split('|')
+    return found.strip(), float(peak), float(spent)
+
+
+def lying_heic(w, h):
+    "A HEIC of 64 pixels square that says it has others"
+    data, size = stored(plain(64, 64), 'HEIF'), b'ispe\0\0\0\0' + struct.pack('>II', 64, 64)
+    assert data.count(size) == 1
+    return data.replace(size, size[:8] + struct.pack('>II', w, h))
+
+
+def plain(w, h, mode='RGB', colour=None): return Image.new(mode, (w, h), colour or 0)
+
+
+MADE = dict(
+    png=lambda: stored(plain(13_300, 13_300, '1'), 'PNG'), rgb=lambda: stored(plain(13_300, 13_300), 'PNG'),
+    gif=lambda: stored(plain(8000, 8000, 'P'), 'GIF'), webp=lambda: stored(plain(5500, 5000), 'WEBP', method=0),
+    avif=lambda: stored(plain(5500, 5000), 'AVIF', speed=10), tiff=lambda: stored(plain(8000, 8000, '1'), 'TIFF'),
+    heic=lambda: lying_heic(8000, 6500),
+    progressive=lambda: stored(plain(9000, 9000), 'JPEG', progressive=True, subsampling=0))
+
+
+@on_unix
+@pytest.mark.parametrize('kind', MADE)
+def test_a_bomb_is_not_unpacked(cache, tmp_path, kind):
+    (tmp_path/'bear.x').write_bytes(MADE[kind]())
+    said = 'bear.x is too large to open safely; make it smaller first, 25 million pixels at most.'
+    found, peak, spent = cost(tmp_path/'bear.x')
+    assert found == said and peak < 100 and spent < 2, (peak, spent)
+    assert look_at(tmp_path/'bear.x').reason == 'too large to open safely'
+    data = (tmp_path/'bear.x').read_bytes()
+    with pytest.raises(PhotoError, match='too large to open safely'): without_personal_data(data)
+
+
+def test_a_tile_larger_than_the_picture():
+    n = 20_000
+    tile = zlib.compress(bytes(n*n), 9)
+    tags = [(256, 4, 64), (257, 4, 64), (258, 3, 8), (259, 3, 8), (262, 3, 1), (277, 3, 1), (322, 4, n), (323, 4, n),
+            (324, 4, 8), (325, 4, len(tile))]
+    ifd = struct.pack('<H', len(tags)) + b''.join(struct.pack('<HHII', t, kind, 1, v) for t, kind, v in tags) + bytes(4)
+    with pytest.raises(PhotoError, match='too large to open safely'):
+        read_photo(b'II*\0' + struct.pack('<I', 8 + len(tile)) + tile + ifd)
+
+
+@pytest.mark.parametrize('size', [(8, 8), (5000, 5000)])
+def test_a_heic_that_lies_about_its_size(size):
+    with pytest.raises(PhotoError, match='damaged'): read_photo(lying_heic(*size))
+
+
+FAST = dict(enc_params={'preset': 'ultrafast'})
+COSTLY = dict(
+    jpeg=(lambda: stored(plain(11_600, 8700)), '(5800, 4350)'),  # a hundred million pixels, read at a half
+    progressive=(lambda: stored(plain(11_600, 8700), progressive=True), '(5800, 4350)'),
+    rgba=(lambda: stored(plain(8160, 6144, 'RGBA'), 'PNG', compress_level=1), '(8160, 6144)'),
+    deep=(lambda: stored(plain(8160, 6144, 'I;16'), 'PNG', compress_level=1), '(8160, 6144)'),
+    webp=(lambda: stored(plain(5000, 5000, 'RGBA'), 'WEBP', method=0), '(5000, 5000)'),
+    avif=(lambda: stored(plain(5000, 5000, 'RGBA'), 'AVIF', speed=10, subsampling='4:4:4'), '(5000, 5000)'),
+    heic=(lambda: stored(plain(8064, 6048), 'HEIF', quality=10, **FAST), '(8064, 6048)'))  # an iPhone's largest
+
+
+@on_unix
+@pytest.mark.parametrize('kind', COSTLY)
+def test_one_photo_never_costs_more(cache, tmp_path, kind):
+    make, size = COSTLY[kind]
+    (tmp_path/'bear.x').write_bytes(make())
+    found, peak, spent = cost(tmp_path/'bear.x')
+    assert found == size and peak < 600 and spent < 8, (peak, spent)
+    found, peak, spent = cost(tmp_path/'bear.x', 'look_at(sys.argv[1], dict(n=lambda im: im.size)).seen')
+    assert 'n' in found and peak < 600, (found, peak)
+
+
+@on_unix
+def test_a_large_jpeg_is_read_at_the_scale_that_is_needed(cache, tmp_path):
+    (tmp_path/'bear.jpg').write_bytes(stored(halves(11_600, 8700)))
+    im = read_photo(tmp_path/'bear.jpg', side=336)
+    assert im.size == (1450, 1088)
+    assert is_near(im.getpixel((9, 9)), 'blue') and is_near(im.getpixel((1440, 9)), 'yellow')
+    assert look_at(tmp_path/'bear.jpg').size == (11_600, 8700)
+    found, peak, spent = cost(tmp_path/'bear.jpg', 'read_photo(sys.argv[1], side=336).size')
+    assert found == '(1450, 1088)' and peak < 120 and spent < 4, (peak, spent)
+
+
+VALUES = {  # what is stored, how, and what a person should see
+    'grey of 16 bits': (('I;16', 32768), 'PNG', {}, (127,)*3),
+    'grey of 16 bits, a colour that is not there': (('I;16', 65535), 'PNG', dict(transparency=65535), (0, 0, 255)),
+    'half transparent': (('RGBA', (255, 0, 0, 128)), 'PNG', {}, (128, 0, 127)),
+    'transparent palette': (('P', 7), 'PNG', dict(transparency=7), (0, 0, 255)),
+    'transparent grey': (('LA', (9, 0)), 'PNG', {}, (0, 0, 255)),
+    'transparent colour': (('RGB', (1, 2, 3)), 'PNG', dict(transparency=(1, 2, 3)), (0, 0, 255)),
+    'transparent GIF': (('P', 3), 'GIF', dict(transparency=3), (0, 0, 255)),
+    'transparent WEBP': (('RGBA', (9, 9, 9, 0)), 'WEBP', dict(lossless=True), (0, 0, 255)),
+    'four inks': (('CMYK', (0, 255, 255, 0)), 'TIFF', {}, (255, 0, 0)),
+    'numbers with a point': (('F', 1.), 'TIFF', {}, (255,)*3),
+    'one bit': (('1', 1), 'PNG', {}, (255,)*3)}
+
+
+@pytest.mark.parametrize('kind', VALUES)
+def test_right_values(kind):
+    "In each of the strips that a photo is converted in"
+    (mode, value), fmt, kwargs, want = VALUES[kind]
+    im = Image.new(mode, (3, 600), value)
+    if mode == 'P': im.putpalette(range(48))
+    for o in stored(im, fmt, **kwargs), Image.open(io.BytesIO(stored(im, fmt, **kwargs))):
+        assert read_photo(o, background='blue').getcolors() == [(1800, want)]
+
+
+def test_reading_leaves_an_open_picture_as_it_was():
+    im = halves()
+    im.getexif()[274] = 6
+    turned = read_photo(im)
+    turned.paste('red', (0, 0, 80, 120))
+    assert turned.size == (80, 120) and im.size == (120, 80) and im.getpixel((0, 0)) == (0, 0, 255)
+    same = read_photo(Image.new('RGB', (4, 4), 'blue'))
+    assert im.getexif()[274] == 6 and same.getpixel((0, 0)) == (0, 0, 255)
+
+
+def test_what_verify_and_collect_call_a_heic(cache, tmp_path):
+    (tmp_path/'black').mkdir()
+    for i, name in enumerate(['a.heic', 'b.HEIF', 'c.hif', 'd.jpg', 'e.heic']):
+        im = draw_bear('black', i, 200)
+        (tmp_path/'black'/name).write_bytes(stored(im, 'JPEG' if name == 'e.heic' else 'HEIF'))
+    report = verify(tmp_path, fix=True)
+    found = {r[0].file: r[3] for r in report.rows}
+    assert found == {'black/d.jpg': 'renamed to d.heic', 'black/e.heic': 'renamed to e.jpg'} and report.n_photos == 5
+    exif = Image.Exif(); exif[274] = 6; exif[0x8825] = {1: 'N', 2: (1., 2., 3.)}
+    data, suffix, im = without_personal_data(stored(halves(), 'HEIF', exif=exif.tobytes()))
+    assert suffix == real_suffix(data) == '.jpg' and read_photo(data).size == im.size == size_of(data) == (80, 120)
+    assert not Image.open(io.BytesIO(data)).getexif()

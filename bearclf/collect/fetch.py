@@ -14,6 +14,7 @@ from urllib.request import getproxies, proxy_bypass
 from ..core import *
 from ..core import cached
 from ..photo import *
+from ..photo import size_of
 from ..folder.copies import *
 from ..folder.private import *
 from .search import USER_AGENT, retry_after
@@ -222,7 +223,7 @@ def _prepared(data):
     try: data, suffix, im = without_personal_data(data)
     except PhotoError as e: return b'', Photo(e.reason)
     sha256 = hashlib.sha256(data).hexdigest()
-    return data, Photo('', True, True, sha256, suffix, perceptual_hash(im), *im.size, len(data))
+    return data, Photo('', True, True, sha256, suffix, perceptual_hash(im), *size_of(data), len(data))
 
 # %% ../../nbs/library/collect/09_fetch.ipynb #53d0a032
 def folder_key(dest): return hashlib.sha256(str(dest.resolve()).encode()).hexdigest()[:24]

@@ -8,10 +8,10 @@ __all__ = ['without_personal_data']
 # %% ../../nbs/library/folder/06_private.ipynb #1a000013
 import io, re, struct
 
-from PIL import Image, ImageOps
+from PIL import ImageOps
 
 from ..photo import *
-from ..photo import suffix_of
+from ..photo import at_scale, open_image, suffix_of
 
 # %% ../../nbs/library/folder/06_private.ipynb #984ba47f
 def _jpeg_pieces(data):
@@ -83,7 +83,7 @@ def _save_options(src, fmt, data):
 # %% ../../nbs/library/folder/06_private.ipynb #c1ab50ef
 def _saved_again(data):
     "The bytes of a file with the first picture of `data`, upright, and the format's name"
-    with Image.open(io.BytesIO(data)) as src:
+    with at_scale(open_image(data)) as src:
         fmt = 'JPEG' if src.format == 'MPO' else src.format
         src.load()
         im = ImageOps.exif_transpose(src)
@@ -104,17 +104,11 @@ def _plain(im, kw):
     return read_photo(im)
 
 # %% ../../nbs/library/folder/06_private.ipynb #21d59340
-MAX_PIXELS = 100_000_000  # a photo that has more is refused before it is decoded, as it takes half a gigabyte
-
 def _header(data):
-    "Format, orientation, number of pictures and number of pixels; `None` if it is no image"
+    "Format, orientation and number of pictures; `read_photo` says what is wrong if there is no format"
     try:
-        with Image.open(io.BytesIO(data)) as im:
-            n = im.width*im.height
-            if n > MAX_PIXELS: return im.format, 1, 1, n
-            return im.format, im.getexif().get(0x0112, 1), getattr(im, 'n_frames', 1), n
-    except Image.DecompressionBombError: return None, 1, 1, MAX_PIXELS + 1
-    except Exception: return None, 1, 1, 0
+        with open_image(data) as im: return im.format, im.getexif().get(0x0112, 1), getattr(im, 'n_frames', 1)
+    except Exception: return None, 1, 1
 
 # %% ../../nbs/library/folder/06_private.ipynb #b9fabca3
 def without_personal_data(
@@ -122,10 +116,7 @@ def without_personal_data(
     name:str=None, # What to call the photo in an error
 ): # (bytes, suffix, picture): the file to keep, the end of its name, and the picture as `read_photo` gives it
     "A photo's file with nothing in it but the picture, upright; `PhotoError` if it cannot be decoded whole"
-    fmt, orientation, frames, pixels = _header(data)
-    if pixels > MAX_PIXELS:
-        why = 'too large to open safely'
-        raise PhotoError(f'{name or "this photo"} is {why}; make it smaller first.', why)
+    fmt, orientation, frames = _header(data)
     im = read_photo(data, name)
     clean = {'JPEG': _clean_jpeg, 'MPO': _clean_jpeg, 'PNG': _clean_png, 'WEBP': _clean_webp}.get(fmt)
     if clean and orientation in (0, 1) and not (fmt == 'WEBP' and frames > 1):

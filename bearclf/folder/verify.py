@@ -29,9 +29,9 @@ def _no_photo_by_name(file):
     return (kind and not kind.startswith('image/')) or Path(file).name.lower() in ('thumbs.db', 'desktop.ini')
 
 # %% ../../nbs/library/folder/07_verify.ipynb #9b28dfe9
-_ENDINGS = {'.jpg': ('.jpg', '.jpeg', '.jpe'), '.tif': ('.tif', '.tiff')}
-_ENDING = re.compile(r'\.(jpe?g|jpe|jfif|png|webp|gif|avif|bmp|tiff?|heic|jp2|svg|php|aspx?|html?|ashx)(?![a-z0-9])'
-                     r'|[?!;&].*$|\.[a-z]{3,4}$', re.I)
+_ENDINGS = {'.jpg': ('.jpg', '.jpeg', '.jpe'), '.tif': ('.tif', '.tiff'), '.heic': ('.heic', '.heif', '.hif')}
+_ENDING = re.compile(r'\.(jpe?g|jpe|jfif|png|webp|gif|avif|bmp|tiff?|hei[cf]|hif|jp2|svg|php|aspx?|html?|ashx)'
+                     r'(?![a-z0-9])|[?!;&].*$|\.[a-z]{3,4}$', re.I)
 
 def _has_right_name(file, suffix): return Path(file).suffix.lower() in _ENDINGS.get(suffix, (suffix,))
 
