@@ -280,13 +280,12 @@ def test_whatever_a_site_says_the_run_goes_on(web, tmp_path, fault):
 
 def cut_out(data, start, n): return data[:start] + bytes(n) + data[start+n:]
 
-@pytest.mark.parametrize('form', ['jpeg', 'png', 'webp', 'gif', 'avif', 'DDS'])
+@pytest.mark.parametrize('form', ['jpeg', 'png', 'webp', 'gif', 'avif', 'TIFF'])
 def test_a_damaged_photo_of_any_form_is_left_out(web, tmp_path, fault, form):
     if form == 'avif' and not features.check('avif'): pytest.skip('this Pillow has no AVIF')
     im = practice.draw_bear('teddy', 'damaged', 64)
     data = practice.FORMS[form](im) if form in practice.FORMS else practice.saved(im, form)
-    bad = {'avif': lambda: data.replace(b'pitm', b'none'), 'DDS': lambda: cut_out(data, 80, 4),
-           'webp': lambda: cut_out(data, 20, 200),
+    bad = {'avif': lambda: data.replace(b'pitm', b'none'), 'webp': lambda: cut_out(data, 20, 200),
            'gif': lambda: data[:len(data)//8]}.get(form, lambda: data[:len(data)//2])()
     async def damaged(web, req, a): return await practice.reply(req, bad)
     fault(damaged)
