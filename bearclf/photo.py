@@ -48,7 +48,6 @@ def _heif(file, name):
     return HeifImageFile(file, name)
 
 Image.register_open('HEIF', _heif, lambda head: head[4:12] in _HEIF)
-warnings.simplefilter('ignore', Image.DecompressionBombWarning)  # `open_image` has a limit and a sentence of its own
 
 # %% ../nbs/library/01_photo.ipynb #5e0f0a04
 _MOST_BYTES, _MOST_PIXELS, _MOST_FINE = 160_000_000, 51_000_000, 25_000_000

@@ -174,7 +174,8 @@ def own_classifier(
         raise BearclfError(f'The last layer of {getattr(arch, "__name__", arch)} sees more than averages of what its '
                            "body says, so no head can start from it. Take efficientnet_lite0 or a resnet, or leave out "
                            "start='imagenet'.")
-    last = _last_layer(_whole(arch, True))
+    try: last = _last_layer(_whole(arch, True))
+    except OSError as e: raise BearclfError(f'The pretrained weights of {arch} could not be fetched.') from e
     return last.weight.detach(), last.bias.detach()
 
 # %% ../../nbs/library/train/12_bodies.ipynb #4fa9839d

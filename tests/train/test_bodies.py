@@ -105,3 +105,12 @@ def test_trained_once_whichever_way_it_is_named(dls, nowhere, tmp_path, monkeypa
     second = learner.trained_learner(dls.path, num_workers=0, pretrained=True, epochs=1, size=64)
     assert second.arch is first.arch is bodies.efficientnet_lite0
     assert all(o.equal(p) for o, p in zip(first.model.state_dict().values(), second.model.state_dict().values()))
+
+
+def test_rows_of_weights_that_are_out_of_reach(monkeypatch):
+    def unreachable(name, pretrained=False, make=timm.create_model):
+        if pretrained: raise OSError('no network')
+        return make(name)
+    monkeypatch.setattr(timm, 'create_model', unreachable)
+    with pytest.raises(BearclfError, match='weights of resnet10t could not be fetched'):
+        bodies.own_classifier('resnet10t')
