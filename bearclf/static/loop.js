@@ -1,4 +1,4 @@
-// The browser's half of `CleaningView`, in nbs/library/clean/19_loop.ipynb: a page of cards. Python holds everything,
+// The browser's half of `CleaningView`, in nbs/library/clean/20_loop.ipynb: a page of cards. Python holds everything,
 // and `app` is what the pieces here share.
 
 // An element; what people wrote, such as a file name, only ever becomes text
