@@ -6,7 +6,7 @@
 __all__ = ['BearclfError', 'error_text', 'atomic_path', 'cache_dir', 'empty_cache', 'made_once', 'existing_folder', 'progress']
 
 # %% ../nbs/library/00_core.ipynb #d156f065
-import os, shutil, sys, time
+import os, re, shutil, sys, time
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
@@ -156,6 +156,32 @@ def existing_folder(
     near = get_close_matches(path.name, near)
     hint = f'Did you mean {" or ".join(near)}?' if near else 'Check the spelling.'
     raise BearclfError(f'There is no folder {path}{where}. {hint}')
+
+# %% ../nbs/library/00_core.ipynb #15d00002
+def _no_name(name):
+    "Why `name` cannot be that of a file below a folder, in the spelling of POSIX; '' if it can"
+    try: usual = 0 < len(os.fsencode(name)) < 4096
+    except (TypeError, UnicodeError): usual = False
+    if not usual or not isinstance(name, str): return 'is no name of a file'
+    if name[0] == '/' or re.match('[a-zA-Z]:', name): return 'does not begin in the folder'
+    if any(o in ('', '.', '..') for o in name.split('/')): return "has parts that are empty, '.' or '..'"
+    if '\0' in name or os.name == 'nt' and re.search(r'[\\:]|[. ](/|$)', name): return 'is no name of a file'
+    return ''
+
+def inside(
+    root, # A folder
+    name, # The name of a file in it, relative, its parts separated by /
+    link=False, # May it be a link that leads elsewhere? To rename it moves the link alone, to read it reads what is there
+): # `root/name`, which need not be there
+    "Where the file `name` lies in `root`; a `BearclfError` if that is not in `root`, also by way of links"
+    why, file = _no_name(name), Path(root)
+    if not why:
+        file, real = file/name, lambda o: Path(os.path.normcase(os.path.realpath(o)))
+        top, parent = real(root), real(file.parent)
+        if top not in (parent, *parent.parents): why = 'leads out of the folder by a link'
+        elif not link and top not in real(file).parents: why = 'is a link that leads out of the folder'
+    if why: raise BearclfError(f'{name!r} {why}.')
+    return file
 
 # %% ../nbs/library/00_core.ipynb #5ad1c0e2
 class _Line(std.tqdm):

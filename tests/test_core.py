@@ -1,10 +1,12 @@
 "What goes wrong between the steps: kills, races, spawned workers, files of other machines"
-import os, pickletools, sys, time, zipfile
+import os, pickletools, random, sys, time, zipfile
+from pathlib import Path
 
 import pytest
 
 from helpers import script
-from bearclf.core import atomic_path, cached, empty_cache, made_once
+from bearclf import core
+from bearclf.core import BearclfError, atomic_path, cached, empty_cache, inside, made_once
 from bearclf.practice.drawn import draw_bears
 
 
@@ -111,3 +113,84 @@ def test_what_other_programs_keep_stays(tmp_path, monkeypatch):
     (tmp_path/'target/CACHEDIR.TAG').write_text('Signature: 8a477f597d28d172789f06886806bc55\n# Made by cargo\n')
     cached('bears', 'brown').touch()
     assert empty_cache() == 1 and all((tmp_path/o/'theirs').exists() for o in ('uv', 'target'))
+
+
+# --- names from strangers ---
+
+OUTSIDE = ['', '.', '..', '../x', 'a/../../x', 'a/..', 'a/../b', './a', 'a//b', 'a/', '/x', '//x/y', '//?/C:/x', 'C:',
+           'C:x', 'c:/x', 'C:\\x', 'a\0b', 'x\ud800', 'a/'*3000 + 'b', None, 3, b'x', Path('x')]
+
+@pytest.mark.parametrize('name', OUTSIDE, ids=[ascii(o)[:20] for o in OUTSIDE])
+def test_names_that_do_not_lie_inside(tmp_path, name):
+    with pytest.raises(BearclfError, match=r'(no name of a file|not begin in the folder|has parts that are)'):
+        inside(tmp_path, name)
+
+
+@pytest.mark.parametrize('name', ['\\x', '\\\\server\\x', '..\\x', 'a\\..\\..\\x', 'a/C:/x', 'a/x.jpg:stream',
+                                  '.. /x', 'a/... ', 'a /x', 'x.', '...'])
+def test_names_that_windows_reads_in_a_way_of_its_own(name, monkeypatch):
+    assert not core._no_name(name), 'elsewhere it is a name like another'
+    monkeypatch.setattr(core.os, 'name', 'nt')
+    assert core._no_name(name)
+
+
+@pytest.mark.parametrize('name', ['x', 'a/b/c.jpg', '-x', '=1', '..x', 'a/..b', 'x..', 'Медведь/ё.jpg', 'a b/c d', '~/x',
+                                  '.hidden/x', 'a' + '\udcff', 'x'*300])
+def test_names_that_lie_inside(tmp_path, name):
+    if os.name == 'nt' and name in ('x..',): pytest.skip('no name there')
+    assert inside(tmp_path, name) == tmp_path/name and inside(str(tmp_path), name, link=True) == tmp_path/name
+
+
+needs_links = pytest.mark.skipif(os.name == 'nt', reason='links need rights there')
+
+@needs_links
+def test_links_lead_nowhere_else(tmp_path):
+    root, out = tmp_path/'root', tmp_path/'root-and-more'
+    for o in root/'a', root/'b', out: o.mkdir(parents=True)
+    (out/'x').write_text('secret')
+    for name, to in [('up', '..'), ('out', out), ('a/out', '../../root-and-more'), ('a/b', '../b'), ('round', 'round'),
+                     ('a/x', out/'x'), ('a/none', '../../none'), ('b/back', '../../root/a'), ('a/here', '.'),
+                     ('twice', 'out'), ('b/y', '../a/x')]: (root/name).symlink_to(to)
+    (out/'back').symlink_to(root/'b')
+    for o in 'up/x', 'out/x', 'a/out/x', 'twice/x', 'a/b/../../x':
+        for link in False, True:
+            with pytest.raises(BearclfError): inside(root, o, link)
+    for o in 'up/root/a/y', 'out/back/x': assert inside(root, o) == root/o, 'it comes back'
+    for o in 'a/x', 'a/none', 'out', 'b/y', 'up':
+        with pytest.raises(BearclfError, match='is a link that leads out'): inside(root, o)
+        assert inside(root, o, link=True) == root/o
+    for o in 'a/b', 'a/b/new', 'b/back/new', 'round', 'round/x', 'a/here/here/z': assert inside(root, o) == root/o
+    (tmp_path/'link').symlink_to(root)
+    assert inside(tmp_path/'link', 'a/new') == tmp_path/'link/a/new'
+    with pytest.raises(BearclfError): inside(tmp_path/'link', 'up/x')
+
+
+@needs_links
+def test_a_folder_that_became_a_link_meanwhile(tmp_path, monkeypatch):
+    (tmp_path/'root/a').mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert inside('root', 'a/x') == Path('root/a/x') and inside('.', 'root/x') == Path('root/x')
+    (tmp_path/'root/a').rmdir(); (tmp_path/'root/a').symlink_to(tmp_path)
+    with pytest.raises(BearclfError, match='leads out of the folder by a link'): inside('root', 'a/x')
+
+
+@needs_links
+@pytest.mark.parametrize('seed', range(20))
+def test_whatever_is_linked_only_what_lies_below_is_named(tmp_path, seed):
+    r, targets = random.Random(seed), ['.', '..', '../..', 'a', 'b/a', '../c', '/', tmp_path, tmp_path/'root',
+                                       tmp_path/'root/b', tmp_path/'root2', 'c/../..']
+    folders = [tmp_path/o for o in ('root', 'root/a', 'root/b', 'root/a/b')]
+    for o in folders: o.mkdir()
+    for o in (tmp_path, *folders): (o/'x').write_text('')
+    for _ in range(6):
+        file = r.choice(folders)/r.choice('abc')
+        if not os.path.lexists(file): file.symlink_to(r.choice(targets))
+    named, root = 0, os.path.realpath(tmp_path/'root')
+    for _ in range(100):
+        name = '/'.join(r.choices(['a', 'b', 'c', '..', 'x', 'root', '~'], [4, 4, 4, .3, 2, 2, 1], k=r.randint(1, 5)))
+        try: file = inside(tmp_path/'root', name)
+        except BearclfError: continue
+        named += 1
+        assert '..' not in file.parts and file == tmp_path/'root'/name
+        for o in file, file.parent: assert os.path.commonpath([root, os.path.realpath(o)]) == root
+    assert named
