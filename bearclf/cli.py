@@ -68,6 +68,12 @@ def collect(
     print(fill(bundle or classes, dest, n, lists['engine'], safe, hosts, proxy, certificates or True, wait=wait))
     print(f'The photos are in {dest}, and where each came from is in {dest/"manifest.csv"}.')
 
+# %% ../nbs/library/90_cli.ipynb #07a1cc01
+def _said(report):
+    "Print a report of moves; the exit status"
+    print(report)
+    return int(bool(report.problems))
+
 # %% ../nbs/library/90_cli.ipynb #b57b7b6b
 def verify(
     path:Path, # A folder with a folder of photos for each class
@@ -75,10 +81,23 @@ def verify(
     undo:bool=False, # Take back the last --fix
 ):
     "Find files that cannot be read, wrong names and duplicates in a folder of photos; nothing is ever deleted."
-    from bearclf.folder.verify import verify as look, undo_verify
+    from bearclf.folder.moves import History
+    from bearclf.folder.verify import verify as look
     if fix and undo: raise BearclfError('--fix and --undo are opposites; give one of them.')
-    if undo: return print(f'{undo_verify(path)} files are back in their places.')
+    if undo: return _said(History(path).undo(kind='verify'))
     print(look(path, fix))
+
+# %% ../nbs/library/90_cli.ipynb #07a1cc02
+def history(
+    path:Path, # A folder of photos
+    undo:bool=False, # Take back what was done last, by verify or by clean
+    all:bool=False, # With --undo: take back all that was ever done
+):
+    "Say what bearclf has moved in a folder of photos, and take it back."
+    from bearclf.folder.moves import History
+    if all and not undo: raise BearclfError('--all goes with --undo.')
+    if undo: return _said(History(path).undo(all))
+    print(History(path))
 
 # %% ../nbs/library/90_cli.ipynb #f504e739
 def bundle(
@@ -210,9 +229,7 @@ def clean(
         raise BearclfError('Say what to do: --report, --apply decisions.csv or --undo; one of them.')
     if report is not None: return _report(path, report if report.name else Path(f'{path.absolute().name}-report'), arch)
     from bearclf.clean.decisions import Decisions, apply_csv
-    done = Decisions(path).undo() if undo else apply_csv(path, apply)
-    print(done)
-    return int(bool(done.problems))
+    return _said(Decisions(path).undo() if undo else apply_csv(path, apply))
 
 # %% ../nbs/library/90_cli.ipynb #b338ccc6
 def evaluate(
@@ -293,7 +310,8 @@ def cache(
     for o in cache_kinds(): print(f'  {o.name:<10}{len(things_in(o)):>8,} things{size(o)/1e6:>10,.1f} MB')
 
 # %% ../nbs/library/90_cli.ipynb #21a5f990
-_commands = {f.__name__: f for f in (draw, collect, verify, bundle, train, clean, evaluate, predict, app, cache)}
+_commands = {f.__name__: f for f in (draw, collect, verify, history, bundle, train, clean, evaluate, predict, app,
+                                      cache)}
 
 def _overview():
     rows = [f'  {name:<10}{f.__doc__}' for name, f in _commands.items()]

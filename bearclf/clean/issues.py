@@ -16,6 +16,7 @@ from ..core import *
 from ..photo import *
 from ..folder.look import *
 from ..folder.copies import Compared, MARKS, exact_copies, near_copies
+from ..folder.moves import DELETE
 from ..train.features import *
 from ..train.features import copies_for, quick_head
 with warnings.catch_warnings():
@@ -62,8 +63,6 @@ KINDS = ('label', 'duplicate', 'near duplicate', 'two classes', 'leak', 'outlier
          'dark', 'light', 'blurry', 'tiny', 'odd shape', 'low information')
 
 # %% ../../nbs/library/clean/18_issues.ipynb #e2d11631
-_DELETE = '<Delete>'  # fastai's word in `ImagesCleaner`
-
 class _Finding(NamedTuple):
     "One thing that is suspicious about photo number `i`"
     i: int
@@ -129,13 +128,13 @@ def _twin_findings(copies, photos, own):
     for i, finding, j in copies:
         if not finding.startswith('same photo'):
             words, sure = ('the same photo as', .95) if finding == 'duplicate' else ('nearly the same photo as', .9)
-            found.append(_Finding(i, finding, f'{words} {photos[j].file}', sure, _DELETE))
+            found.append(_Finding(i, finding, f'{words} {photos[j].file}', sure, DELETE))
             continue
         for a, b in (i, j), (j, i):
             wrong = float(own[b]/(own[a]+own[b]))
             worse = bool(wrong > .5 or wrong == .5 and a == i)
             words = f', where the label fits {"better" if worse else "worse"}'
-            found.append(_Finding(a, 'two classes', f'the same photo as {photos[b].file}{words}', wrong, _DELETE*worse))
+            found.append(_Finding(a, 'two classes', f'the same photo as {photos[b].file}{words}', wrong, DELETE*worse))
     return found
 
 def _leak_findings(copies, photos, split):
@@ -159,7 +158,7 @@ def _farness(features):
 
 def _outlier_findings(far):
     score = 1/(1 + np.exp(2*(3 - far)))
-    return [_Finding(i, 'outlier', 'unlike all the other photos', score[i], _DELETE) for i in np.flatnonzero(far > FAR)]
+    return [_Finding(i, 'outlier', 'unlike all the other photos', score[i], DELETE) for i in np.flatnonzero(far > FAR)]
 
 def _histograms(photos):
     "The colours of each photo, array of shape (n, 768)"

@@ -15,6 +15,7 @@ from ..core import *
 from ..photo import *
 from ..folder.look import *
 from ..folder.copies import MARKS
+from ..folder.moves import DELETE, KEEP
 from ..train.data import *
 from ..train.learner import *
 from ..train.features import *
@@ -85,13 +86,15 @@ class CleaningLoop:
         test:str|Path=None, # Class folders of photos whose labels you trust; default: photos from `path` itself
         test_pct:float=.2, # Part of the photos below `path` to keep aside if there is no `test`, 0 to 1
         source:str|Path=None, # A folder of photos without labels, which can be given one
+        file:str|Path=None, # Where to write what is decided, if `path` can only be read; default: `.bearclf` in it
     ):
         self.learn, self.path = learn, Path(os.path.abspath(existing_folder(path or learn.dls.path)))
         self.source = source and Path(os.path.abspath(existing_folder(source)))
-        self.decisions = Decisions(self.path, self.source) if self.source else Decisions(self.path)
+        self.decisions = Decisions(self.path, self.source, file)
         report = look_for_issues(learn, self.path)
         self.test = _aside(report, test_pct) if not test else [
             Path(os.path.abspath(o)) for o in find_photos(existing_folder(test))]
+        self.prints = {report.looks[o].fingerprint for o in self.test if o in report.looks}
         self.round, self.view, self.rounds, self.first = 0, None, [], None
         self._begin_round(report)
 
@@ -120,7 +123,8 @@ def look(self:CleaningLoop) -> CleaningLoop:
 
 @patch
 def _begin_round(self:CleaningLoop, report):
-    aside = [o for o in self.test if o.exists()]
+    aside = [o for o in report.photos if report.looks[o].fingerprint in self.prints]  # whoever has renamed them
+    aside += [o for o in self.test if o not in report.looks and not o.is_relative_to(self.path) and o.exists()]
     features = photo_features([*report.photos, *aside, *self._unlabelled()], self.learn)
     issues = _settled(issues_of(report, self.learn, aside, features=features), self.decisions.kept)
     self.test = [o for o in aside if o in features.names]

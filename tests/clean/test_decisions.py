@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from bearclf.clean import decisions as module
+from bearclf.folder import moves as module
 from bearclf.core import BearclfError
 from bearclf.folder.look import find_photos
-from bearclf.clean.decisions import CLEANING, DELETE, KEEP, Decisions, apply_csv
+from bearclf.folder.moves import ASIDE, HOME
+from bearclf.clean.decisions import DELETE, KEEP, Decisions, apply_csv
 from bearclf.practice.drawn import draw_bears
 from bearclf.folder.verify import verify
 from helpers import small_disk
@@ -33,11 +34,11 @@ def names(decisions): return {o.relative_to(decisions.path).as_posix(): what for
 def test_to_look_leaves_nothing(bears):
     before = state(bears)
     d = Decisions(bears)
-    assert d.pending == {} and d.kept == set() and d.conflicts == [] and len(d.history) == 0
+    assert d.pending == {} and d.kept == set() and d.conflicts == [] and len(d.table) == 0
     assert str(d.apply()).startswith('0 photos') and str(d.undo()).startswith('0 photos')
     d.drop()
-    assert list(d.history) == ['run', 'when', 'photo', 'decision', 'to']
-    assert state(bears) == before and not (bears/CLEANING).exists()
+    assert list(d.table) == ['run', 'kind', 'when', 'photo', 'decision', 'to']
+    assert state(bears) == before and not (bears/HOME).exists()
 
 
 def test_decisions_outlive_their_process(bears):
@@ -49,7 +50,7 @@ def test_decisions_outlive_their_process(bears):
     d.drop('black/0.jpg')
     assert names(Decisions(bears)) == {'black/1.jpg': KEEP, 'teddy/1.jpg': 'panda'} == names(d)
     Decisions(bears).drop()
-    assert names(d) == {} and not (bears/CLEANING).exists()
+    assert names(d) == {} and not (bears/HOME).exists()
 
 
 def test_apply_undo_apply(bears):
@@ -58,19 +59,19 @@ def test_apply_undo_apply(bears):
                   'teddy/0.jpg': 'teddy'})
     report = d.apply()
     assert [tuple(o) for o in report.table.itertuples(index=False)] == [
-        ('black/0.jpg', DELETE, '.cleaning/trash/black/0.jpg', ''), ('black/1.jpg', 'teddy', 'teddy/1-2.jpg', ''),
+        ('black/0.jpg', DELETE, '.bearclf/aside/black/0.jpg', ''), ('black/1.jpg', 'teddy', 'teddy/1-2.jpg', ''),
         ('black/2.jpg', 'panda', 'panda/2.jpg', ''), ('black/3.jpg', KEEP, 'black/3.jpg', ''),
         ('teddy/0.jpg', KEEP, 'teddy/0.jpg', '')]
     assert (bears/'teddy/1.jpg').read_bytes()[:2] == b'21' and (bears/'teddy/1-2.jpg').read_bytes()[:2] == b'01'
     assert d.kept == {bears/'black/3.jpg', bears/'teddy/0.jpg'} == Decisions(bears).kept and d.pending == {}
     assert str(report) == '3 photos were moved in bears, 2 stay as they are.'
-    assert list(d.history.to) == list(report.table.to)
+    assert list(d.table.to) == list(report.table.to)
     assert str(d.undo()) == '3 photos were put back in bears, 2 stay as they are.' and d.conflicts == []
     assert state(bears) == before and list(names(d)) == list(report.table.photo) and d.kept == set()
     after = d.apply().table
     assert after.equals(report.table)
     d.undo(); d.drop()
-    assert state(bears) == before and not (bears/CLEANING).exists()
+    assert state(bears) == before and not (bears/HOME).exists()
 
 
 def test_the_trash_is_hidden(tmp_path):
@@ -93,7 +94,7 @@ def test_several_runs_are_taken_back_one_by_one(bears):
     for o in states[2::-1]:
         d.undo(); d.drop()
         assert state(bears) == o
-    assert not (bears/CLEANING).exists()
+    assert not (bears/HOME).exists()
 
 
 def test_undo_all(bears):
@@ -104,7 +105,7 @@ def test_undo_all(bears):
     assert not d.undo(all=True).problems and state(bears) == before
     assert names(d) == {'black/0.jpg': 'panda', 'black/1.jpg': 'teddy',
                         'black/2.jpg': KEEP}  # each photo's later decision, as of its first place
-    assert str(d.undo()).startswith('0 photos') and len(d.history) == 0
+    assert str(d.undo()).startswith('0 photos') and len(d.table) == 0
 
 
 def test_the_lines_of_the_book(bears):
@@ -114,18 +115,17 @@ def test_the_lines_of_the_book(bears):
     (bears/'black/0.jpg').unlink()
     (bears/'panda').mkdir()
     shutil.move(str(bears/'black/1.jpg'), bears/'panda')
-    assert names(d) == {'grizzly/0.jpg': DELETE, 'black/2.jpg': DELETE}
-    assert len(d.messages) == 1 and 'by hand' in d.messages[0]
-    assert 'black/0.jpg, black/1.jpg (now panda/1.jpg)' in d.messages[0]
+    assert names(d) == {'grizzly/0.jpg': DELETE, 'panda/1.jpg': KEEP, 'black/2.jpg': DELETE}
+    assert d.messages == ['Moved by hand; what was decided about them stands: black/1.jpg (now panda/1.jpg).',
+                          'Deleted or changed by hand, so nothing is left to decide: black/0.jpg.']
     assert names(Decisions(bears)) == names(d)
-    assert [tuple(o)[2:] for o in d.history.itertuples(index=False)] == [('black/0.jpg', DELETE, ''),
-                                                                         ('black/1.jpg', 'panda', 'panda/1.jpg')]
     (bears/'black/2.jpg').unlink()
     report = d.apply()
-    assert [o[0] for o in report.rows] == ['black/2.jpg', 'grizzly/0.jpg'] and not report.problems
+    assert [o[0] for o in report.rows] == ['black/0.jpg', 'black/2.jpg', 'grizzly/0.jpg', 'panda/1.jpg']
+    assert not report.problems and d.kept == {bears/'panda/1.jpg'}
     d.undo()
     assert (bears/'panda/1.jpg').exists() and not (bears/'black/0.jpg').exists()
-    assert names(d) == {'grizzly/0.jpg': DELETE}
+    assert names(d) == {'grizzly/0.jpg': DELETE, 'panda/1.jpg': KEEP}
 
 
 def test_another_photo_of_the_same_name_size_and_time(bears):
@@ -153,16 +153,16 @@ def test_a_name_that_is_taken_when_it_is_undone(bears):
     d.decide_all({'black/0.jpg': DELETE, 'black/1.jpg': DELETE, 'black/2.jpg': 'panda', 'black/3.jpg': DELETE})
     d.apply()
     (bears/'black/0.jpg').write_text('mine')
-    (bears/'panda/2.jpg').write_text('turned'); (bears/CLEANING/'trash/black/3.jpg').unlink()
+    (bears/'panda/2.jpg').write_text('turned'); (bears/HOME/'aside/black/3.jpg').unlink()
     said = '\n'.join(d.undo().problems)
-    assert 'black/0.jpg is taken meanwhile; .cleaning/trash/black/0.jpg stays where it is.' in said
-    assert 'panda/2.jpg has changed since it was moved' in said and 'trash/black/3.jpg is not there any more' in said
+    assert 'black/0.jpg is taken meanwhile; .bearclf/aside/black/0.jpg stays where it is.' in said
+    assert 'panda/2.jpg has changed since it was moved' in said and 'aside/black/3.jpg is not there any more' in said
     assert (bears/'black/0.jpg').read_text() == 'mine' and (bears/'panda/2.jpg').read_text() == 'turned'
     assert (bears/'black/1.jpg').exists()
-    assert list(d.history.photo) == ['black/0.jpg', 'black/2.jpg'] and names(d) == {'black/1.jpg': DELETE}
+    assert list(d.table.photo) == ['black/0.jpg', 'black/2.jpg'] and names(d) == {'black/1.jpg': DELETE}
     (bears/'black/0.jpg').unlink()
     d.undo()
-    assert state(bears)['black/0.jpg'] == before['black/0.jpg'] and list(d.history.photo) == ['black/2.jpg']
+    assert state(bears)['black/0.jpg'] == before['black/0.jpg'] and list(d.table.photo) == ['black/2.jpg']
 
 
 def test_two_deleted_photos_of_one_name(bears):
@@ -170,7 +170,7 @@ def test_two_deleted_photos_of_one_name(bears):
     for text in 'first', 'second':
         (bears/'black/new.jpg').write_text(text)
         d.decide('black/new.jpg', DELETE); d.apply()
-    trash = bears/CLEANING/'trash/black'
+    trash = bears/HOME/'aside/black'
     assert (trash/'new.jpg').read_text() == 'first' and (trash/'new-2.jpg').read_text() == 'second'
     assert len(d.undo(all=True).problems) == 1 and (bears/'black/new.jpg').read_text() == 'second'
     assert (trash/'new.jpg').read_text() == 'first'
@@ -209,7 +209,7 @@ def test_a_photo_that_was_moved_on_stays(bears):
     (bears/'panda').mkdir(exist_ok=True); (bears/'panda/0.jpg').write_text('mine')
     said = d.undo(all=True).problems
     assert any('panda/0.jpg is taken meanwhile' in o for o in said) and any('panda/0.jpg' in o for o in said[1:])
-    assert (bears/'teddy/0-2.jpg').exists() and len(d.history) == 2
+    assert (bears/'teddy/0-2.jpg').exists() and len(d.table) == 2
     (bears/'panda/0.jpg').unlink()
     assert not d.undo(all=True).problems and (bears/'black/0.jpg').exists()
 
@@ -233,7 +233,7 @@ def test_a_folder_that_was_made_and_is_empty_for_a_while(bears):
     assert not (bears/'otter').exists()
     d.undo(); d.drop()
     d.undo(); d.drop()
-    assert state(bears) == before and not (bears/CLEANING).exists()
+    assert state(bears) == before and not (bears/HOME).exists()
 
 
 def test_class_folders_that_vanish(bears):
@@ -260,7 +260,7 @@ def test_any_name(name, kind, tmp_path):
     d.decide_all({d.path/kind/name: DELETE, 'other/x.jpg': kind})
     assert set(Decisions(d.path).pending) == {d.path/kind/name, d.path/'other/x.jpg'}
     assert not d.apply().problems and str(d.apply())
-    assert (d.path/CLEANING/'trash'/kind/name).read_text() == 'a' and (d.path/kind/'x.jpg').read_text() == 'b'
+    assert (d.path/HOME/'aside'/kind/name).read_text() == 'a' and (d.path/kind/'x.jpg').read_text() == 'b'
     assert len(list(d.path.iterdir())) == 3
     assert not Decisions(d.path).undo().problems and state(d.path) == before
     (d.path/kind/name).unlink()
@@ -275,7 +275,7 @@ def test_what_is_no_class(what, bears):
     before, d = state(bears), Decisions(bears)
     with pytest.raises(BearclfError) as e: d.decide_all({'black/0.jpg': DELETE, 'teddy/0.jpg': what})
     assert '\n' not in str(e.value) and len(str(e.value)) < 500 and names(d) == {} and state(bears) == before
-    assert not (bears/CLEANING).exists()
+    assert not (bears/HOME).exists()
     d.decide('black/0.jpg', 'panda')
     with pytest.raises(BearclfError, match="There is a class 'panda' already"): d.decide('black/1.jpg', 'Panda')
     with pytest.raises(BearclfError, match="There is a class 'koala' already"):
@@ -357,7 +357,7 @@ def test_one_session_drops_what_the_other_decided(bears):
     a, b = Decisions(bears), Decisions(bears)
     a.decide('black/0.jpg', DELETE)
     b.drop()
-    assert not (bears/CLEANING).exists() and names(a) == {}
+    assert not (bears/HOME).exists() and names(a) == {}
     assert len(a.conflicts) == 1 and 'dropped' in a.conflicts[0]
     a.decide('black/1.jpg', DELETE)
     assert names(b) == {'black/1.jpg': DELETE} and len(a.conflicts) == 1
@@ -367,20 +367,20 @@ def test_one_applies_and_the_other_goes_on(bears):
     before, a, b = state(bears), Decisions(bears), Decisions(bears)
     a.decide('black/0.jpg', DELETE); b.decide('black/1.jpg', 'panda')
     assert len(b.apply().rows) == 2 and names(a) == {}
-    with pytest.raises(BearclfError, match='black/0.jpg is not there; it was moved to .cleaning/trash/black/0.jpg'):
+    with pytest.raises(BearclfError, match='black/0.jpg is not there; it was moved to .bearclf/aside/black/0.jpg'):
         a.decide('black/0.jpg', KEEP)
     a.decide('black/2.jpg', 'panda'); a.apply()
-    assert len(b.history) == 3 and len(b.undo(all=True).rows) == 3 and state(bears) == before
+    assert len(b.table) == 3 and len(b.undo(all=True).rows) == 3 and state(bears) == before
 
 
 def test_one_takes_back_what_the_other_applied(bears):
     a, b = Decisions(bears), Decisions(bears)
     a.decide('black/0.jpg', DELETE); a.apply()
-    assert 'not by this session' in str(b.undo()) and (bears/'black/0.jpg').exists()
-    assert len(a.conflicts) == 1 and a.conflicts[0].startswith('What was applied on') and b.conflicts == []
+    assert 'That was the apply of' in str(b.undo()) and (bears/'black/0.jpg').exists()
+    assert len(a.conflicts) == 1 and a.conflicts[0].startswith('What was done on') and b.conflicts == []
     assert names(a) == {'black/0.jpg': DELETE}
     a.apply()
-    assert 'not by this session' not in str(a.undo())
+    assert 'That was' not in str(a.undo())
 
 
 def test_lines_that_another_process_has_to_take_out_again(bears):
@@ -403,6 +403,7 @@ def test_four_processes_at_once(tmp_path):
     code = '''if True:
         import sys
         from bearclf.core import BearclfError
+        from bearclf.folder.moves import *
         from bearclf.clean.decisions import *
         i, photos = int(sys.argv[2]), sys.argv[3:]
         d = Decisions(sys.argv[1])
@@ -418,20 +419,20 @@ def test_four_processes_at_once(tmp_path):
     for p in ps: assert p.communicate()[1] == '' and p.returncode == 0
     assert contents(tmp_path/'bears') == sorted(o[0] for o in before.values() if o)
     d = Decisions(tmp_path/'bears')
-    assert not d.messages and len(d.pending) + len(d.history) > 10
+    assert not d.messages and len(d.pending) + len(d.table) > 10
     d.apply(); d.undo(all=True); d.drop()
-    assert state(tmp_path/'bears') == before and not (tmp_path/'bears'/CLEANING).exists()
+    assert state(tmp_path/'bears') == before and not (tmp_path/'bears'/HOME).exists()
 
 
 @pytest.mark.parametrize('when', ['mkdir', 'mkdir again', 'open'])
 def test_the_folder_goes_as_one_enters(when, bears, monkeypatch):
-    "Another process removes `.cleaning` just before we look at it (filelock looks twice), or before the lock is made"
+    "Another process removes `.bearclf` just before we look at it (filelock looks twice), or before the lock is made"
     name, left = when.split()[0], [len(when.split())]
     def call(path, *args, _do=getattr(os, name), **kw):
-        if Path(path) in (bears/CLEANING, bears/CLEANING/'.lock'): left[0] -= 1
+        if Path(path) in (bears/HOME, bears/HOME/'.lock'): left[0] -= 1
         if left == [0]:
             left[0] -= 1
-            if (bears/CLEANING).exists(): os.rmdir(bears/CLEANING)
+            if (bears/HOME).exists(): os.rmdir(bears/HOME)
             if name == 'mkdir': raise FileExistsError(errno.EEXIST, 'File exists', str(path))
         return _do(path, *args, **kw)
     monkeypatch.setattr(os, name, call)
@@ -443,23 +444,23 @@ def test_another_enters_as_one_leaves(bears, monkeypatch):
     "Who has removed the journal touches nothing any more once the lock is free"
     a = Decisions(bears)
     a.decide('black/0.jpg', DELETE)
-    trash, release, done = bears/CLEANING/'trash/black', FileLock.release, []
+    trash, release, done = bears/HOME/'aside/black', FileLock.release, []
     def and_another(self, *args, **kw):
         release(self, *args, **kw)
-        if not done: done.append((bears/CLEANING/'.lock').touch()); trash.mkdir(parents=True)
+        if not done: done.append((bears/HOME/'.lock').touch()); trash.mkdir(parents=True)
     with monkeypatch.context() as m:
         m.setattr(FileLock, 'release', and_another)
         a.drop()
     assert trash.is_dir()
     a.decide('black/0.jpg', DELETE)
     a.drop()
-    assert not (bears/CLEANING).exists()
+    assert not (bears/HOME).exists()
 
 
 def test_a_file_in_place_of_the_folder(bears):
-    (bears/CLEANING).touch()
-    with pytest.raises(BearclfError, match='cannot be read .Not a directory'): Decisions(bears)
-    assert (bears/CLEANING).is_file()
+    (bears/HOME).touch()
+    with pytest.raises(BearclfError, match='is nothing that bearclf has made'): Decisions(bears)
+    assert (bears/HOME).is_file()
 
 
 def test_the_photos_go_with_their_folder(bears):
@@ -470,7 +471,7 @@ def test_the_photos_go_with_their_folder(bears):
 
 # --- a journal that suffered ---
 
-def journal(path): return path/CLEANING/'journal.jsonl'
+def journal(path): return path/HOME/'history.jsonl'
 
 
 @pytest.mark.parametrize('cut', range(1, 60, 7))
@@ -495,8 +496,9 @@ def test_half_of_the_line_that_ends_an_apply(bears, cut):
     assert b'"do": "end"' in lines[-1]
     journal(bears).write_bytes(b''.join(lines)[:cut - len(lines[-1])])
     d = Decisions(bears)
-    assert len(d.messages) == 1 and 'was stopped half-way' in d.messages[0] and names(d) == {} and state(bears) == after
-    assert Decisions(bears).messages == []
+    assert d.messages == [] and names(d) == {} and state(bears) == after
+    d.undo()
+    assert names(d) == {'black/0.jpg': DELETE} and Decisions(bears).messages == []
 
 
 def test_the_line_that_ended_an_apply_is_damaged(bears):
@@ -508,7 +510,7 @@ def test_the_line_that_ended_an_apply_is_damaged(bears):
 
 
 def test_half_of_the_first_line(bears):
-    (bears/CLEANING).mkdir(); journal(bears).write_bytes(b'1234abcd {"do": "beg')
+    (bears/HOME).mkdir(); journal(bears).write_bytes(b'1234abcd {"do": "beg')
     d = Decisions(bears)
     assert names(d) == {}
     d.decide('black/2.jpg', KEEP)
@@ -536,9 +538,9 @@ def test_a_damaged_move_is_still_in_the_trash(bears):
     journal(bears).write_bytes(journal(bears).read_bytes().replace(b'"do": "move", "photo": "black/0',
                                                                    b'"do": "move", "photo": "blank/0'))
     d = Decisions(bears)
-    assert names(d) == {} and 'trash' in d.messages[0] and 'by hand' in d.messages[1] and 'black/0.jpg' in d.messages[1]
+    assert names(d) == {} and ASIDE in d.messages[0] and 'by hand' in d.messages[1] and 'black/0.jpg' in d.messages[1]
     d.undo()
-    assert (bears/CLEANING/'trash/black/0.jpg').exists() and (bears/'black/1.jpg').exists()
+    assert (bears/HOME/'aside/black/0.jpg').exists() and (bears/'black/1.jpg').exists()
 
 
 def test_any_one_line_is_damaged(bears, capsys):
@@ -556,28 +558,28 @@ def test_any_one_line_is_damaged(bears, capsys):
         journal(bears).write_bytes(b''.join(lines[:i] + [lines[i].replace(b'"do"', b'"dO"')] + lines[i+1:]))
         d = Decisions(bears)
         assert 'damaged' in d.messages[0]
-        d.pending, d.kept, d.history, d.apply(), d.undo(all=True), Decisions(bears).drop()
+        d.pending, d.kept, d.table, d.apply(), d.undo(all=True), Decisions(bears).drop()
         assert contents(bears) == sorted(o[0] for o in before.values() if o), i
 
 
 def test_rubbish_in_place_of_the_journal(bears):
     for rubbish in (b'\x00'*500, b'\xff\xfe\n'*3, b'12345678 [1]\n', b'zz\n', b'12345678 \n', b'\n',
                     module._line(do='later')):
-        (bears/CLEANING).mkdir(exist_ok=True)
+        (bears/HOME).mkdir(exist_ok=True)
         journal(bears).write_bytes(rubbish)
         d = Decisions(bears)
-        assert names(d) == {} and len(d.messages) == rubbish.count(b'\n') - (b'later' in rubbish)
+        assert names(d) == {} and len(d.messages) == (b'\n' in rubbish and b'later' not in rubbish and rubbish != b'\n')
         d.decide('black/0.jpg', DELETE)
         assert names(Decisions(bears)) == {'black/0.jpg': DELETE}
         d.drop(); d.apply()
 
 
 def test_a_journal_of_a_newer_version(bears):
-    (bears/CLEANING).mkdir()
+    (bears/HOME).mkdir()
     journal(bears).write_bytes(module._line(do='begin', version=2, id='x')
                                + module._line(do='new thing', photo='black/0.jpg'))
     with pytest.raises(BearclfError, match='newer bearclf'): Decisions(bears)
-    (bears/CLEANING).rename(bears/'x'); d = Decisions(bears); (bears/'x').rename(bears/CLEANING)
+    (bears/HOME).rename(bears/'x'); d = Decisions(bears); (bears/'x').rename(bears/HOME)
     for f in (lambda: d.pending, d.apply, d.undo, d.drop, lambda: d.decide('black/0.jpg', DELETE)):
         with pytest.raises(BearclfError, match='newer bearclf'): f()
     assert journal(bears).read_bytes().count(b'\n') == 2
@@ -607,7 +609,7 @@ def test_a_photo_that_may_not_be_moved(bears, monkeypatch):
     with monkeypatch.context() as m:
         refusing(m, 'rename', lambda o: o.endswith('panda/1.jpg'), errno.EBUSY)
         assert 'panda/1.jpg could not be put back' in d.undo(all=True).problems[0]
-    assert (bears/'grizzly/0.jpg').exists() and list(d.history.photo) == ['black/1.jpg']
+    assert (bears/'grizzly/0.jpg').exists() and list(d.table.photo) == ['black/1.jpg']
     assert not d.undo().problems and state(bears) == before
 
 
@@ -663,7 +665,7 @@ def test_a_folder_of_somebody_else(bears):
         with as_nobody():
             d = Decisions(bears)
             assert names(d) == {}
-            with pytest.raises(BearclfError, match=r'\.cleaning cannot be written \(Permission denied\)'):
+            with pytest.raises(BearclfError, match=r'\.bearclf cannot be written \(Permission denied\)'):
                 d.decide('black/0.jpg', DELETE)
     finally: bears.chmod(0o755)
     assert state(bears) == before
@@ -684,9 +686,9 @@ def test_the_disk_is_full_after_some_lines(after, bears, monkeypatch):
         else: d.apply()
         assert contents(bears) == sorted(o[0] for o in before.values() if o)
     again = Decisions(bears)
-    assert ('was stopped half-way' in ' '.join(again.messages)) == (0 < after < 6)
+    assert ('was stopped' in ' '.join(again.messages)) == (0 < after < 5)
     again.apply()
-    assert len(again.history) == 4 and names(d) == {}
+    assert len(again.table) == 4 and names(d) == {}
     d.undo(all=True)
     assert state(bears) == before
 
@@ -701,13 +703,14 @@ def test_a_disk_that_is_really_full(tmp_path):
         with pytest.raises(BearclfError, match='No space left on device.*Make room'): d.apply()
         now = state(disk/'bears')
         assert now != before and contents(disk/'bears') == sorted(o[0] for o in before.values() if o)
-        with pytest.raises(BearclfError, match='No space left on device'): Decisions(disk/'bears')
-        (disk/'ballast').unlink()
         again = Decisions(disk/'bears')
-        assert len(again.messages) == 1 and 'stopped half-way' in again.messages[0] and names(again) == {}
-        assert len(again.history) == 30
+        assert len(again.messages) == 1 and 'of 30 photos are done' in again.messages[0]
+        with pytest.raises(BearclfError, match='No space left on device'): again.apply()
+        (disk/'ballast').unlink()
+        again.apply()
+        assert len(again.table) == 30 and names(again) == {}
         again.undo(); again.drop()
-        assert state(disk/'bears') == before and not (disk/'bears'/CLEANING).exists()
+        assert state(disk/'bears') == before and not (disk/'bears'/HOME).exists()
 
 
 # --- photos without a class ---
@@ -720,13 +723,13 @@ def test_unlabelled_photos_get_a_class(where, bears):
     before = state(bears.parent)
     d = Decisions(bears, source=source)
     d.decide_all({source/'0.jpg': 'teddy', source/'1.jpg': 'panda', source/'2.jpg': DELETE, source/'3.jpg': KEEP})
-    assert list(d.pending) == [source/f'{i}.jpg' for i in range(4)] == list(Decisions(bears).pending)
-    report = Decisions(bears).apply()
+    assert list(d.pending) == [source/f'{i}.jpg' for i in range(4)] == list(Decisions(bears, source).pending)
+    report = Decisions(bears, source).apply()
     assert not report.problems and (bears/'teddy/0-2.jpg').read_bytes() == b'new0'
     assert (bears/'panda/1.jpg').read_bytes() == b'new1'
     assert [o.name for o in source.glob('*.jpg')] == ['3.jpg'] and d.kept == {source/'3.jpg'}
-    assert [o.name for o in (bears/CLEANING/'trash').rglob('*.jpg')] == ['2.jpg']
-    assert not Decisions(bears).undo().problems and all(state(bears.parent)[o] == before[o] for o in before)
+    assert [o.name for o in (bears/HOME/'aside').rglob('*.jpg')] == ['2.jpg']
+    assert not Decisions(bears, source).undo().problems and all(state(bears.parent)[o] == before[o] for o in before)
     d.drop(source/'0.jpg'); d.drop()
     assert state(bears.parent) == before
 
@@ -748,7 +751,7 @@ def test_classes_within_train_and_valid(tmp_path):
         (tmp_path/o).parent.mkdir(parents=True, exist_ok=True); (tmp_path/o).write_text(o)
     d = Decisions(tmp_path)
     d.decide_all({'train/a/1.jpg': 'b', 'valid/a/2.jpg': 'c', 'train/b/1.jpg': DELETE})
-    assert list(d.apply().table.to) == ['train/b/1-2.jpg', 'valid/c/2.jpg', '.cleaning/trash/train/b/1.jpg']
+    assert list(d.apply().table.to) == ['train/b/1-2.jpg', 'valid/c/2.jpg', '.bearclf/aside/train/b/1.jpg']
 
 
 # --- a table ---
@@ -766,11 +769,11 @@ def test_a_table(text, encoding, bears, tmp_path):
     other.decide('teddy/0.jpg', DELETE)
     report = apply_csv(bears, write(tmp_path/'decisions.csv', text, encoding))
     assert not report.problems
-    assert [o[2] for o in report.rows] == ['.cleaning/trash/black/0.jpg', 'panda/1.jpg', 'black/3.jpg']
+    assert [o[2] for o in report.rows] == ['.bearclf/aside/black/0.jpg', 'panda/1.jpg', 'black/3.jpg']
     assert names(other) == {'teddy/0.jpg': DELETE} and other.kept == {bears/'black/3.jpg'}
     again = apply_csv(bears, tmp_path/'decisions.csv')
     assert len(again.problems) == 2
-    assert 'black/0.jpg is not there; it was moved to .cleaning/trash/black/0.jpg' in again.problems[0]
+    assert 'black/0.jpg is not there; it was moved to .bearclf/aside/black/0.jpg' in again.problems[0]
     other.undo(all=True)
     assert state(bears) == before and names(other) == {'teddy/0.jpg': DELETE}, 'the person still has the table'
 
@@ -783,7 +786,7 @@ def test_a_table_with_mistakes(bears, tmp_path):
                          r"decisions.csv: 'a/b' cannot be the name of a folder.*Nothing was changed")):
         with pytest.raises(BearclfError, match=words): apply_csv(bears, write(tmp_path/'decisions.csv', text))
     with pytest.raises(BearclfError, match='cannot be read'): apply_csv(bears, tmp_path/'none.csv')
-    assert state(bears) == before and not (bears/CLEANING).exists()
+    assert state(bears) == before and not (bears/HOME).exists()
     report = apply_csv(bears, write(tmp_path/'decisions.csv',
                                     'file,decision\nblack/9.jpg,panda\nblack/0.jpg,<Delete>\n../x.jpg,<Delete>\n'))
     assert len(report.problems) == 2 and 'black/9.jpg is not there' in report.problems[0]

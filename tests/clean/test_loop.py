@@ -15,8 +15,8 @@ from helpers import LONG, free_port, top
 from bearclf.clean.loop import *
 from bearclf.core import BearclfError
 from bearclf.photo import forget
-from bearclf.folder.look import class_of
-from bearclf.folder.look import find_photos
+from bearclf.folder.look import class_of, find_photos
+from bearclf.folder.moves import ASIDE, HOME
 from bearclf.train.data import photo_dls
 from bearclf.clean.decisions import DELETE, KEEP
 from bearclf.practice.drawn import draw_bears
@@ -61,7 +61,7 @@ def serving(command, url, cwd, photos):
 def snapshot(path):
     "Each file below `path` but the journal, with what it holds and its time"
     return {o.relative_to(path).as_posix(): (o.read_bytes(), o.stat().st_mtime_ns) for o in path.rglob('*')
-            if o.is_file() and '.cleaning' not in o.parts}
+            if o.is_file() and HOME not in o.parts}
 
 
 @pytest.fixture(scope='module')
@@ -180,7 +180,7 @@ def test_decisions_stay_move_and_come_back(browser, tmp_path, photos, place):
         after = snapshot(photos)
         assert one not in after and two not in after and after[f'кот/{Path(two).name}'] == before[two]
         assert len(after) == len(before) - 1
-        assert (photos/'.cleaning/trash'/one).read_bytes() == before[one][0]
+        assert (photos/ASIDE/one).read_bytes() == before[one][0]
         page.get_by_role('button', name='Undo the last apply').click()
         said(page, 'put back')
         wait_state(page, one, 'delete')
@@ -236,7 +236,7 @@ def test_keys_filters_suggestions_and_layout(browser, tmp_path, photos):
         said(page, f'{n-1} suggestions accepted')
         page.get_by_role('button', name=f'Apply {n-1+3} decisions').wait_for()
         wait_state(page, left_out, '')
-        assert len([o for o in (tmp_path/'мои bears/.cleaning/journal.jsonl').read_text().splitlines()
+        assert len([o for o in (tmp_path/'мои bears/.bearclf/history.jsonl').read_text().splitlines()
                     if '"decide"' in o]) == 4 + n - 1
         page.set_viewport_size(dict(width=390, height=800))  # a phone's: one column
         boxes = [o.bounding_box() for o in page.query_selector_all('.bearclf-clean article')]
@@ -266,7 +266,7 @@ def test_a_decision_is_told_when_it_is_on_disk(loop, photos):
     saved, error = ask(loop, 'decide', id=0, what=DELETE)
     assert saved['kind'] == 'saved' and saved['decision'] == DELETE and saved['pending'] == 1
     assert error['kind'] == 'error'
-    assert photo.name in (photos/'.cleaning/journal.jsonl').read_text()
+    assert photo.name in (photos/'.bearclf/history.jsonl').read_text()
     again = CleaningLoop(loop.learn)  # as when the cell is run again
     heard = ask(again, 'start')
     card, = [o for o in heard[0]['cards'] if again.issues.photo[o['id']] == photo]

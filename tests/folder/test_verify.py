@@ -14,7 +14,8 @@ from bearclf.photo import PhotoError, read_photo
 from bearclf.practice.drawn import draw_bear, draw_bears
 from bearclf.folder.copies import HashIndex
 from bearclf.folder.private import without_personal_data
-from bearclf.folder.verify import ASIDE, undo_verify, verify
+from bearclf.folder.moves import ASIDE, HOME, History, undo
+from bearclf.folder.verify import verify
 
 FINDING = dict(truncated='unreadable', not_images='unreadable', wrong_extension='wrong extension',
                near_duplicated='near duplicate')
@@ -29,7 +30,10 @@ def state(path):
 
 def contents(path):
     return sorted(sha256(o.read_bytes()).hexdigest() for o in path.rglob('*') if o.is_file()
-                  and o.name != 'journal.csv')
+                  and o.parent.name != HOME)
+
+
+def n_back(path): return sum(not o[3] for o in undo(path).rows)
 
 
 @pytest.fixture(scope='module')
@@ -71,8 +75,8 @@ def test_fix_then_undo_is_as_before(messy):
     seen = [o for o in path.rglob('*') if o.is_file() and not any(p.startswith('.') for p in o.relative_to(path).parts)]
     for o in seen:
         if o.suffix != '.csv': read_photo(o); assert photo.real_suffix(o) == o.suffix
-    assert undo_verify(path) == len(report.done) == sum(report.table.action != 'for you to decide')
-    assert state(path) == before and undo_verify(path) == 0
+    assert n_back(path) == len(report.done) == sum(report.table.action != 'for you to decide')
+    assert state(path) == before and n_back(path) == 0
 
 
 def test_the_one_with_most_pixels_stays(tmp_path):
@@ -110,9 +114,9 @@ def test_two_fixes_are_taken_back_one_by_one(messy):
     shutil.copy(path/'teddy/00000002.jpg', path/'teddy/again.jpg')
     states.append(state(path))
     assert len(verify(path, fix=True).done) == 2
-    assert undo_verify(path) == 2 and state(path).keys() == states[1].keys()
+    assert n_back(path) == 2 and state(path).keys() == states[1].keys()
     for o in 'black/new.jpg', 'teddy/again.jpg': (path/o).unlink()
-    assert undo_verify(path) > 10 and state(path) == states[0]
+    assert n_back(path) > 10 and state(path) == states[0]
 
 
 def test_names(tmp_path):
@@ -129,7 +133,7 @@ def test_names(tmp_path):
         assert found == {'1.jpg', '1-2.jpg', '2.jpg', '2-2.jpg', '3.jpg', 'st. bernard.jpg', 'a_b_c.jpg', '_con.jpg',
                          '.hidden.png', '4.jpeg', '5.JPG', '6.jpg', 'photo.2020.jpg'}
     assert not [o for o in found if set(o) & set('<>:"|?*\\')]
-    assert undo_verify(zoo.parent) and state(tmp_path) == before
+    assert n_back(zoo.parent) and state(tmp_path) == before
 
 
 def test_files_that_are_not_meant(tmp_path):
@@ -144,7 +148,7 @@ def test_files_that_are_not_meant(tmp_path):
                                                                  if os.name != 'nt' else set())
 
 
-def test_places_that_are_taken_meanwhile(messy, capsys):
+def test_places_that_are_taken_meanwhile(messy):
     path, planted = messy
     web = planted.file[planted.fault == 'not_images'].iloc[0]
     png = planted.file[planted.fault == 'wrong_extension'].iloc[0]
@@ -156,11 +160,12 @@ def test_places_that_are_taken_meanwhile(messy, capsys):
     assert not report.problems
     held = contents(path)
     (path/web).write_text('a new one')
-    assert undo_verify(path) == len(report.done) - 1
-    assert f'{web} is taken meanwhile' in capsys.readouterr().out and (path/web).read_text() == 'a new one'
+    back = undo(path)
+    assert len(back.rows) == len(report.done) and [o.partition(';')[0] for o in back.problems] == [
+        f'{web} is taken meanwhile'] and (path/web).read_text() == 'a new one'
     assert set(contents(path)) >= set(held)
     (path/web).unlink()
-    assert undo_verify(path) == 1 and read_web(path/web)
+    assert n_back(path) == 1 and read_web(path/web)
 
 
 def read_web(file): return file.read_bytes()[:1] in b'<T{'
@@ -189,7 +194,7 @@ def test_a_folder_that_cannot_be_changed(messy, monkeypatch):
     path, before = messy[0], state(messy[0])
     def refuse(*args, **kw): raise PermissionError(13, 'Permission denied')
     monkeypatch.setattr(Path, 'mkdir', refuse)
-    with pytest.raises(BearclfError, match=r'cannot be changed \(Permission denied\), so nothing was moved'):
+    with pytest.raises(BearclfError, match=r'cannot be written \(Permission denied\), so nothing more was changed'):
         verify(path, fix=True)
     assert state(path) == before
 
@@ -204,8 +209,8 @@ def test_killed_at_any_step_nothing_is_lost(every, messy):
     while died:
         died = killed_at(report.fix, step)
         assert contents(path) == held
-        moved.add(len([o for o in (path/ASIDE).rglob('*') if o.is_file() and o.name != 'journal.csv']))
-        undo_verify(path)
+        moved.add(len([o for o in (path/ASIDE).rglob('*') if o.is_file() and o.parent.name != HOME]))
+        undo(path)
         assert state(path) == before, step
         step += every
     assert step >= 4*len([r for r in report.rows if r[3] != 'for you to decide']) and len(moved) > 10
@@ -218,9 +223,9 @@ def test_an_undo_that_is_killed_goes_on(every, messy):
     before, held, step, died = state(path), contents(path), 0, True
     while died:
         verify(path, fix=True)
-        died = killed_at(lambda: undo_verify(path), step)
+        died = killed_at(lambda: undo(path), step)
         assert set(contents(path)) >= set(held)
-        undo_verify(path)
+        undo(path)
         assert state(path) == before, step
         step += every
     assert step > 40
@@ -229,11 +234,11 @@ def test_an_undo_that_is_killed_goes_on(every, messy):
 def test_a_torn_line_in_the_journal(messy):
     path, _ = messy
     before, report = state(path), verify(path, fix=True)
-    with open(path/ASIDE/'journal.csv', 'ab') as f: f.write(b'1,"black/0000')
+    with open(path/HOME/'history.jsonl', 'ab') as f: f.write(b'1,"black/0000')
     (path/'black'/'new.jpg').write_text('Too many requests')
-    assert len(verify(path, fix=True).done) == 1 and undo_verify(path) == 1
+    assert len(verify(path, fix=True).done) == 1 and n_back(path) == 1
     (path/'black'/'new.jpg').unlink()
-    assert undo_verify(path) == len(report.done) and state(path) == before
+    assert n_back(path) == len(report.done) and state(path) == before
 
 
 @pytest.mark.parametrize('fmt', ['JPEG', 'PNG', 'WEBP', 'AVIF', 'TIFF'])
@@ -285,4 +290,4 @@ def test_the_real_mess(shared, tmp_path):
     assert of('same photo in two classes') == {'grizzly/00000148.jpg'}
     assert len(t) == 44 and report.sheet().width > 400
     assert len(report.fix().done) == 43 and not report.problems
-    assert undo_verify(path) == 43 and state(path) == before
+    assert n_back(path) == 43 and state(path) == before

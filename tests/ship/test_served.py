@@ -75,7 +75,7 @@ def room(tmp_path_factory):
         Image.new('RGB', (8, 8)).save(folder/o)
     return folder
 
-PHOTOS = 'bears/anna/1.png', '.cleaning/x.png', 'me.jpg', 'plan.gif'
+PHOTOS = 'bears/anna/1.png', '.bearclf/aside/x.png', 'me.jpg', 'plan.gif'
 
 @pytest.fixture(scope='module')
 def port(room):
