@@ -6,10 +6,11 @@
 __all__ = ['KEEP', 'DELETE', 'Decisions', 'apply_csv']
 
 # %% ../../nbs/library/clean/19_decisions.ipynb #37e1ca57
-import csv as csvlib, errno, io, json, os, unicodedata, zlib
+import errno, json, os, unicodedata, zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
 from uuid import uuid4
@@ -18,7 +19,7 @@ from fastcore.basics import patch
 from filelock import FileLock
 
 from ..core import *
-from ..core import free_path, remove_empty
+from ..core import Table, free_path, inside, remove_empty, table_bytes
 from ..folder.look import new_class_name
 
 # %% ../../nbs/library/clean/19_decisions.ipynb #c2a63815
@@ -636,29 +637,64 @@ def conflicts(self:Decisions): # list of sentences
     return [said for by, blind, said in self._state.conflicts[self._seen:] if by != self.by or blind]
 
 # %% ../../nbs/library/clean/19_decisions.ipynb #d2f9f588
-def _read_table(file):
-    "The (file, decision) of each row of a CSV file that has a decision, whatever separates its columns"
-    try: text = file.read_bytes().decode('utf-8-sig', 'surrogateescape')
-    except OSError as e: raise BearclfError(f'{file} cannot be read ({e.strerror}).') from e
-    head = text.split('\n', 1)[0]
-    separator = ';' if head.count(';') > head.count(',') else ','
-    rows = csvlib.DictReader(io.StringIO(text, newline=''), delimiter=separator)
-    if not {'file', 'decision'} <= set(rows.fieldnames or ()):
-        raise BearclfError(f'{file} needs a first line with the columns file and decision.')
-    return [(o['file'], o['decision'].strip()) for o in rows if o['file'] and (o['decision'] or '').strip()]
+def _classes_beside(file, path):
+    "The classes that the photo `file` can have: the folders beside its own"
+    where = path if file.parent == path else file.parent.parent
+    return sorted(unicodedata.normalize('NFC', o.name) for o in where.iterdir() if o.is_dir() and o.name[0] != '.')
+
+def _meant(word, classes, new_class):
+    "`KEEP`, `DELETE` or a class, as a table says it"
+    word = unicodedata.normalize('NFC', word)
+    decision = {o.casefold(): o for o in (KEEP, DELETE)}
+    if what := decision.get(word.casefold()): return what
+    if what := decision.get(f'<{word}>'.casefold()):
+        same = [o for o in classes if o.casefold() == word.casefold()]
+        if not same: return what
+        raise BearclfError(f'{word!r} may mean {what} or the class {same[0]!r}. Write {what}, or rename the class.')
+    if word in classes: return word
+    if new_class: return new_class_name(word)
+    near = get_close_matches(word.casefold(), [o.casefold() for o in classes], 1, 0)
+    near = ' or '.join(repr(o) for o in classes if o.casefold() in near)
+    raise BearclfError(f'there is no class {word!r}; the nearest is {near}. '
+                       'For a new class say so, with --new-class or new_class=True.')
 
 # %% ../../nbs/library/clean/19_decisions.ipynb #68bb0dee
+def _photo_of(decisions, file):
+    "What the `file` of a table is called in `decisions`; it lies in the folder, also if links are followed"
+    try: name = decisions._name_of(file)
+    except BearclfError: raise
+    except (OSError, ValueError): raise BearclfError(f'{file[:40]!r} is no name of a file.') from None
+    inside(decisions.path, name, link=True)
+    return name
+
+def _read_decisions(decisions, csv, new_class):
+    "Photo -> decision of the table `csv`, and rows of the report about lines that cannot be used"
+    data = table_bytes(csv)
+    try: table = Table(data, ('file', 'decision'))
+    except BearclfError as e: raise BearclfError(f'{csv}: {e}.') from None
+    wanted, problems = {}, [('', '', '', o) for o in table.said(csv.name)]
+    for n, o in zip(table.numbers, table.rows):
+        if not o['file'] or not (word := o['decision'].strip()): continue
+        try: photo = _photo_of(decisions, o['file'])
+        except BearclfError as e: problems.append((o['file'], word, '', str(e))); continue
+        try: what = _meant(word, _classes_beside(decisions.path/photo, decisions.path), new_class)
+        except BearclfError as e: raise BearclfError(f'{csv.name}, row {n}: {e} Nothing was changed.') from None
+        first, before = wanted.setdefault(photo, (n, what))
+        if before != what: raise BearclfError(f'{csv.name}: row {first} says {before} and row {n} says {what} '
+                                              f'about {photo}. Nothing was changed.')
+    return {photo: what for photo, (_, what) in wanted.items()}, problems
+
+# %% ../../nbs/library/clean/19_decisions.ipynb #15d20001
 def apply_csv(
     path:str|Path, # The folder that holds the class folders
     csv:str|Path, # A table with the columns `file` (below `path`) and `decision` (`<Keep>`, `<Delete>`, a class)
+    new_class:bool=False, # May a decision be a class that does not exist yet?
 ) -> DecisionReport: # It prints itself; `table` is a `DataFrame`
     "Decide what a table says, and apply it; other decisions that are pending stay so"
-    decisions, wanted, problems = Decisions(path), {}, []
-    for file, what in _read_table(Path(csv).expanduser()):
-        try: wanted[decisions._name_of(file)] = what
-        except BearclfError as e: problems.append((file, what, '', str(e)))
+    decisions, csv = Decisions(path), Path(csv).expanduser()
+    wanted, problems = _read_decisions(decisions, csv, new_class)
     try: decisions.decide_all(wanted, once=True)
-    except BearclfError as e: raise BearclfError(f'{Path(csv).name}: {e} Nothing was changed.') from e
+    except BearclfError as e: raise BearclfError(f'{csv.name}: {e} Nothing was changed.') from e
     report = decisions.apply(wanted)
     report.rows += problems
     return report
