@@ -217,18 +217,18 @@ def table_bytes(file, largest=50e6):
 
 # %% ../nbs/library/00_core.ipynb #15d00016
 def _one_line(line, separator):
-    try: return next(csv.reader([line], delimiter=separator))
+    try: return next(csv.reader([line.rstrip('\r\n')], delimiter=separator), [])
     except csv.Error: raise BearclfError(f'it has a cell of more than {csv.field_size_limit():,} characters') from None
 
-def _records(text, separator, fits):
-    "The cells of each row; a row that does not fit and goes on over several lines is one line alone"
+def _records(text, separator, n=0):
+    "The cells of each row, `n` if it goes over several lines"
     lines, i = list(io.StringIO(text, newline='')), 0
     while i < len(lines):
         reader = csv.reader((lines[k] for k in range(i, len(lines))), delimiter=separator)
-        try: cells, n = next(reader), reader.line_num
-        except csv.Error: cells, n = [], 2  # a cell that has no end
-        if n > 1 and not (cells and fits(cells)): cells, n = _one_line(lines[i], separator), 1
-        i += n
+        try: cells, high = next(reader), reader.line_num
+        except csv.Error: cells, high = [], 2  # a cell that has no end
+        if high > 1 and len(cells) != n: cells, high = _one_line(lines[i], separator), 1
+        i += high
         yield [as_it_was(o) for o in cells]
 
 # %% ../nbs/library/00_core.ipynb #15d00017
@@ -241,13 +241,13 @@ class Table:
     ):
         self.needed, self.check, text = needed, check, data.decode('utf-8-sig', 'surrogateescape')
         for self.separator in ',;':
-            self.names = next(_records(text, self.separator, bool), [])
+            self.names = next(_records(text, self.separator), [])
             if set(needed) <= set(self.names): break
         else: raise BearclfError(f'it needs a first line with the columns {" and ".join(needed)}')
         self.columns = [o if o not in self.names[:i] else (o, i) for i, o in enumerate(self.names)] # each once
         self.rows, self.numbers = [], [] # dicts, and which rows of the file they are; the names are row 1
         self.odd = [] # (number, cells, what is wrong) of the others
-        for n, cells in enumerate(_records(text, self.separator, lambda o: not self._row(o)[1]), 1):
+        for n, cells in enumerate(_records(text, self.separator, len(self.names)), 1):
             if n == 1 or not any(cells): continue
             row, wrong = self._row(cells)
             if wrong: self.odd.append((n, cells, wrong))
