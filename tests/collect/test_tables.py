@@ -52,7 +52,8 @@ def test_line_ends_marks_and_separators(end, separator, code, last):
     t = Table(text.encode(code), ('file', 'decision'))
     assert [o['file'] for o in t.rows] == ['ё.jpg', f'a{separator} b', 'z.jpg'] and t.numbers == [2, 6, 7]
     assert t.odd == [(5, ['x'], 'it has too few cells, 1 of 4')]
-    assert Table(t.text().encode(), t.needed).rows == t.rows and t.text().endswith(f'z.jpg,,keep,\nx\n'.replace(',', separator))
+    assert Table(t.text().encode(), t.needed).rows == t.rows
+    assert t.text().endswith('z.jpg,,keep,\nx\n'.replace(',', separator))
 
 
 def test_cells_without_end():
@@ -90,6 +91,7 @@ def gather(web, dest, *numbers, n=None, kind='teddy', **facts):
                    cache_days=0, timeout=5)
 
 
+def asked(web): return sorted(o.path for o in web.log if o.path.startswith('/good'))
 def cells(file): return list(csv.reader(io.StringIO(Path(file).read_text(encoding='utf-8-sig'), newline='')))
 
 
@@ -117,8 +119,8 @@ def bears(web, tmp_path):
 @pytest.mark.parametrize('separator', ',;')
 def test_a_column_of_ones_own_stays(web, bears, name, separator):
     if name == 'left_out.csv': gather(web, bears, 1, 2, 3, 99, n=4)  # what is called 99 is dead
-    change(bears/name, lambda t: [['my notes', *t[0], '', '']] + [['=good', *o, f'n{i}', ''] for i, o in enumerate(t[1:])],
-           separator)
+    def f(t): return [['my notes', *t[0], '', '']] + [['=good', *o, f'n{i}', ''] for i, o in enumerate(t[1:])]
+    change(bears/name, f, separator)
     before = cells(bears/name) if separator == ',' else [re.split(';', o[0]) for o in cells(bears/name)]
     gather(web, bears, 1, 2, 3, 4, n=4)
     file = io.StringIO((bears/name).read_text(encoding='utf-8'), newline='')
@@ -138,11 +140,13 @@ def test_a_manifest_as_an_editor_saves_it(web, bears, end, last):
 
 
 @pytest.mark.parametrize('column, value, says', [
-    ('rank', '', 'rank is empty'), ('rank', '²', "rank is '²'"), ('rank', '-1', "rank is '-1'"), ('sha256', '', 'sha256 is empty'),
-    ('sha256', 'abc', "sha256 is 'abc'"), ('perceptual_hash', 'x'*144, 'perceptual_hash is'), ('class', '', 'class is empty'),
-    ('class', '../x', 'cannot be the name of a folder'), ('file', '', 'file is empty'), ('address', '', 'address is empty'),
-    ('file', '../../secret.jpg', "has parts that are empty, '.' or '..'"), ('file', '/etc/passwd', 'does not begin in the folder'),
-    ('file', 'C:\\x.jpg', 'does not begin in the folder'), ('title', 'a\nb', 'title is'), ('file', 'a'*5000, 'no name of a file')])
+    ('rank', '', 'rank is empty'), ('rank', '²', "rank is '²'"), ('rank', '-1', "rank is '-1'"),
+    ('sha256', '', 'sha256 is empty'), ('sha256', 'abc', "sha256 is 'abc'"), ('title', 'a\nb', 'title is'),
+    ('perceptual_hash', 'x'*144, 'perceptual_hash is'), ('class', '', 'class is empty'),
+    ('class', '../x', 'cannot be the name of a folder'), ('file', '', 'file is empty'),
+    ('address', '', 'address is empty'), ('file', '../../secret.jpg', "has parts that are empty, '.' or '..'"),
+    ('file', '/etc/passwd', 'does not begin in the folder'), ('file', 'C:\\x.jpg', 'does not begin in the folder'),
+    ('file', 'a'*5000, 'no name of a file')])
 def test_a_row_that_makes_no_sense(web, bears, column, value, says):
     def f(table):
         table[2][MANIFEST.index(column)] = value
@@ -202,8 +206,10 @@ def test_no_cell_of_a_strangers_is_run(web, tmp_path):
     packed = bundle(bears, tmp_path/'b.zip')
     with zipfile.ZipFile(packed) as z: z.extract('manifest.csv', tmp_path/'packed')
     collect(packed, tmp_path/'student', allow_hosts=web.hosts)
-    for file in (bears/'manifest.csv', bears/'left_out.csv', tmp_path/'packed/manifest.csv', tmp_path/'student/manifest.csv'):
-        assert not [c for o in cells(file) for c in o if RISKY.match(c)] and len(cells(file)) == 2
+    for folder in bears, tmp_path/'packed', tmp_path/'student':
+        assert len(cells(folder/'manifest.csv')) == 2
+        assert not [c for file in folder.glob('*.csv') for o in cells(file) for c in o if RISKY.match(c)]
+    assert len(cells(bears/'left_out.csv')) == 2
     assert cells(bears/'manifest.csv')[1][5:7] == ["'+1+1", "'=HYPERLINK(\"http://x.example\",\"bear\")"]
     row = lambda folder: cells(folder/'manifest.csv')[1][:-1]
     assert row(bears) == row(tmp_path/'student') and "''" not in ''.join(row(bears))
@@ -273,7 +279,7 @@ def test_a_row_reads_no_photo_outside(web, bears, tmp_path):
     change(bears/'manifest.csv', f)
     res = gather(web, bears, 5, 6, 7, 8, kind='other')
     assert len([o for o in res.notes if 'It is left alone' in o]) == 4
-    assert sorted(o.path for o in web.log if o.path.startswith('/good')) == [f'/good/teddy/{i}.jpg' for i in (5, 6, 7, 8)]
+    assert asked(web) == [f'/good/teddy/{i}.jpg' for i in (5, 6, 7, 8)]
     assert not list((bears/'other').glob('*.png')) and len(list((bears/'other').iterdir())) == 4
 
 
@@ -299,13 +305,15 @@ def test_only_what_lies_in_the_folder_is_packed(web, tmp_path, capsys):
 
 def other_zip(file):
     with zipfile.ZipFile(file, 'w') as z:
-        z.writestr('manifest.csv', ','.join(MANIFEST) + '\n'); z.writestr('ATTRIBUTION.txt', ''); z.writestr('mine.txt', '')
+        for name in 'ATTRIBUTION.txt', 'mine.txt': z.writestr(name, '')
+        z.writestr('manifest.csv', ','.join(MANIFEST) + '\n')
 
-@pytest.mark.parametrize('make', [lambda o: o.write_text('precious'), lambda o: zipfile.ZipFile(o, 'w').close(), other_zip,
-                                  lambda o: o.mkdir(), lambda o: o.symlink_to(o.with_name('none')), lambda o: os.mkfifo(o)])
+@pytest.mark.parametrize('make', [lambda o: o.write_text('precious'), lambda o: zipfile.ZipFile(o, 'w').close(),
+                                  other_zip, lambda o: o.mkdir(), lambda o: o.symlink_to(o.with_name('none')),
+                                  lambda o: os.mkfifo(o)])
 def test_a_bundle_replaces_nothing_else(bears, tmp_path, make):
-    if os.name == 'nt' and make.__code__.co_names[0] in ('symlink_to', 'os'): pytest.skip('not there')
-    make(tmp_path/'b.zip')
+    try: make(tmp_path/'b.zip')
+    except (AttributeError, OSError): pytest.skip('Windows has no such thing')
     before = outside(tmp_path), os.lstat(tmp_path/'b.zip').st_ino
     for o in 'b.zip', 'b':
         with pytest.raises(BearclfError, match='is there already, and no bundle that bearclf wrote. Name another file'):
@@ -317,7 +325,7 @@ def test_a_bundle_replaces_an_older_one_and_says_so(bears, tmp_path, capsys):
     (tmp_path/'precious.docx').write_text('mine')
     assert bundle(bears, tmp_path/'precious.docx') == tmp_path/'precious.docx.zip'
     assert (tmp_path/'precious.docx').read_text() == 'mine' and 'replaces' not in capsys.readouterr().out
-    assert bundle(bears, tmp_path/'precious.docx.ZIP'.lower(), everything=True) == tmp_path/'precious.docx.zip'
+    assert bundle(bears, tmp_path/'precious.docx.zip', everything=True) == tmp_path/'precious.docx.zip'
     assert 'It replaces the bundle that was there.' in capsys.readouterr().out
     assert len(zipfile.ZipFile(tmp_path/'precious.docx.zip').namelist()) == 5
     assert bundle(bears, tmp_path/'v1.2').name == 'v1.2.zip'
@@ -343,8 +351,8 @@ def taken(web, file, dest):
 
 
 def test_a_bundle_plants_nothing_outside(web, crafted, tmp_path):
-    odd = [('file', '../x.jpg'), ('file', '/tmp/x.jpg'), ('file', 'C:\\x.jpg'), ('class', '../x'), ('class', '/x'), ('rank', ''),
-           ('sha256', ''), ('address', '')]
+    odd = [('file', '../x.jpg'), ('file', '/tmp/x.jpg'), ('file', 'C:\\x.jpg'), ('class', '../x'),
+           ('class', '/x'), ('rank', ''), ('sha256', ''), ('address', '')]
     def f(t):
         for column, value in odd:
             t.append([value if c == column else o for c, o in zip(MANIFEST, t[1])])
@@ -379,8 +387,8 @@ def test_members_that_stand_twice_and_members_of_2_gb(web, crafted, bears, tmp_p
     file.write_bytes(data)
     res, files = taken(web, file, tmp_path/'student')
     assert sorted(o for o in files if o.startswith('teddy/')) == sorted(o[0] for o in cells(bears/'manifest.csv')[2:])
-    assert sorted(o.path for o in web.log if o.path.startswith('/good')) == ['/good/teddy/2.jpg']
-    assert cells(tmp_path/'student/left_out.csv')[1][7] == 'a text file' or len(cells(tmp_path/'student/left_out.csv')) == 2
+    assert asked(web) == ['/good/teddy/2.jpg']
+    assert len(cells(tmp_path/'student/left_out.csv')) == 2, 'the other one of the first name is no photo'
 
 
 def test_bundles_that_are_none(web, tmp_path):
