@@ -391,6 +391,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'bearclf/collect/collect.py'),
                                          'bearclf.collect.collect._holds': ( 'library/collect/collect.html#_holds',
                                                                              'bearclf/collect/collect.py'),
+                                         'bearclf.collect.collect._is_small_file': ( 'library/collect/collect.html#_is_small_file',
+                                                                                     'bearclf/collect/collect.py'),
                                          'bearclf.collect.collect._notes': ( 'library/collect/collect.html#_notes',
                                                                              'bearclf/collect/collect.py'),
                                          'bearclf.collect.collect._only_one': ( 'library/collect/collect.html#_only_one',

@@ -172,7 +172,7 @@ def _no_name(name):
 def inside(
     root, # A folder
     name, # The name of a file in it, relative, its parts separated by /
-    link=False, # May it be a link that leads elsewhere? To rename it moves the link alone, to read it reads what is there
+    link=False, # May it be a link that leads elsewhere? To rename it moves the link alone
 ): # `root/name`, which need not be there
     "Where the file `name` lies in `root`; a `BearclfError` if that is not in `root`, also by way of links"
     why, file = _no_name(name), Path(root)

@@ -123,9 +123,12 @@ class _ClassFolder:
 # %% ../../nbs/library/collect/11_collect.ipynb #83db5c78
 LARGEST = 50e6 # bytes of a photo that is read, or packed
 
+def _is_small_file(file): return os.path.isfile(file) and os.path.getsize(file) < LARGEST
+
 def _own_photo(file):
     "What a photo's file says about the photo; `None` if it cannot be read"
-    try: data = file.read_bytes() if file.stat().st_size < LARGEST else b''; im = read_photo(data)
+    if not _is_small_file(file): return None
+    try: data = file.read_bytes(); im = read_photo(data)
     except (PhotoError, OSError): return None
     return hashlib.sha256(data).hexdigest(), perceptual_hash(im)
 
@@ -134,7 +137,8 @@ def _take_stock(folder, ex):
     known, listed = {o['file'] for o in folder.mine}, {o['sha256'] for o in folder.manifest.rows}
     there = sorted(o for o in folder.path.iterdir() if o.is_file() and not o.name.startswith('.'))
     own = [o for o in there if f'{folder.name}/{o.name}' not in known]
-    for o in folder.mine: folder.add(o['file'], o['sha256'], o['perceptual_hash'], os.path.isfile(folder.dest/o['file']))
+    for o in folder.mine:
+        folder.add(o['file'], o['sha256'], o['perceptual_hash'], os.path.isfile(folder.dest/o['file']))
     for facts, o in zip(progress(ex.map(_own_photo, own), f'Looking at your photos in {folder.name}', len(own)), own):
         if not facts: continue
         sha256, own_names = facts[0], (facts[0][:12], facts[0][:20])
@@ -178,8 +182,7 @@ class _Run:
         "The `Photo` of `result` if it need not be fetched: from the cache, from another class, or from a bundle"
         if photo := self.pantry.get(result.address): return photo
         row = self.known.get(result.address)
-        if row and os.path.isfile(file := self.dest/row['file']) and file.stat().st_size < LARGEST:
-            self.pantry.put(result.address, file.read_bytes())
+        if row and _is_small_file(file := self.dest/row['file']): self.pantry.put(result.address, file.read_bytes())
         elif (data := getattr(result, 'data', None)) and (data := data()): self.pantry.put(result.address, data)
         return self.pantry.get(result.address)
 
@@ -332,7 +335,7 @@ def _tidy(manifest, left_out):
     manifest.rewrite(sorted(manifest.rows, key=place))
     left_out.rewrite(sorted((o for k, o in last.items() if k not in kept), key=place))
 
-# %% ../../nbs/library/collect/11_collect.ipynb #3b515055
+# %% ../../nbs/library/collect/11_collect.ipynb #15d10005
 def _check_class_folders(dest, names):
     "A sentence if the folder of a class is a link that leads elsewhere: `collect` writes in `dest` only"
     for o in names:
@@ -340,6 +343,7 @@ def _check_class_folders(dest, names):
         except BearclfError as e:
             raise BearclfError(f'{str(e)[:-1]} {dest}, and collect writes only there. Name another class.') from None
 
+# %% ../../nbs/library/collect/11_collect.ipynb #3b515055
 def _collect(plans, dest, n, fetcher, notes=()):
     "Fill `dest` from `plans`, class name -> (term, results, number); the `Collection`"
     import_aiohttp()
@@ -421,7 +425,7 @@ def _attribution(row):
 _ODD_ZIP = zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError
 
 def _open_bundle(file, dest):
-    "The open zip, name -> member, and the `Table` of its rows, which may name files in `dest` only; `None` if it is none"
+    "The open zip, name -> member, and the `Table` of its rows, which name files in `dest` only; `None` if it is none"
     if not os.path.isfile(file): return
     try:
         z = zipfile.ZipFile(file)
@@ -453,8 +457,8 @@ def bundle(
         raise BearclfError(f'{dest} has no manifest.csv. Bundles are made from folders that collect has filled.')
     table, replaced = _read_rows(dest/'manifest.csv', MANIFEST), os.path.lexists(file)
     rows = [o for o in table.rows if os.path.isfile(dest/o['file'])]
-    shared = [o for o in rows if everything or may_be_shared(o['licence'])]
-    shared = {o['file']: o for o in shared if (dest/o['file']).stat().st_size < LARGEST}
+    may = lambda o: (everything or may_be_shared(o['licence'])) and _is_small_file(dest/o['file'])
+    shared = {o['file']: o for o in rows if may(o)}
     with atomic_path(file) as tmp:
         with zipfile.ZipFile(tmp, 'w', strict_timestamps=False) as z:
             z.writestr('manifest.csv', table_text(MANIFEST, [[o[c] for c in MANIFEST] for o in rows]))
