@@ -637,10 +637,11 @@ def conflicts(self:Decisions): # list of sentences
     return [said for by, blind, said in self._state.conflicts[self._seen:] if by != self.by or blind]
 
 # %% ../../nbs/library/clean/19_decisions.ipynb #d2f9f588
-def _classes_beside(file, path):
-    "The classes that the photo `file` can have: the folders beside its own"
-    where = path if file.parent == path else file.parent.parent
-    return sorted(unicodedata.normalize('NFC', o.name) for o in where.iterdir() if o.is_dir() and o.name[0] != '.')
+def _classes_beside(photo, path):
+    "The classes that the `photo` can have, the folders beside its own, each with its folder's name below `path`"
+    where = path/photo if '/' not in photo else (path/photo).parent
+    there = sorted(o for o in where.parent.iterdir() if o.is_dir() and o.name[0] != '.')
+    return {unicodedata.normalize('NFC', o.name): o.relative_to(path).as_posix() for o in there}
 
 def _meant(word, classes, new_class):
     "`KEEP`, `DELETE` or a class, as a table says it"
@@ -655,7 +656,7 @@ def _meant(word, classes, new_class):
     if new_class: return new_class_name(word)
     near = get_close_matches(word.casefold(), [o.casefold() for o in classes], 1, 0)
     near = ' or '.join(repr(o) for o in classes if o.casefold() in near)
-    raise BearclfError(f'there is no class {word!r}; the nearest is {near}. '
+    raise BearclfError(f'there is no class {word!r}{near and "; the nearest is "}{near}. '
                        'For a new class say so, with --new-class or new_class=True.')
 
 # %% ../../nbs/library/clean/19_decisions.ipynb #68bb0dee
@@ -677,7 +678,10 @@ def _read_decisions(decisions, csv, new_class):
         if not o['file'] or not (word := o['decision'].strip()): continue
         try: photo = _photo_of(decisions, o['file'])
         except BearclfError as e: problems.append((o['file'], word, '', str(e))); continue
-        try: what = _meant(word, _classes_beside(decisions.path/photo, decisions.path), new_class)
+        classes = _classes_beside(photo, decisions.path)
+        try:
+            what = _meant(word, classes, new_class)
+            if what in classes: inside(decisions.path, classes[what])
         except BearclfError as e: raise BearclfError(f'{csv.name}, row {n}: {e} Nothing was changed.') from None
         first, before = wanted.setdefault(photo, (n, what))
         if before != what: raise BearclfError(f'{csv.name}: row {first} says {before} and row {n} says {what} '

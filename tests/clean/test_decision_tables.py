@@ -105,6 +105,10 @@ def test_photos_outside_stay_where_they_are(bears, apply, tmp_path):
     report = apply(*[f'{o},delete' for o in names])
     assert len(report.problems) == len(names) and (tmp_path/'away/black/x.jpg').read_text() == 'mine'
     assert not list((bears/CLEANING).rglob('*.jpg'))
+    for word, kw in ('out', {}), ('up', dict(new_class=True)):
+        with pytest.raises(BearclfError, match=f"row 2: '{word}' is a link that leads out.*Nothing was changed"):
+            apply(f'black/0.jpg,{word}', **kw)
+    assert (bears/'black/0.jpg').exists()
 
 
 def test_files_that_are_no_table(bears, tmp_path):
