@@ -14,7 +14,7 @@ from fastcore.script import anno_parser
 
 from . import __version__
 from .core import *
-from .core import lines_for_bars
+from .core import lines_for_bars, table_text
 from .photo import *
 
 # %% ../nbs/library/90_cli.ipynb #b37a0228
@@ -187,9 +187,9 @@ def _write_report(path, out, table, kept):
     table = table.assign(file=[Path(os.path.relpath(o, path)).as_posix() for o in table.photo])
     said = table.assign(reasons=table.reasons.str.join('; '), kinds=table.kinds.str.join('; '))
     said, decide = said[['file', *said.columns.drop(['file', 'photo'])]], _to_decide(said, kept)
-    csv = dict(index=False, encoding='utf-8-sig', errors='surrogateescape', float_format='%.3f')
     for name, rows in ('issues.csv', said), ('decisions.csv', decide):
-        with atomic_path(out/name) as tmp: rows.to_csv(tmp, **csv)
+        text = table_text(rows.columns, rows.itertuples(index=False, name=None))
+        with atomic_path(out/name) as tmp: tmp.write_bytes(text.encode('utf-8-sig', 'surrogateescape'))
     html = issues_html(table, path, n=200)
     with atomic_path(out/'issues.html') as tmp: tmp.write_text(html, encoding='utf-8', errors='backslashreplace')
 
@@ -219,6 +219,7 @@ _report_argument = dict(
 def clean(
     path:Path, # A folder with a folder of photos for each class
     apply:Path=None, # Do what this table says, which has the columns file and decision
+    new_class:bool=False, # May the table make classes that do not exist yet?
     undo:bool=False, # Take back the last --apply, or one that was made in a notebook
     arch:str=None, # The network that looks at the photos for --report (default: as for train)
     **more # What `_report_argument` adds
@@ -229,7 +230,7 @@ def clean(
         raise BearclfError('Say what to do: --report, --apply decisions.csv or --undo; one of them.')
     if report is not None: return _report(path, report if report.name else Path(f'{path.absolute().name}-report'), arch)
     from bearclf.clean.decisions import Decisions, apply_csv
-    return _said(Decisions(path).undo() if undo else apply_csv(path, apply))
+    return _said(Decisions(path).undo() if undo else apply_csv(path, apply, new_class))
 
 # %% ../nbs/library/90_cli.ipynb #b338ccc6
 def evaluate(

@@ -6,12 +6,13 @@
 __all__ = ['BearclfError', 'error_text', 'atomic_path', 'cache_dir', 'empty_cache', 'made_once', 'existing_folder', 'progress']
 
 # %% ../nbs/library/00_core.ipynb #d156f065
-import os, re, shutil, sys, time
+import csv, io, os, re, shutil, stat, sys, time
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from uuid import uuid4
 
+from fastcore.basics import patch
 from fastcore.imports import IN_NOTEBOOK, in_ipython
 from filelock import FileLock
 from platformdirs import user_cache_path
@@ -171,7 +172,7 @@ def _no_name(name):
 def inside(
     root, # A folder
     name, # The name of a file in it, relative, its parts separated by /
-    link=False, # May it be a link that leads elsewhere? To rename it moves the link alone, to read it reads what is there
+    link=False, # May it be a link that leads elsewhere? To rename it moves the link alone
 ): # `root/name`, which need not be there
     "Where the file `name` lies in `root`; a `BearclfError` if that is not in `root`, also by way of links"
     why, file = _no_name(name), Path(root)
@@ -182,6 +183,96 @@ def inside(
         elif not link and top not in real(file).parents: why = 'is a link that leads out of the folder'
     if why: raise BearclfError(f'{name!r} {why}.')
     return file
+
+# %% ../nbs/library/00_core.ipynb #15d00012
+_RUN, _NUMBER = "(?='*[-=+@\t\r＝＋－＠])", r'[-+]?[0-9]+([.,][0-9]+)*'
+
+def defused(cell):
+    "A cell as text that no spreadsheet runs; `as_it_was` gives it back"
+    text = f'{cell:.3f}' if isinstance(cell, float) else str(cell)
+    return text if re.fullmatch(_NUMBER, text) else re.sub(f'(^|[;\t]){_RUN}', r"\1'", text)
+
+def as_it_was(text): return re.sub(f"(^|[;\t])'{_RUN}", r'\1', text)
+
+# %% ../nbs/library/00_core.ipynb #15d00014
+def table_text(
+    columns, # Their names
+    rows, # Lists of cells
+    separator=',',
+): # CSV, in which no cell is run
+    "A table as text"
+    def line(cells):
+        csv.writer(b := io.StringIO(), delimiter=separator).writerow(map(defused, cells))
+        return b.getvalue()[:-2] + '\n'
+    return ''.join(map(line, [columns, *rows]))
+
+def table_bytes(file, largest=50e6):
+    "The bytes of the table in `file`, which is to be a file, and not a huge one"
+    try:
+        st = os.lstat(file)
+        if not stat.S_ISREG(st.st_mode): raise BearclfError(f'{file} is a link, a folder or a device, and no table.')
+        if st.st_size > largest: raise BearclfError(f'{file} is no table of ours: it has {st.st_size/1e6:,.0f} MB.')
+        return Path(file).read_bytes()
+    except OSError as e: raise BearclfError(f'{file} cannot be read ({e.strerror}).') from e
+
+# %% ../nbs/library/00_core.ipynb #15d00016
+def _one_line(line, separator):
+    try: return next(csv.reader([line.rstrip('\r\n')], delimiter=separator), [])
+    except csv.Error: raise BearclfError(f'it has a cell of more than {csv.field_size_limit():,} characters') from None
+
+def _records(text, separator, n=0):
+    "The cells of each row, `n` if it goes over several lines"
+    lines, i = list(io.StringIO(text, newline='')), 0
+    while i < len(lines):
+        reader = csv.reader((lines[k] for k in range(i, len(lines))), delimiter=separator)
+        try: cells, high = next(reader), reader.line_num
+        except csv.Error: cells, high = [], 2  # a cell that has no end
+        if high > 1 and len(cells) != n: cells, high = _one_line(lines[i], separator), 1
+        i += high
+        yield [as_it_was(o) for o in cells]
+
+# %% ../nbs/library/00_core.ipynb #15d00017
+class Table:
+    "What stands in a CSV file, whatever its line ends, and with commas or semicolons between its cells"
+    def __init__(self,
+        data, # The bytes, as from `table_bytes`
+        needed, # Names of columns that have to be there
+        check=lambda row: '', # Says what is wrong with a row, a dict of text; '' if it is right
+    ):
+        self.needed, self.check, text = needed, check, data.decode('utf-8-sig', 'surrogateescape')
+        for self.separator in ',;':
+            self.names = next(_records(text, self.separator), [])
+            if set(needed) <= set(self.names): break
+        else: raise BearclfError(f'it needs a first line with the columns {" and ".join(needed)}')
+        self.columns = [o if o not in self.names[:i] else (o, i) for i, o in enumerate(self.names)] # each once
+        self.rows, self.numbers = [], [] # dicts, and which rows of the file they are; the names are row 1
+        self.odd = [] # (number, cells, what is wrong) of the others
+        for n, cells in enumerate(_records(text, self.separator, len(self.names)), 1):
+            if n == 1 or not any(cells): continue
+            row, wrong = self._row(cells)
+            if wrong: self.odd.append((n, cells, wrong))
+            else: self.rows.append(row); self.numbers.append(n)
+
+    def _row(self, cells):
+        "A dict, and what is wrong; cells that a spreadsheet did not write, as nothing is in them, are empty"
+        n, least = len(self.columns), 1 + max(map(self.columns.index, self.needed))
+        row = dict(zip(self.columns, cells + ['']*(n - len(cells))))
+        if len(cells) < least: return row, f'it has too few cells, {len(cells)} of {n}'
+        if any(cells[n:]): return row, f'it has too many cells, {len(cells)} of {n}'
+        return row, self.check(row)
+
+# %% ../nbs/library/00_core.ipynb #15d00019
+@patch
+def text(self:Table):
+    "The table as text, with what is odd at its end"
+    rows = [[o.get(c, '') for c in self.columns] for o in self.rows]
+    return table_text(self.names, rows + [o for _, o, _ in self.odd], self.separator)
+
+@patch
+def said(self:Table, name):
+    "A sentence for each of the first rows that make no sense"
+    rows = [f'{name}, row {n}: {wrong.rstrip(".")}. It is left alone.' for n, _, wrong in self.odd]
+    return rows[:5] + [f'{name}: {len(rows) - 5} more rows make no sense.']*(len(rows) > 5)
 
 # %% ../nbs/library/00_core.ipynb #5ad1c0e2
 class _Line(std.tqdm):

@@ -270,7 +270,9 @@ def test_clean_apply_and_undo(run, tmp_path):
     table = tmp_path.parent/'решения.csv'
     table.write_text('file,decision,suggestion\nblack/00000000.jpg,кот,\nteddy/00000002.jpg,<Delete>,\n'
                      'black/00000003.jpg,,teddy\n', encoding='utf-8')
-    res = run('clean', tmp_path/'bears', '--apply', table)
+    said = sentence(run('clean', tmp_path/'bears', '--apply', table))
+    assert "row 2: there is no class 'кот'" in said and '--new-class' in said and files(tmp_path) == before
+    res = run('clean', tmp_path/'bears', '--apply', table, '--new-class')
     assert res.returncode == 0 and '2 photos were moved' in res.stdout, res.stderr
     assert (tmp_path/'bears/кот/00000000.jpg').exists()
     assert '2 photos were put back' in run('clean', tmp_path/'bears', '--undo').stdout and files(tmp_path) == before

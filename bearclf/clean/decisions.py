@@ -6,13 +6,14 @@
 __all__ = ['Decisions', 'apply_csv']
 
 # %% ../../nbs/library/clean/19_decisions.ipynb #37e1ca57
-import csv as csvlib, io, os, unicodedata
+import os, unicodedata
+from difflib import get_close_matches
 from pathlib import Path
 
 from fastcore.basics import patch
 
 from ..core import *
-from ..core import free_path
+from ..core import Table, free_path, table_bytes
 from ..folder.look import class_of, new_class_name
 from ..folder.moves import *
 from ..folder.moves import ASIDE, HOME, MoveReport, printable
@@ -108,12 +109,13 @@ def __str__(self:Decisions): return repr(self)
 @patch
 def _name_of(self:Decisions, photo):
     "`photo` as it stands in the history; that of a photo of `source` may begin with '../'"
-    inside = [o for o in self._ways(photo) if {self.path, self.source} & set(o.parents)]
-    if not inside:
+    try: ways = [o for o in self._ways(photo) if {self.path, self.source} & set(o.parents)]
+    except (OSError, ValueError): raise BearclfError(f'{str(photo)[:40]!r} is no name of a file.') from None
+    if not ways:
         raise BearclfError(f'{photo} does not lie in {self.path}' + f' or {self.source}'*bool(self.source) + '.')
-    file = next((o for o in inside if o.is_file()), inside[0])
+    file = next((o for o in ways if os.path.isfile(o)), ways[0])
     name = self.below(file)
-    if file.is_file() and HOME not in file.parts: return name
+    if self.file(name).is_file() and HOME not in file.parts: return name
     gone = [o for o in self._state.moves if o['photo'] == name != o['to']]
     if not gone: raise BearclfError(f'{name} is not there. Check the name, or look whether it was moved.')
     raise BearclfError(f"{name} is not there; it was moved to {gone[-1]['to']} on {gone[-1]['when']}.")
@@ -131,6 +133,7 @@ def _decision(self:Decisions, photo, what, once, classes, now):
     name = self._name_of(photo)
     file = self.file(name)
     if what not in (KEEP, DELETE): what = _as_it_lies(_class_folder(self._where(name), what, classes), name)
+    self.file(self._target(name, what))  # which leads outside, if the class folder is such a link
     if what not in (KEEP, DELETE) and os.path.islink(file) and not os.path.isabs(os.readlink(file)):
         raise BearclfError(f'{name} is a link, which would lead nowhere from another folder. '
                            'Put the photo itself there.')
@@ -247,29 +250,55 @@ def conflicts(self:Decisions): # list of sentences
     return [said for by, blind, said in self._state.conflicts[self._seen:] if by != self.by or blind]
 
 # %% ../../nbs/library/clean/19_decisions.ipynb #d2f9f588
-def _read_table(file):
-    "The (file, decision) of each row of a CSV file that has a decision, whatever separates its columns"
-    try: text = file.read_bytes().decode('utf-8-sig', 'surrogateescape')
-    except OSError as e: raise BearclfError(f'{file} cannot be read ({e.strerror}).') from e
-    head = text.split('\n', 1)[0]
-    separator = ';' if head.count(';') > head.count(',') else ','
-    rows = csvlib.DictReader(io.StringIO(text, newline=''), delimiter=separator)
-    if not {'file', 'decision'} <= set(rows.fieldnames or ()):
-        raise BearclfError(f'{file} needs a first line with the columns file and decision.')
-    return [(o['file'], o['decision'].strip()) for o in rows if o['file'] and (o['decision'] or '').strip()]
+def _classes_in(where):
+    "The classes that a photo can have, the folders in `where`"
+    return sorted(o for o, name in _folder_names(where).items() if o[0] != '.' and (where/name).is_dir())
+
+def _meant(word, classes, new_class):
+    "`KEEP`, `DELETE` or a class, as a table says it"
+    word = unicodedata.normalize('NFC', word)
+    decision = {o.casefold(): o for o in (KEEP, DELETE)}
+    if what := decision.get(word.casefold()): return what
+    if what := decision.get(f'<{word}>'.casefold()):
+        same = [o for o in classes if o.casefold() == word.casefold()]
+        if not same: return what
+        raise BearclfError(f'{word!r} may mean {what} or the class {same[0]!r}. Write {what}, or rename the class.')
+    if word in classes: return word
+    if new_class: return new_class_name(word)
+    near = get_close_matches(word.casefold(), [o.casefold() for o in classes], 1, 0)
+    near = ' or '.join(repr(o) for o in classes if o.casefold() in near)
+    raise BearclfError(f'there is no class {word!r}{near and "; the nearest is "}{near}. '
+                       'For a new class say so, with --new-class or new_class=True.')
 
 # %% ../../nbs/library/clean/19_decisions.ipynb #68bb0dee
+def _read_decisions(decisions, csv, new_class):
+    "Photo -> decision of the table `csv`, and rows of the report about lines that cannot be used"
+    data = table_bytes(csv)
+    try: table = Table(data, ('file', 'decision'))
+    except BearclfError as e: raise BearclfError(f'{csv}: {e}.') from None
+    wanted, problems = {}, [('', '', '', o) for o in table.said(csv.name)]
+    for n, o in zip(table.numbers, table.rows):
+        if not o['file'] or not (word := o['decision'].strip()): continue
+        try: photo = decisions._name_of(o['file'])
+        except BearclfError as e: problems.append((o['file'], word, '', str(e))); continue
+        try: what = _meant(word, _classes_in(decisions._where(photo)), new_class)
+        except BearclfError as e: raise BearclfError(f'{csv.name}, row {n}: {e} Nothing was changed.') from None
+        first, before = wanted.setdefault(photo, (n, what))
+        if before != what: raise BearclfError(f'{csv.name}: row {first} says {before} and row {n} says {what} '
+                                              f'about {photo}. Nothing was changed.')
+    return {photo: what for photo, (_, what) in wanted.items()}, problems
+
+# %% ../../nbs/library/clean/19_decisions.ipynb #15d20001
 def apply_csv(
     path:str|Path, # The folder that holds the class folders
     csv:str|Path, # A table with the columns `file` (below `path`) and `decision` (`<Keep>`, `<Delete>`, a class)
+    new_class:bool=False, # May a decision be a class that does not exist yet?
 ) -> MoveReport: # It prints itself; `table` is a `DataFrame`
     "Decide what a table says, and apply it; other decisions that are pending stay so"
-    decisions, wanted, problems = Decisions(path), {}, []
-    for file, what in _read_table(Path(csv).expanduser()):
-        try: wanted[decisions._name_of(file)] = what
-        except BearclfError as e: problems.append((file, what, '', str(e)))
+    decisions, csv = Decisions(path), Path(csv).expanduser()
+    wanted, problems = _read_decisions(decisions, csv, new_class)
     try: decisions.decide_all(wanted, once=True)
-    except BearclfError as e: raise BearclfError(f'{Path(csv).name}: {e} Nothing was changed.') from e
+    except BearclfError as e: raise BearclfError(f'{csv.name}: {e} Nothing was changed.') from e
     report = decisions.apply(wanted)
     report.rows += problems
     return report

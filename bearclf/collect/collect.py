@@ -6,7 +6,7 @@
 __all__ = ['Collection', 'collect', 'may_be_shared', 'bundle', 'image_download']
 
 # %% ../../nbs/library/collect/11_collect.ipynb #c82a39bc
-import asyncio, base64, csv, errno, hashlib, io, os, re, threading, unicodedata, zipfile, zlib
+import asyncio, base64, errno, hashlib, io, os, re, threading, unicodedata, zipfile, zlib
 from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,11 +16,12 @@ from html import escape
 from itertools import islice
 from pathlib import Path
 
+from fastcore.basics import patch
 from filelock import FileLock, Timeout
 from PIL import Image
 
 from ..core import *
-from ..core import cached
+from ..core import Table, cached, free_path, inside, table_bytes, table_text
 from ..photo import *
 from ..folder.look import new_class_name
 from ..folder.copies import *
@@ -34,43 +35,62 @@ from .fetch import (FetchError, Fetcher, Pantry, Photo, folder_key, import_aioht
 MANIFEST = ('file', 'class', 'term', 'rank', 'address', 'page', 'title', 'engine', 'licence', 'creator', 'attribution',
             'sha256', 'perceptual_hash', 'width', 'height', 'size', 'when')
 LEFT_OUT = 'class', 'term', 'rank', 'address', 'page', 'engine', 'downloaded', 'reason', 'try_again', 'when'
+_FORMS = dict(rank='[0-9]{1,9}', sha256='[0-9a-f]{64}', perceptual_hash='[0-9a-f]{144}')
 
-def csv_line(values):
-    b = io.StringIO()
-    one_line = [' '.join(str(o).splitlines()) for o in values]
-    csv.writer(b, lineterminator='\n').writerow(one_line)
-    return b.getvalue()
+def _wrong_with(row, dest):
+    "What is wrong with a row about photos in `dest`; '' if it is right"
+    ours = {o: row[o] for o in dict.fromkeys(MANIFEST + LEFT_OUT) if o in row}
+    empty = [o for o in ('file', 'class', 'address', *_FORMS) if ours.get(o) == '']
+    if empty: return f'{" and ".join(empty)} is empty'
+    for name, cell in ours.items():
+        if not re.fullmatch(_FORMS.get(name, r'[^\r\n]*'), cell) or re.search('[\ud800-\udfff]', cell):
+            return f'{name} is {cell[:20]!r}'
+    try: new_class_name(ours['class']); 'file' in ours and inside(dest, ours['file'])
+    except BearclfError as e: return str(e)
+    return ''
 
-def csv_text(columns, rows): return csv_line(columns) + ''.join(csv_line(r.get(o, '') for o in columns) for r in rows)
+def _read_rows(file, columns):
+    "The `Table` of a folder that `collect` has filled"
+    data = table_bytes(file)
+    try: return Table(data, columns, partial(_wrong_with, dest=file.parent))
+    except BearclfError as e:
+        raise BearclfError(f'{file} is not a table that collect wrote: {e}. '
+                           'Move it away, or choose another folder.') from None
 
 # %% ../../nbs/library/collect/11_collect.ipynb #6f4ad511
 class _Table:
-    "A CSV file that grows by a row at a time"
+    "A table in a folder that grows by a row at a time"
     def __init__(self, file, columns):
         self.file, self.columns, self.lock = Path(file), columns, threading.Lock()
-        data = self.file.read_bytes() if self.file.exists() else b''
-        whole = data[:data.rfind(b'\n')+1]  # a last line that is not whole is no row
-        try:
-            table = csv.DictReader(io.StringIO(whole.decode('utf-8-sig'), newline=''))
-            self.rows, foreign = list(table), not set(columns) <= set(table.fieldnames or ())
-        except (ValueError, csv.Error): foreign = True
-        if foreign and not (not whole and csv_line(columns).encode().startswith(data)):
-            raise BearclfError(f'{self.file} is not a table that collect wrote. '
-                               'Move it away, or choose another folder.')
-        if data != whole or not data: self.rewrite(self.rows)
+        if not os.path.lexists(file) or not table_bytes(file): write_whole(file, table_text(columns, []).encode())
+        self.table = _read_rows(self.file, columns)
+        self.rewrite(self.table.rows)  # after a last line without an end no row can be added
+
+    @property
+    def rows(self): return self.table.rows
 
     def append(self, **row):
         "Add a row, in one piece"
-        row = {k: str(v) for k, v in row.items()} | {'when': datetime.now(timezone.utc).isoformat(timespec='seconds')}
-        with self.lock:
-            with open(self.file, 'ab', buffering=0) as f:
-                f.write(csv_line(row.get(o, '') for o in self.columns).encode())
+        when, text = datetime.now(timezone.utc).isoformat(timespec='seconds'), lambda o: ' '.join(str(o).splitlines())
+        row = {k: text(v).encode('utf-8', 'replace').decode() for k, v in row.items()} | {'when': when}
+        line = table_text([row.get(o, '') for o in self.table.columns], [], self.table.separator).encode()
+        with self.lock, open(self.file, 'ab', buffering=0) as f:
+            at = f.seek(0, os.SEEK_END)
+            if f.write(line) < len(line):
+                f.truncate(at)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             self.rows.append(row)
 
-    def rewrite(self, rows):
-        "Put `rows` in the place of all"
-        write_whole(self.file, csv_text(self.columns, rows).encode())
-        self.rows = list(rows)
+# %% ../../nbs/library/collect/11_collect.ipynb #15d10002
+@patch
+def rewrite(self:_Table, rows):
+    "Put `rows` in the place of all that make sense; those that make none stand behind them"
+    t, joined = self.table, lambda cells: '\0'.join(cells).encode('utf-8', 'surrogateescape')
+    t.rows = list(rows)
+    if torn := t.odd and joined(t.odd[-1][1]):
+        if any(joined(r.get(o, '') for o in t.columns).startswith(torn) for r in rows): t.odd.pop()
+    t.odd = [(n, *o[1:]) for n, o in enumerate(t.odd, len(t.rows) + 2)]
+    write_whole(self.file, t.text().encode('utf-8', 'surrogateescape'))
 
 # %% ../../nbs/library/collect/11_collect.ipynb #6ed6f697
 class _ClassFolder:
@@ -101,8 +121,13 @@ class _ClassFolder:
         return f'{how} of {file}' if file else f'{how} of a photo that you removed'
 
 # %% ../../nbs/library/collect/11_collect.ipynb #83db5c78
+LARGEST = 50e6 # bytes of a photo that is read, or packed
+
+def _is_small_file(file): return os.path.isfile(file) and os.path.getsize(file) < LARGEST
+
 def _own_photo(file):
     "What a photo's file says about the photo; `None` if it cannot be read"
+    if not _is_small_file(file): return None
     try: data = file.read_bytes(); im = read_photo(data)
     except (PhotoError, OSError): return None
     return hashlib.sha256(data).hexdigest(), perceptual_hash(im)
@@ -112,7 +137,8 @@ def _take_stock(folder, ex):
     known, listed = {o['file'] for o in folder.mine}, {o['sha256'] for o in folder.manifest.rows}
     there = sorted(o for o in folder.path.iterdir() if o.is_file() and not o.name.startswith('.'))
     own = [o for o in there if f'{folder.name}/{o.name}' not in known]
-    for o in folder.mine: folder.add(o['file'], o['sha256'], o['perceptual_hash'], (folder.dest/o['file']).exists())
+    for o in folder.mine:
+        folder.add(o['file'], o['sha256'], o['perceptual_hash'], os.path.isfile(folder.dest/o['file']))
     for facts, o in zip(progress(ex.map(_own_photo, own), f'Looking at your photos in {folder.name}', len(own)), own):
         if not facts: continue
         sha256, own_names = facts[0], (facts[0][:12], facts[0][:20])
@@ -120,6 +146,11 @@ def _take_stock(folder, ex):
         if not unfinished: folder.add(f'{folder.name}/{o.name}', *facts)
 
 # %% ../../nbs/library/collect/11_collect.ipynb #32bde702
+def _holds(file, photo):
+    "Whether `file` is this photo"
+    if file.is_symlink() or not file.is_file() or file.stat().st_size != photo.size: return False
+    return hashlib.sha256(file.read_bytes()).hexdigest() == photo.sha256
+
 def _decide(folder, rank, term, result, photo, source):
     "Keep `photo`, whose bytes are in the file `source`, or write down why not"
     folder.decided.add(result.address)
@@ -128,10 +159,9 @@ def _decide(folder, rank, term, result, photo, source):
     if reason := photo.reason or folder.twin(photo):
         return folder.left_out.append(**row, reason=reason, downloaded='yes' if photo.fetched else '',
                                       try_again='' if photo.lasting else 'yes')
-    file = folder.path/f'{photo.sha256[:12]}{photo.suffix}'
-    if file.exists() and hashlib.sha256(file.read_bytes()).hexdigest() != photo.sha256:
-        file = file.with_stem(photo.sha256[:20])
-    if not file.exists(): write_whole(file, source.read_bytes())
+    files = [folder.path/f'{photo.sha256[:n]}{photo.suffix}' for n in (12, 20)]
+    file = next((o for o in files if _holds(o, photo) or not os.path.lexists(o)), None) or free_path(files[1])
+    if not _holds(file, photo): write_whole(file, source.read_bytes())
     name = f'{folder.name}/{file.name}'
     folder.manifest.append(file=name, **row,
                            **{o: getattr(result, o) for o in ('title', 'licence', 'creator', 'attribution')},
@@ -152,7 +182,7 @@ class _Run:
         "The `Photo` of `result` if it need not be fetched: from the cache, from another class, or from a bundle"
         if photo := self.pantry.get(result.address): return photo
         row = self.known.get(result.address)
-        if row and (file := self.dest/row['file']).exists(): self.pantry.put(result.address, file.read_bytes())
+        if row and _is_small_file(file := self.dest/row['file']): self.pantry.put(result.address, file.read_bytes())
         elif (data := getattr(result, 'data', None)) and (data := data()): self.pantry.put(result.address, data)
         return self.pantry.get(result.address)
 
@@ -298,19 +328,30 @@ def _only_one(dest):
 def _tidy(manifest, left_out):
     "Put the rows of both tables into the order of classes and results; of an address tried twice the last row stays"
     place = lambda o: (o['class'], int(o['rank']))
-    kept = {(o['class'], o['address']) for o in manifest.rows}
-    last = {(o['class'], o['address']): o for o in left_out.rows}
+    kept, last = {(o['class'], o['address']) for o in manifest.rows}, {}
+    for o in left_out.rows:
+        before = last.get(k := (o['class'], o['address']), {})
+        last[k] = {c: o.get(c) or before.get(c, '') if c not in LEFT_OUT else o[c] for c in {**before, **o}}
     manifest.rewrite(sorted(manifest.rows, key=place))
     left_out.rewrite(sorted((o for k, o in last.items() if k not in kept), key=place))
 
+# %% ../../nbs/library/collect/11_collect.ipynb #15d10005
+def _check_class_folders(dest, names):
+    "A sentence if the folder of a class is a link that leads elsewhere: `collect` writes in `dest` only"
+    for o in names:
+        try: inside(dest, o)
+        except BearclfError as e:
+            raise BearclfError(f'{str(e)[:-1]} {dest}, and collect writes only there. Name another class.') from None
+
 # %% ../../nbs/library/collect/11_collect.ipynb #3b515055
-def _collect(plans, dest, n, fetcher):
+def _collect(plans, dest, n, fetcher, notes=()):
     "Fill `dest` from `plans`, class name -> (term, results, number); the `Collection`"
     import_aiohttp()
     if dest.is_file(): raise BearclfError(f'{dest} is a file; name a folder to collect into.')
     lock = _only_one(dest)
     try:
         dest.mkdir(parents=True, exist_ok=True)
+        _check_class_folders(dest, plans)
         for o in dest, *map(dest.joinpath, plans): remove_half_written(o)
         manifest, left_out = _Table(dest/'manifest.csv', MANIFEST), _Table(dest/'left_out.csv', LEFT_OUT)
         folders, runs = [_ClassFolder(dest, o, manifest, left_out) for o in plans], []
@@ -324,7 +365,8 @@ def _collect(plans, dest, n, fetcher):
             in_thread(_fill_all(fetcher, dest, folders, list(plans.values()), runs), watch)
         _tidy(manifest, left_out)
         for o in manifest.rows + left_out.rows: runs[0].pantry.forget(o['address'])
-        return Collection(dest, _summary(folders, n), _across(folders), [])
+        odd = [o for t in (manifest, left_out) for o in t.table.said(t.file.name)]
+        return Collection(dest, _summary(folders, n), _across(folders), [*notes, *odd])
     except OSError as e: _check_disk(e, dest)
     finally: lock.release()
 
@@ -356,7 +398,7 @@ def collect(
 ) -> Collection: # The folder, a table, and `sheet()` to look at
     "A folder of photos for each class, checked and without duplicates; interrupted, it goes on where it was"
     dest, fetcher = Path(dest).expanduser(), Fetcher(allow_hosts, proxy, verify, **limits)
-    if isinstance(classes, (str, Path)): return _collect(_bundle_plans(classes), dest, None, fetcher)
+    if isinstance(classes, (str, Path)): return _collect_bundle(classes, dest, fetcher)
     if not isinstance(n, int) or n < 1: raise BearclfError(f'n={n!r} is no number of photos; give 1 or more.')
     classes, failed = _class_names(classes), {}
     for o in classes.values(): check_search(o, engine)
@@ -364,7 +406,7 @@ def collect(
                                          verify=verify)
     plans = {k: (v, results(k, v), n) for k, v in classes.items()}
     res = _collect(plans, dest, n, fetcher)
-    res.notes = _notes(res, failed, n)
+    res.notes += _notes(res, failed, n)
     return res
 
 # %% ../../nbs/library/collect/11_collect.ipynb #7284cc39
@@ -374,28 +416,56 @@ def may_be_shared(
     "Whether a photo under `licence` may be passed on, unchanged, with its attribution, and not for money"
     return bool(re.match(r'(CC0|CC[ -]BY|Public domain|PD\b|No restrictions)', licence or '', re.I))
 
+# %% ../../nbs/library/collect/11_collect.ipynb #15d10003
 def _attribution(row):
     own = f"{row['title'] or 'Photo'} by {row['creator'] or 'unknown'}, {row['licence']}, {row['page']}"
     return row['attribution'] or own
 
+# damaged, or with a password
+_ODD_ZIP = zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError
+
+def _open_bundle(file, dest):
+    "The open zip, name -> member, and the `Table` of its rows, which name files in `dest` only; `None` if it is none"
+    if not os.path.isfile(file): return
+    try:
+        z = zipfile.ZipFile(file)
+        names = {o.filename: o for o in z.infolist()}
+        if names['manifest.csv'].file_size > LARGEST: return
+        return z, names, Table(z.read('manifest.csv'), MANIFEST, partial(_wrong_with, dest=dest))
+    except (*_ODD_ZIP, KeyError, BearclfError): return
+
+def _bundle_name(file):
+    "`file` with the suffix .zip; a sentence if something else than a bundle of ours stands there"
+    file = Path(file).expanduser()
+    if file.suffix.lower() != '.zip': file = file.with_name(f'{file.name}.zip')
+    found = None if file.is_symlink() else _open_bundle(file, file.parent)
+    if found: found[0].close()
+    ours = found and {'manifest.csv', 'ATTRIBUTION.txt', *[o['file'] for o in found[2].rows]}
+    if os.path.lexists(file) and not (found and {'ATTRIBUTION.txt'} <= found[1].keys() <= ours):
+        raise BearclfError(f'{file} is there already, and no bundle that bearclf wrote. Name another file.')
+    return file
+
 # %% ../../nbs/library/collect/11_collect.ipynb #aab5c856
 def bundle(
     dest:str|Path, # A folder that `collect` filled
-    file:str|Path, # The bundle to write, a .zip
+    file:str|Path, # The bundle to write; it gets the suffix .zip. Only an older bundle that stands there is replaced
     everything:bool=False, # Photos of unknown licence too, which is for people who have asked the photographers
 ) -> Path: # `file`
     "Write a bundle from which others can `collect` the same photos: the manifest, and the photos that may be shared"
-    dest, file = existing_folder(dest), Path(file)
-    if not (dest/'manifest.csv').exists():
+    dest, file = existing_folder(dest), _bundle_name(file)
+    if not os.path.lexists(dest/'manifest.csv'):
         raise BearclfError(f'{dest} has no manifest.csv. Bundles are made from folders that collect has filled.')
-    rows = [o for o in _Table(dest/'manifest.csv', MANIFEST).rows if (dest/o['file']).exists()]
-    shared = [o for o in rows if everything or may_be_shared(o['licence'])]
+    table, replaced = _read_rows(dest/'manifest.csv', MANIFEST), os.path.lexists(file)
+    rows = [o for o in table.rows if os.path.isfile(dest/o['file'])]
+    may = lambda o: (everything or may_be_shared(o['licence'])) and _is_small_file(dest/o['file'])
+    shared = {o['file']: o for o in rows if may(o)}
     with atomic_path(file) as tmp:
-        with zipfile.ZipFile(tmp, 'w') as z:
-            z.writestr('manifest.csv', csv_text(MANIFEST, rows))
-            z.writestr('ATTRIBUTION.txt', ''.join(f"{o['file']}: {_attribution(o)}\n" for o in shared))
-            for o in progress(shared, 'Packing'): z.write(dest/o['file'], o['file'])
-    print(f'{file.name}: {len(rows)} photos, {len(shared)} of them in the bundle and the others as addresses.')
+        with zipfile.ZipFile(tmp, 'w', strict_timestamps=False) as z:
+            z.writestr('manifest.csv', table_text(MANIFEST, [[o[c] for c in MANIFEST] for o in rows]))
+            z.writestr('ATTRIBUTION.txt', ''.join(f'{k}: {_attribution(o)}\n' for k, o in shared.items()))
+            for o in progress(shared, 'Packing'): z.write(dest/o, o)
+    print(f'{file.name}: {len(rows)} photos, {len(shared)} of them in the bundle and the others as addresses.'
+          + ' It replaces the bundle that was there.'*replaced, *table.said('manifest.csv'), sep='\n')
     return file
 
 # %% ../../nbs/library/collect/11_collect.ipynb #ea141828
@@ -408,40 +478,40 @@ class _Bundled(ImageResult):
 
     def checked(self, photo):
         "`photo`, or why it is not the one that the bundle means"
-        known = re.fullmatch('[0-9a-f]{144}', self.perceptual_hash)
         same = photo.reason or photo.sha256 == self.sha256
-        near = lambda: known and hash_distance(photo.perceptual_hash, self.perceptual_hash) <= NEAR
+        near = lambda: hash_distance(photo.perceptual_hash, self.perceptual_hash) <= NEAR
         return photo if same or near() else Photo('another photo than when the bundle was made')
 
 # %% ../../nbs/library/collect/11_collect.ipynb #7a8648b3
-# damaged, or with a password
-_ODD_ZIP = zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError
-
-def _unpacked(z, inside):
-    try: return z.read(inside)
+def _unpacked(z, member):
+    try: return z.read(member)
     except _ODD_ZIP: return b''
 
-def _bundle_plans(file):
-    "Class -> (term, results, number) for the bundle `file`"
-    file = Path(file).expanduser()
-    if not file.exists():
+def _bundle_plans(file, dest):
+    "Class -> (term, results, number) for the bundle `file`, and its `Table`"
+    if not os.path.lexists(file):
         raise BearclfError(f'There is no bundle {file}. '
                            "To search, name the classes, such as {'teddy': 'teddy bear'}.")
-    try:
-        z = zipfile.ZipFile(file)
-        names, plans = {o.filename: o for o in z.infolist()}, {}
-        if names['manifest.csv'].file_size > 50e6: raise KeyError
-        rows = list(csv.DictReader(io.StringIO(z.read('manifest.csv').decode('utf-8'))))
-        for o in rows:
-            inside = names.get(o['file'])
-            data = partial(_unpacked, z, inside) if inside and inside.file_size < 50e6 else None
-            facts = {k: o[k] for k in ('address', 'page', 'title', 'engine', 'licence', 'creator', 'attribution',
-                                       'sha256', 'perceptual_hash')}
-            plans.setdefault(o['class'], (o['term'], [], 10**9))[1].append(_Bundled(**facts, data=data))
-    except (*_ODD_ZIP, KeyError, UnicodeDecodeError, csv.Error):
-        raise BearclfError(f'{file} is not a bundle. Make one with bundle(folder, file).') from None
+    if not (found := _open_bundle(file, dest)):
+        raise BearclfError(f'{file} is not a bundle. Make one with bundle(folder, file).')
+    (z, names, table), plans = found, {}
+    if not table.rows:
+        raise BearclfError(' '.join([f'{file} names no photo.', *table.said(f'manifest.csv in {file.name}')]))
+    for o in table.rows:
+        member = names.get(o['file'])
+        data = partial(_unpacked, z, member) if member and member.file_size < LARGEST else None
+        facts = {k: o[k] for k in ('address', 'page', 'title', 'engine', 'licence', 'creator', 'attribution',
+                                   'sha256', 'perceptual_hash')}
+        plans.setdefault(new_class_name(o['class']), (o['term'], [], 10**9))[1].append(_Bundled(**facts, data=data))
     _class_names(list(plans))
-    return {k: (term, iter(results), n) for k, (term, results, n) in plans.items()}
+    return {k: (term, iter(results), n) for k, (term, results, n) in plans.items()}, table
+
+# %% ../../nbs/library/collect/11_collect.ipynb #15d10004
+def _collect_bundle(file, dest, fetcher):
+    "Fill `dest` from the bundle `file`; the `Collection`"
+    file = Path(file).expanduser()
+    plans, table = _bundle_plans(file, dest)
+    return _collect(plans, dest, None, fetcher, table.said(f'manifest.csv in {file.name}'))
 
 # %% ../../nbs/library/collect/11_collect.ipynb #fdbf8564
 def image_download(

@@ -767,11 +767,11 @@ def write(path, text, encoding='utf-8'): path.write_bytes(text.encode(encoding, 
 def test_a_table(text, encoding, bears, tmp_path):
     before, other = state(bears), Decisions(bears)
     other.decide('teddy/0.jpg', DELETE)
-    report = apply_csv(bears, write(tmp_path/'decisions.csv', text, encoding))
+    report = apply_csv(bears, write(tmp_path/'decisions.csv', text, encoding), new_class=True)
     assert not report.problems
     assert [o[2] for o in report.rows] == ['.bearclf/aside/black/0.jpg', 'panda/1.jpg', 'black/3.jpg']
     assert names(other) == {'teddy/0.jpg': DELETE} and other.kept == {bears/'black/3.jpg'}
-    again = apply_csv(bears, tmp_path/'decisions.csv')
+    again = apply_csv(bears, tmp_path/'decisions.csv', new_class=True)
     assert len(again.problems) == 2
     assert 'black/0.jpg is not there; it was moved to .bearclf/aside/black/0.jpg' in again.problems[0]
     other.undo(all=True)
@@ -783,8 +783,9 @@ def test_a_table_with_mistakes(bears, tmp_path):
     for text, words in (('photo,what\nblack/0.jpg,<Delete>\n', 'columns file and decision'),
                         ('', 'columns file and decision'),
                         ('file,decision\nblack/0.jpg,<Delete>\nblack/1.jpg,a/b\n',
-                         r"decisions.csv: 'a/b' cannot be the name of a folder.*Nothing was changed")):
-        with pytest.raises(BearclfError, match=words): apply_csv(bears, write(tmp_path/'decisions.csv', text))
+                         r"decisions.csv, row 3: 'a/b' cannot be the name of a folder.*Nothing was changed")):
+        with pytest.raises(BearclfError, match=words):
+            apply_csv(bears, write(tmp_path/'decisions.csv', text), new_class=True)
     with pytest.raises(BearclfError, match='cannot be read'): apply_csv(bears, tmp_path/'none.csv')
     assert state(bears) == before and not (bears/HOME).exists()
     report = apply_csv(bears, write(tmp_path/'decisions.csv',
