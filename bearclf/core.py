@@ -6,7 +6,7 @@
 __all__ = ['BearclfError', 'error_text', 'atomic_path', 'cache_dir', 'empty_cache', 'made_once', 'existing_folder', 'progress']
 
 # %% ../nbs/library/00_core.ipynb #d156f065
-import os, shutil, sys, time
+import hashlib, os, shutil, sys, time
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
@@ -52,6 +52,11 @@ def _remove_own(tmp):
     "Remove a temporary file or folder that we made ourselves"
     if tmp.is_dir(): shutil.rmtree(tmp, ignore_errors=True)
     else: tmp.unlink(missing_ok=True)
+
+# %% ../nbs/library/00_core.ipynb #f15e0020
+def sha256_of(file):
+    "The SHA-256 of what `file` holds, as 64 hexadecimal digits"
+    with open(file, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
 
 # %% ../nbs/library/00_core.ipynb #380e4d2e
 def free_path(path, taken=()):
