@@ -661,6 +661,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                              'bearclf/folder/verify.py'),
                                        'bearclf.folder.verify._write_journal': ( 'library/folder/verify.html#_write_journal',
                                                                                  'bearclf/folder/verify.py'),
+                                       'bearclf.folder.verify._wrong_names': ( 'library/folder/verify.html#_wrong_names',
+                                                                               'bearclf/folder/verify.py'),
                                        'bearclf.folder.verify.undo_verify': ( 'library/folder/verify.html#undo_verify',
                                                                               'bearclf/folder/verify.py'),
                                        'bearclf.folder.verify.verify': ('library/folder/verify.html#verify', 'bearclf/folder/verify.py')},

@@ -49,10 +49,9 @@ def _heif(file, name):
 
 Image.register_open('HEIF', _heif, lambda head: head[4:12] in _HEIF)
 
-# %% ../nbs/library/01_photo.ipynb #5e0f0a04
-_MOST_BYTES, _MOST_PIXELS, _MOST_FINE = 160_000_000, 51_000_000, 25_000_000
+# %% ../nbs/library/01_photo.ipynb #f15e0052
+_MOST_BYTES = 160_000_000
 _TOO_LARGE, _SMALLER = 'too large to open safely', 'make it smaller first, 25 million pixels at most'
-warnings.filterwarnings('ignore', category=Image.DecompressionBombWarning)  # these limits are lower
 
 def plain_stat(file):
     "`os.stat` of `file`; an `OSError` if it is a pipe or a device, which may never end, or larger than a photo is"
@@ -60,6 +59,10 @@ def plain_stat(file):
     if not stat.S_ISREG(st.st_mode): raise OSError(errno.EINVAL, 'it is no plain file')
     if st.st_size > _MOST_BYTES: raise OSError(errno.EFBIG, _TOO_LARGE)
     return st
+
+# %% ../nbs/library/01_photo.ipynb #5e0f0a04
+_MOST_PIXELS, _MOST_FINE = 51_000_000, 25_000_000
+warnings.filterwarnings('ignore', category=Image.DecompressionBombWarning)  # these limits are lower
 
 def _held(im):
     "Bytes that a decoder holds of the whole JPEG `im`, at whatever scale it is read: all of its waves, if progressive"
