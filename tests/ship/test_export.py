@@ -36,7 +36,8 @@ def written(learn, monkeypatch):
     "`written(dest, n)` exports the model number `n`, whose number stands in its facts and in the file"
     def f(dest, n):
         learn.number = n
-        monkeypatch.setattr(export, 'model_info', lambda _: dict(classes=list(learn.dls.vocab), error_rate=.5, number=n))
+        facts = dict(classes=list(learn.dls.vocab), error_rate=.5, number=n)
+        monkeypatch.setattr(export, 'model_info', lambda _: facts)
         return export_classifier(learn, dest)
     return f
 
@@ -78,8 +79,8 @@ def link(p): (p/'export.pkl').unlink(); (p/'export.pkl').symlink_to('nowhere')
 def before(p): (p/'export-before.pkl').write_text('as it was before I touched it')
 def before_json(p): (p/'export-before.json').write_text('{}')
 
-@pytest.mark.parametrize('change', [fastai_model, no_model, other_pkl, other_json, notes, a_list, a_folder, link, before,
-                                    before_json])
+@pytest.mark.parametrize('change', [fastai_model, no_model, other_pkl, other_json, notes, a_list, a_folder, link,
+                                    before, before_json])
 def test_what_bearclf_did_not_write_is_never_touched(written, tmp_path, change, bears, monkeypatch, capsys):
     written(tmp_path, 0)
     change(tmp_path)
