@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../nbs/library/90_cli.ipynb #661756d6
-import hashlib, json as jsonlib, os, sys
+import hashlib, json as jsonlib, os, re, sys
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -162,9 +162,9 @@ def train(
     "Train a classifier on a folder of photos, and write it to a file."
     existing_folder(path)
     _check_train(precompute, full, pretrained, epochs=(epochs, 1), size=(size, 32), bs=(bs, 2))
-    out = out or _model_dir(path)
+    from bearclf.ship.export import export_classifier, model_place
+    out = model_place(out or _model_dir(path))
     out.mkdir(parents=True, exist_ok=True)  # before the training: what cannot be written stops it at once
-    from bearclf.ship.export import export_classifier
     from bearclf.ship.predict import model_facts
     head_only = precompute or _is_better_off_with_the_head(pretrained, full)
     fit = _fit_head_only if head_only else _fit_all
@@ -197,8 +197,9 @@ def _write_report(path, out, table, kept):
 def _report(path, out, arch):
     "Look at all photos below `path`, and write what was found"
     decisions = out/'decisions.csv'
-    if decisions.exists(): raise BearclfError(f'{decisions} is there already, perhaps with your decisions in it. '
-                                              'Name another folder after --report.')
+    for o in decisions, out/'issues.csv', out/'issues.html':
+        if os.path.lexists(o): raise BearclfError(f'{o} is there already, perhaps with your decisions in it. '
+                                                  'Name another folder after --report.')
     out.mkdir(parents=True, exist_ok=True)  # before the work, so that a folder that cannot be written stops it at once
     from bearclf.clean.decisions import Decisions
     from bearclf.clean.issues import find_issues
@@ -322,6 +323,8 @@ def _overview():
 # %% ../nbs/library/90_cli.ipynb #967e4065
 def _call(f, args):
     "Call command `f` with the arguments in the list `args`"
+    if any(re.fullmatch('(--[a-z-]+=)?', o) for o in args):  # a variable that was never set
+        raise BearclfError('One of the words is empty. Give the folder or the file; "." is the folder that you are in.')
     parser = anno_parser(f, prog=f'bearclf {f.__name__}')
     if f is collect:
         for name, kw in _repeated.items(): parser.add_argument(name, action='append', **kw)

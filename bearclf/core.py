@@ -6,7 +6,7 @@
 __all__ = ['BearclfError', 'error_text', 'atomic_path', 'cache_dir', 'empty_cache', 'made_once', 'existing_folder', 'progress']
 
 # %% ../nbs/library/00_core.ipynb #d156f065
-import csv, io, os, re, shutil, stat, sys, time
+import csv, hashlib, io, os, re, shutil, stat, sys, time
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
@@ -53,6 +53,11 @@ def _remove_own(tmp):
     "Remove a temporary file or folder that we made ourselves"
     if tmp.is_dir(): shutil.rmtree(tmp, ignore_errors=True)
     else: tmp.unlink(missing_ok=True)
+
+# %% ../nbs/library/00_core.ipynb #f15e0020
+def sha256_of(file):
+    "The SHA-256 of what `file` holds, as 64 hexadecimal digits"
+    with open(file, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
 
 # %% ../nbs/library/00_core.ipynb #380e4d2e
 def free_path(path, taken=()):
@@ -144,13 +149,19 @@ def made_once(
             with atomic_path(dest) as tmp: make(tmp)
     return dest
 
+# %% ../nbs/library/00_core.ipynb #f15e0001
+def given_path(path):
+    "`path` as a `Path`; a `BearclfError` if it is empty, which Python takes for the current folder"
+    if path != '': return Path(path)
+    raise BearclfError('The path is empty. Give the folder or the file; "." is the folder that you are in.')
+
 # %% ../nbs/library/00_core.ipynb #e06fad01
 def existing_folder(
     path:str|Path, # A folder; `~` stands for the user's home
     where:str='', # What to say behind the path in the sentence, such as where it was named
 ) -> Path: # The same, as a `Path`
     "`path`, if it is a folder; otherwise a `BearclfError` that names the folders which look like it"
-    path = Path(path).expanduser()
+    path = given_path(path).expanduser()
     if path.is_dir(): return path
     if path.exists(): raise BearclfError(f'{path}{where} is a file; give the folder that holds the class folders.')
     near = sorted(o.name for o in path.parent.iterdir() if o.is_dir()) if path.parent.is_dir() else []

@@ -6,7 +6,7 @@
 __all__ = ['PhotoError', 'read_photo', 'real_suffix', 'contact_sheet', 'ResizedPhotos']
 
 # %% ../nbs/library/01_photo.ipynb #1a000003
-import io, json, math, os, shutil, struct, threading, warnings
+import errno, io, json, math, os, shutil, stat, struct, threading, warnings
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from multiprocessing import parent_process
@@ -17,7 +17,7 @@ from fastcore.basics import patch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .core import *
-from .core import cached
+from .core import cached, given_path
 
 # %% ../nbs/library/01_photo.ipynb #492a3221
 class PhotoError(BearclfError):
@@ -49,9 +49,19 @@ def _heif(file, name):
 
 Image.register_open('HEIF', _heif, lambda head: head[4:12] in _HEIF)
 
-# %% ../nbs/library/01_photo.ipynb #5e0f0a04
-_MOST_BYTES, _MOST_PIXELS, _MOST_FINE = 160_000_000, 51_000_000, 25_000_000
+# %% ../nbs/library/01_photo.ipynb #f15e0052
+_MOST_BYTES = 160_000_000
 _TOO_LARGE, _SMALLER = 'too large to open safely', 'make it smaller first, 25 million pixels at most'
+
+def plain_stat(file):
+    "`os.stat` of `file`; an `OSError` if it is a pipe or a device, which may never end, or larger than a photo is"
+    st = os.stat(file)
+    if not stat.S_ISREG(st.st_mode): raise OSError(errno.EINVAL, 'it is no plain file')
+    if st.st_size > _MOST_BYTES: raise OSError(errno.EFBIG, _TOO_LARGE)
+    return st
+
+# %% ../nbs/library/01_photo.ipynb #5e0f0a04
+_MOST_PIXELS, _MOST_FINE = 51_000_000, 25_000_000
 warnings.filterwarnings('ignore', category=Image.DecompressionBombWarning)  # these limits are lower
 
 def _held(im):
@@ -69,6 +79,7 @@ def _too_much(im):
 
 def open_image(source):
     "`Image.open` for photos, from a file or bytes; `Image.DecompressionBombError` if there is too much in it"
+    if isinstance(source, (str, Path)): plain_stat(source)
     im = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
     if _too_much(im):
         im.close()
@@ -126,10 +137,14 @@ def read_photo(
 ) -> Image.Image: # Upright, mode RGB, fully decoded
     "The photo in `source`, however it was stored (a huge JPEG: at a half); `PhotoError` says why if it cannot be read"
     if isinstance(source, Image.Image): return _rgb(ImageOps.exif_transpose(source), background)
-    path = Path(source) if isinstance(source, (str, Path)) else None
+    path = given_path(source) if isinstance(source, (str, Path)) else None
     name = name or (path.name if path else 'this photo')
-    try: file = path.open('rb') if path else io.BytesIO(source)
-    except OSError as e: raise _unreadable(name, _why_not(path, e)) from e
+    try:
+        if path: plain_stat(path)
+        file = path.open('rb') if path else io.BytesIO(source)
+    except OSError as e:
+        why = _why_not(path, e)
+        raise _unreadable(name, why, _SMALLER if why == _TOO_LARGE else None) from e
     with file:
         try:
             if file.seek(0, 2) > _MOST_BYTES: raise Image.DecompressionBombError(f'{file.tell()} bytes')
@@ -148,7 +163,9 @@ def _unreadable(name, reason, advice=None):
 def _why_not(path, e):
     "Why the file `path` could not be opened, in words"
     if not path.exists(): return 'a link that leads nowhere' if path.is_symlink() else f'not there (looked for {path})'
-    return 'a folder, not a file' if path.is_dir() else f'not to be opened ({e.strerror or e})'
+    if path.is_dir(): return 'a folder, not a file'
+    if not path.is_file(): return 'a pipe, a socket or a device, not a file'
+    return _TOO_LARGE if e.errno == errno.EFBIG else f'not to be opened ({e.strerror or e})'
 
 # %% ../nbs/library/01_photo.ipynb #76608805
 _SUFFIX = dict(JPEG='.jpg', MPO='.jpg', TIFF='.tif', HEIF='.heic')
@@ -187,32 +204,33 @@ def contact_sheet(
 # %% ../nbs/library/01_photo.ipynb #d2704ce1
 def stamp(file):
     "Size, time and inode of `file`: while they stay, what the file holds stays"
-    st = os.stat(file)
+    st = plain_stat(file)
     return st.st_size, st.st_mtime_ns, st.st_ino
 
 _prints = {} # folder -> {(name, *stamp): fingerprint}
 
+def _noted(folder): return cached('prints', sha256(os.fsencode(folder)).hexdigest()[:32])
+
 def _known_prints(folder):
-    "The fingerprints of files in `folder` that this process or an earlier one has computed, and where they are noted"
-    file = cached('prints', sha256(os.fsencode(folder)).hexdigest()[:32])
-    if folder in _prints: return _prints[folder], file
-    _prints[folder] = {}
+    "The fingerprints of files in `folder` that this process or an earlier one has computed"
+    if folder in _prints: return _prints[folder]
+    file, _prints[folder] = _noted(folder), {}
     for line in file.read_text(encoding='utf-8', errors='replace').splitlines() if file.exists() else ():
         try: *key, found = json.loads(line)
         except (ValueError, TypeError): continue # half a line, which a killed process has left
         _prints[folder][tuple(key)] = found
-    return _prints[folder], file
+    return _prints[folder]
 
 # %% ../nbs/library/01_photo.ipynb #139f9b28
 def _read_once(file):
     "The fingerprint of `file`, and its bytes if it had to be read"
     folder, name = os.path.split(os.path.abspath(file))
-    (known, noted), key = _known_prints(folder), (name, *stamp(file))
+    known, key = _known_prints(folder), (name, *stamp(file))
     if key in known: return known[key], None
     data = Path(file).read_bytes()
     known[key] = sha256(data).hexdigest()
     try:
-        with open(noted, 'ab', buffering=0) as f: f.write(json.dumps([*key, known[key]]).encode() + b'\n')
+        with open(_noted(folder), 'ab', buffering=0) as f: f.write(json.dumps([*key, known[key]]).encode() + b'\n')
     except OSError: pass # a full disk; the next process reads the file again
     return known[key], data
 

@@ -15,7 +15,7 @@ import jinja2, numpy as np
 from ..core import *
 from ..photo import *
 from ..folder.look import *
-from ..folder.copies import Compared, MARKS, exact_copies, near_copies
+from ..folder.copies import Compared, MARKS, exact_copies, near_copies, other_names
 from ..folder.moves import DELETE
 from ..train.features import *
 from ..train.features import copies_for, quick_head
@@ -108,11 +108,12 @@ def compared(report):
     return [Compared(o.relative_to(report.path).as_posix(), report.looks[o]) for o in report.photos]
 
 # %% ../../nbs/library/clean/18_issues.ipynb #1a251fbb
-def twins(photos):
-    "(number of a photo, finding, number of its twin), as `verify` finds them"
+def twins(photos, root):
+    "(number of a photo, finding, number of its twin) for photos below `root`, as `verify` finds them"
     at = {id(o): i for i, o in enumerate(photos)}
-    rest, found = exact_copies(photos)
-    return [(at[id(o)], finding, at[id(twin)]) for o, finding, twin, _ in found + near_copies(rest)]
+    real, links = other_names(photos, root)
+    rest, found = exact_copies(real)
+    return [(at[id(o)], finding, at[id(twin)]) for o, finding, twin, _ in links + found + near_copies(rest)]
 
 def twin_groups(n, copies):
     "A number for each of `n` photos, the same for copies of one photo"
@@ -126,6 +127,10 @@ def _twin_findings(copies, photos, own):
     "What to do about two photos that are one; `own` is the probability of each photo's label"
     found = []
     for i, finding, j in copies:
+        if finding == 'link':  # either may go, but not both
+            words = 'a link to' if photos[i].link else 'another name of'
+            found.append(_Finding(i, 'duplicate', f'{words} {photos[j].file}', .5))
+            continue
         if not finding.startswith('same photo'):
             words, sure = ('the same photo as', .95) if finding == 'duplicate' else ('nearly the same photo as', .9)
             found.append(_Finding(i, finding, f'{words} {photos[j].file}', sure, DELETE))
@@ -134,6 +139,7 @@ def _twin_findings(copies, photos, own):
             wrong = float(own[b]/(own[a]+own[b]))
             worse = bool(wrong > .5 or wrong == .5 and a == i)
             words = f', where the label fits {"better" if worse else "worse"}'
+            if photos[a].label == photos[b].label: wrong, worse, words = .5, False, ', in another folder'
             found.append(_Finding(a, 'two classes', f'the same photo as {photos[b].file}{words}', wrong, DELETE*worse))
     return found
 
@@ -197,10 +203,10 @@ def _summed_up(findings):
                 reasons=[o.reason for o in findings], kinds=[o.kind for o in findings],
                 scores=[float(o.score) for o in findings])
 
-def _all_findings(photos, features, split, folds, seed):
+def _all_findings(photos, root, features, split, folds, seed):
     "Probabilities (n, classes), the classes, and a list of findings for each photo"
     classes, y = np.unique([o.label for o in photos], return_inverse=True)
-    copies = twins(photos)
+    copies = twins(photos, root)
     groups = twin_groups(len(photos), copies)
     far = np.maximum(_farness(features), _farness(_histograms(photos)))
     probs = out_of_sample(features, y, folds, seed, groups=groups)
@@ -220,7 +226,7 @@ def issues_of(report, learn, test=(), folds=5, seed=42, features=None):
     if not files: raise BearclfError(f'There are no photos in class folders below {report.path}. '
                                      'Give the folder that holds the class folders.')
     features, split = features or photo_features(files, learn), _split_of(learn, files)
-    probs, own, classes, findings = _all_findings(photos, features(files), split, folds, seed)
+    probs, own, classes, findings = _all_findings(photos, report.path, features(files), split, folds, seed)
     table = pd.DataFrame(dict(photo=files, label=[o.label for o in photos], split=split,
                               prediction=[str(classes[i]) for i in probs.argmax(1)],
                               probability=probs.max(1), loss=-np.log(own)))

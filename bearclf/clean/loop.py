@@ -37,7 +37,7 @@ def _share(photo):
 def _aside(report, pct):
     "The photos of a report to judge by, copies together"
     photos = compared(report)
-    groups = twin_groups(len(photos), twins(photos)) if photos else []
+    groups = twin_groups(len(photos), twins(photos, report.path)) if photos else []
     aside = {g for g, o in zip(groups, photos) if _share(o) < pct}
     return [report.path/o.file for g, o in zip(groups, photos) if g in aside]
 

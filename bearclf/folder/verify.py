@@ -17,7 +17,7 @@ from ..core import *
 from ..core import free_path
 from ..photo import *
 from .look import _RESERVED, look_at_all, visible_files
-from .copies import Compared, MARKS, exact_copies, near_copies
+from .copies import Compared, MARKS, exact_copies, near_copies, other_names
 from .moves import *
 from .moves import ASIDE
 
@@ -49,7 +49,7 @@ def _misnamed(name, suffix):
     return f"{'an' if kind == 'AVIF' else 'a'} {kind} {called}"
 
 # %% ../../nbs/library/folder/08_verify.ipynb #ba67c0f9
-_FINDINGS = 'unreadable', 'duplicate', 'near duplicate', 'wrong extension', 'same photo in two classes'
+_FINDINGS = 'unreadable', 'duplicate', 'near duplicate', 'wrong extension', 'same photo in two classes', 'link'
 _COLUMNS = 'file', 'finding', 'what', 'action'
 
 def _looks_meant(o):
@@ -57,23 +57,33 @@ def _looks_meant(o):
     if _no_photo_by_name(o.file): return False
     return not o.look.fingerprint or o.label or mimetypes.guess_type(o.file)[0]
 
+def _wrong_names(root, files, led_to):
+    "What to say, as `_findings` does, of those with a wrong name; a link leads to each of `led_to`"
+    rows, taken = [], set()
+    for o in files:
+        name = Path(o.file).name
+        if _has_right_name(name, o.look.suffix): continue
+        new = free_path((root/o.file).with_name(_better_name(name, o.look.suffix)), taken)
+        to = ('for you to decide', None, None) if o.file in led_to else (f'renamed to {new.name}', None, new.name)
+        if to[2]: taken.add(str(new).casefold())
+        rows.append((o, 'wrong extension', _misnamed(name, o.look.suffix), *to))
+    return rows
+
+# %% ../../nbs/library/folder/08_verify.ipynb #f15e0050
 def _findings(root, files):
     "(file, finding, words, action, twin, new name) for all that was found; what nobody can move is for you to decide"
     action = lambda ok: 'set aside' if ok else 'for you to decide'
     rows = [(o, 'unreadable', o.look.reason, action(o.look.fingerprint), None, None)
             for o in files if o.look.reason and _looks_meant(o)]
     good = sorted((o for o in files if not o.look.reason), key=lambda o: not o.label) # beside the class folders: last
-    rest, found = exact_copies(good)
-    found += near_copies(rest)
-    rows += [(o, f, f'{words} {twin.file}', action(not f.startswith('same photo')), twin, None)
-             for o, f, twin, words in found]
-    aside, taken = {o.file for o, _, _, action, *_ in rows if action == 'set aside'}, set()
-    for o in good:
-        if o.file in aside or _has_right_name(o.file, o.look.suffix): continue
-        name = Path(o.file).name
-        new = free_path((root/o.file).with_name(_better_name(name, o.look.suffix)), taken)
-        taken.add(str(new).casefold())
-        rows.append((o, 'wrong extension', _misnamed(name, o.look.suffix), f'renamed to {new.name}', None, new.name))
+    real, links = other_names(good, root)
+    rest, found = exact_copies(real)
+    found += links + near_copies(rest)
+    led_to = {twin.file for o, _, twin, _ in links if o.link}  # a link would lead nowhere if this had another name
+    moves = lambda o, f: f in ('duplicate', 'near duplicate') and not o.link and o.file not in led_to
+    rows += [(o, f, f'{words} {twin.file}', action(moves(o, f)), twin, None) for o, f, twin, words in found]
+    aside = {o.file for o, _, _, action, *_ in rows if action == 'set aside'}
+    rows += _wrong_names(root, [o for o in good if o.file not in aside], led_to)
     return sorted(rows, key=lambda r: (_FINDINGS.index(r[1]), _natural(r[0].file)))
 
 # %% ../../nbs/library/folder/08_verify.ipynb #0da41c9d

@@ -15,7 +15,7 @@ import PIL
 from PIL import Image, ImageDraw, ImageFilter
 
 from ..core import *
-from ..core import cached
+from ..core import cached, given_path
 
 # %% ../../nbs/library/practice/02_drawn.ipynb #313e7249
 CLASSES = 'black', 'grizzly', 'teddy'
@@ -1012,7 +1012,7 @@ def draw_bears(
     classes:tuple=CLASSES, # The kinds of bears, some of `CLASSES`
 ): # A pandas `DataFrame` of the faults: file, fault, label (its folder), truth ('' for no bear), original
     "Draw a folder of bear photos with so many planted faults; their list is saved as `planted.csv` in it"
-    dest = Path(dest)
+    dest = given_path(dest)
     faults = dict(mislabelled=mislabelled, duplicated=duplicated, near_duplicated=near_duplicated,
                   truncated=truncated, not_images=not_images, wrong_extension=wrong_extension,
                   duplicated_across=duplicated_across, outliers=outliers)

@@ -6,12 +6,13 @@
 __all__ = ['export_classifier']
 
 # %% ../../nbs/library/ship/21_export.ipynb #ff7ec731
-import json, platform, types, warnings
+import hashlib, json, os, platform, shutil, types, warnings
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import PurePath
 
 from ..core import *
+from ..core import cached, given_path, sha256_of
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
     from fastai.vision.all import *
@@ -69,17 +70,69 @@ def _nowhere(learn):
         learn.dls, learn.opt = dls, opt
         learn.path, dls.path = paths
 
+# %% ../../nbs/library/ship/21_export.ipynb #f15e0021
+_NAMES = 'export', 'export-before'
+
+def _sealed(facts):
+    "`facts` with a seal, by which we know that nobody has changed what we wrote"
+    return facts | {'seal': hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]}
+
+def _our_facts(file):
+    "What stands in the `file`, an export.json, if bearclf wrote it and it was not changed since"
+    try: facts = json.loads(file.read_text(encoding='utf-8'))
+    except (OSError, ValueError): return None
+    bare = {k: v for k, v in facts.items() if k != 'seal'} if isinstance(facts, dict) else {}
+    return facts if facts == _sealed(bare) else None
+
+# %% ../../nbs/library/ship/21_export.ipynb #f15e0022
+def model_place(dest):
+    "The folder `dest`, as a `Path`; a `BearclfError` if writing a model there would replace what is not bearclf's"
+    dest = given_path(dest).expanduser()
+    if dest.is_file(): raise BearclfError(f'{dest} is a file. Name a folder to put the model into.')
+    there = lambda suffix: [o for o in (dest/f'{k}{suffix}' for k in _NAMES) if os.path.lexists(o)]
+    facts = {o: _our_facts(o) for o in there('.json')}
+    known = [o['sha256'] for o in facts.values() if o]
+    foreign = [o for o in facts if not facts[o]]
+    foreign += [o for o in there('.pkl') if not o.is_file() or sha256_of(o) not in known]
+    if not foreign: return dest
+    raise BearclfError(f'{foreign[0]} was not written by bearclf, or was changed since, so it stays. '
+                       'Name another folder to put the model into.')
+
+# %% ../../nbs/library/ship/21_export.ipynb #f15e0024
+def _keep_former(dest):
+    "Have the model in `dest` also under the name of the former one; whether there was one"
+    if not (dest/'export.pkl').exists(): return False
+    facts = _our_facts(dest/'export.json')
+    if facts and facts['sha256'] == sha256_of(dest/'export.pkl'):  # otherwise, an export was stopped that had kept it
+        for suffix in '.pkl', '.json':
+            with atomic_path(dest/f'export-before{suffix}') as tmp:
+                try: os.link(dest/f'export{suffix}', tmp)
+                except OSError: shutil.copyfile(dest/f'export{suffix}', tmp)  # a disk without such links
+    return True
+
+# %% ../../nbs/library/ship/21_export.ipynb #f15e0026
+def _made_here(pkl):
+    "The SHA-256 of the model `pkl`, which is noted as one of ours"
+    sha = sha256_of(pkl)
+    try: cached('own-models', sha).touch()
+    except OSError: pass  # a cache that can only be read; then a word is said that need not be
+    return sha
+
 # %% ../../nbs/library/ship/21_export.ipynb #a2baf0e5
 def export_classifier(
     learn:Learner, # A trained learner with its data
     dest:str|Path, # The folder to put `export.pkl` and `export.json` into; made if it is not there
 ) -> Path: # `export.pkl`
-    "Write the model, and what is to be known about it, into `dest`; files of that name are replaced"
-    dest, info, own = Path(dest), model_info(learn), set()
+    "Write the model, and what is to be known about it, into `dest`; a model that is there becomes `export-before.pkl`"
+    dest = model_place(dest)
+    info, own = model_info(learn), set()
     pickler = type('Pickler', (_Pickler,), {'own': own})
     with _nowhere(learn), atomic_path((dest/'export.pkl').absolute()) as pkl, atomic_path(dest/'export.json') as text:
         learn.export(pkl, pickle_module=types.SimpleNamespace(Pickler=pickler, __name__='bearclf'))
-        text.write_text(json.dumps(info, ensure_ascii=False, indent=2) + '\n', encoding='utf-8')
+        facts = _sealed(info | {'sha256': _made_here(pkl)})
+        text.write_text(json.dumps(facts, ensure_ascii=False, indent=2) + '\n', encoding='utf-8')
+        kept = _keep_former(dest)
+    if kept: print('The model that was there is kept as export-before.pkl.')
     if own: print(f'{", ".join(sorted(own))} of this notebook went into the file; it will load with Python '
                   f'{platform.python_version()[:4]} only. Put such functions into a .py file to be free of that.')
     return dest/'export.pkl'

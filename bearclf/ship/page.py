@@ -302,6 +302,8 @@ def serve(
     if not _port_free(port, ip):
         raise BearclfError(f'Port {port} is taken, perhaps by a page that is still open in another terminal. '
                            f'Stop that one, or use another port, such as {port+1}.')
+    from bearclf.ship.predict import say_what_opens
+    if found: say_what_opens(found)
     url = f'http://{_reachable(ip)}:{port}/'
     if threading.current_thread() is threading.main_thread(): signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     log, alone = TemporaryFile('w+', encoding='utf-8', errors='replace'), TemporaryDirectory(prefix='bearclf-')

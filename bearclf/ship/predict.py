@@ -6,7 +6,7 @@
 __all__ = ['model_facts', 'demo_model', 'load_classifier', 'evaluate']
 
 # %% ../../nbs/library/ship/22_predict.ipynb #139f56cf
-import hashlib, json, pickle, warnings
+import hashlib, json, os, pickle, sys, warnings
 from contextlib import nullcontext
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from ..core import *
-from ..core import cached
+from ..core import cached, given_path, sha256_of
 from ..photo import *
 from ..practice.drawn import *
 from ..folder.look import *
@@ -43,19 +43,27 @@ def model_file(
     path:str|Path # `export.pkl`, or the folder that holds it
 ) -> Path: # `export.pkl`
     "The model's file; a `BearclfError` if there is none"
-    path = Path(path).expanduser()
+    path = given_path(path).expanduser()
     file = path/'export.pkl' if path.is_dir() else path
     if file.is_file(): return file
     raise BearclfError(f'There is no model at {file}. '
                        'Train one with `bearclf train`, or give the folder that holds an export.pkl.')
 
 # %% ../../nbs/library/ship/22_predict.ipynb #96833f6d
+def _facts_of(file, sha):
+    "What a text beside the model `file` says of that which has the SHA-256 `sha`"
+    for o in file.with_suffix('.json'), *file.parent.glob('export*.json'):
+        try: facts = json.loads(o.read_text(encoding='utf-8'))
+        except (OSError, ValueError): continue
+        if isinstance(facts, dict) and facts.get('sha256') == sha: return facts
+    return {}
+
 def model_facts(
     path:str|Path # `export.pkl`, or the folder that holds it
-) -> dict: # Empty if there is no such file, as for models exported by fastai alone
-    "What stands in the `export.json` beside a model; the model itself is not opened"
-    try: return json.loads(model_file(path).with_suffix('.json').read_text(encoding='utf-8'))
-    except (FileNotFoundError, json.JSONDecodeError): return {}
+) -> dict: # Empty if nothing there is about this model, as of those exported by fastai alone
+    "What stands in the `export.json` beside a model, if it is about this one; the model itself is not opened"
+    file = model_file(path)
+    return _facts_of(file, sha256_of(file))
 
 # %% ../../nbs/library/ship/22_predict.ipynb #3d000001
 _MADE_BY = '''core photo practice/drawn folder/look train/data train/bodies train/learner train/features
@@ -135,12 +143,20 @@ class Classifier:
         knows = familiar(seen.stored).tolist() if familiar else [True]*len(probs)
         return [_prediction(self.classes, *o) for o in zip(probs, knows)]
 
+# %% ../../nbs/library/ship/22_predict.ipynb #f15e0030
+def say_what_opens(file):
+    "Say that the model `file` runs what is in it, unless bearclf has made it here"
+    if cached('own-models', sha256_of(file)).exists(): return
+    print(f'Opening {file.absolute()}, which runs what is in it: open only models whose makers you trust.',
+          file=sys.stderr, flush=True)
+
 # %% ../../nbs/library/ship/22_predict.ipynb #52fe61e5
 def load_classifier(
     path:str|Path # `export.pkl`, or the folder that holds it; only from people you trust, since a pickle can run code
 ) -> Classifier:
     "The classifier in `path`, on the CPU; a `BearclfError` in one sentence if there is none or it does not load"
     file = model_file(path)
+    if not {'SERVER_SOFTWARE', 'VOILA_PREHEAT'} & {*os.environ}: say_what_opens(file)  # Voilà would show it to all
     return Classifier(_load_learner(file), model_facts(file))
 
 # %% ../../nbs/library/ship/22_predict.ipynb #d1a81514

@@ -8,6 +8,8 @@ __all__ = ['photo_learner', 'TimeReport', 'CPUMixedPrecision', 'fit_photos', 'tr
 # %% ../../nbs/library/train/14_learner.ipynb #1b0f5870
 import contextlib, hashlib, io, json, time, warnings
 
+from safetensors.torch import load_file, save_file
+
 from .. import __version__
 from ..core import *
 from ..core import cached
@@ -155,6 +157,11 @@ def _training_key(path, settings):
     text = json.dumps([photos, settings, __version__], default=name, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+# %% ../../nbs/library/train/14_learner.ipynb #f15e0040
+def _save_weights(model, file):
+    "Write the weights alone, as numbers: a cache holds nothing that could run"
+    save_file({k: v.clone(memory_format=torch.contiguous_format) for k, v in model.state_dict().items()}, file)
+
 # %% ../../nbs/library/train/14_learner.ipynb #bd34d8f1
 @delegates(train_photos)
 def trained_learner(
@@ -165,8 +172,8 @@ def trained_learner(
     path = existing_folder(path)
     kwargs = {'pretrained': not (path/'planted.csv').exists()} | kwargs
     if kwargs['pretrained']: kwargs['arch'] = find_or_choose_arch(kwargs.get('arch'))
-    file = cached('learners', f'{_training_key(path, kwargs)}.pth')
-    made_once(file, lambda tmp: torch.save(train_photos(path, **kwargs).model.state_dict(), tmp))
+    file = cached('learners', f'{_training_key(path, kwargs)}.safetensors')
+    made_once(file, lambda tmp: _save_weights(train_photos(path, **kwargs).model, tmp))
     with contextlib.redirect_stdout(io.StringIO()): learn = train_photos(path, **(kwargs | {'epochs': 0}))
-    learn.model.load_state_dict(torch.load(file, weights_only=True, map_location=learn.dls.device))
+    learn.model.load_state_dict(load_file(file))
     return learn
