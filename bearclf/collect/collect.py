@@ -21,11 +21,13 @@ from filelock import FileLock, Timeout
 from PIL import Image
 
 from ..core import *
-from ..core import Table, cached, free_path, inside, table_bytes, table_text
+from ..core import Table, cached, free_path, given_path, inside, table_bytes, table_text
 from ..photo import *
-from ..folder.look import new_class_name
+from ..photo import look_at
+from ..folder.look import class_of, new_class_name
 from ..folder.copies import *
 from ..folder.copies import HashIndex
+from ..folder.moves import History
 from .search import *
 from .search import check_search, image_results, refusals
 from .fetch import (FetchError, Fetcher, Pantry, Photo, folder_key, import_aiohttp, in_thread,
@@ -95,8 +97,8 @@ def rewrite(self:_Table, rows):
 # %% ../../nbs/library/collect/11_collect.ipynb #6ed6f697
 class _ClassFolder:
     "One class's photos, and what is known of them"
-    def __init__(self, dest, name, manifest, left_out):
-        self.dest, self.name, self.manifest, self.left_out = dest, name, manifest, left_out
+    def __init__(self, dest, name, manifest, left_out, where):
+        self.dest, self.name, self.manifest, self.left_out, self.where = dest, name, manifest, left_out, where
         self.path = dest/name
         self.path.mkdir(parents=True, exist_ok=True)
         self.sha, self.index, self.photos = {}, HashIndex(), {}
@@ -125,6 +127,18 @@ LARGEST = 50e6 # bytes of a photo that is read, or packed
 
 def _is_small_file(file): return os.path.isfile(file) and os.path.getsize(file) < LARGEST
 
+def _key(row): return row['file'], row['sha256']
+
+def _where(dest, rows):
+    "The `_key` of each row of a manifest -> where in `dest` that photo is now, whoever has renamed it; '' if it is gone"
+    history, size = History(dest), lambda o: int(o['size']) if o['size'].isdecimal() else None
+    named = {_key(o): (history.below(dest/o['file']), o['sha256']) for o in rows}
+    places = history.places({named[_key(o)]: size(o) for o in rows})
+    where = {k: Path(os.path.relpath(history.root/places[n], dest)).as_posix() if places[n] else ''
+             for k, n in named.items()}
+    taken, changed = {*where.values()}, lambda file: look_at(dest/file).suffix  # by a person, and still a photo
+    return {k: o or k[0]*bool(k[0] not in taken and changed(k[0])) for k, o in where.items()}
+
 def _own_photo(file):
     "What a photo's file says about the photo; `None` if it cannot be read"
     if not _is_small_file(file): return None
@@ -134,11 +148,11 @@ def _own_photo(file):
 
 def _take_stock(folder, ex):
     "Note all photos of the `folder` that it and the manifest hold; `ex` is a pool of threads"
-    known, listed = {o['file'] for o in folder.mine}, {o['sha256'] for o in folder.manifest.rows}
+    mine = [(o, folder.where[_key(o)]) for o in folder.mine]
+    known, listed = {name for _, name in mine}, {o['sha256'] for o in folder.manifest.rows}
     there = sorted(o for o in folder.path.iterdir() if o.is_file() and not o.name.startswith('.'))
     own = [o for o in there if f'{folder.name}/{o.name}' not in known]
-    for o in folder.mine:
-        folder.add(o['file'], o['sha256'], o['perceptual_hash'], os.path.isfile(folder.dest/o['file']))
+    for o, name in mine: folder.add(name, o['sha256'], o['perceptual_hash'], name.startswith(f'{folder.name}/'))
     for facts, o in zip(progress(ex.map(_own_photo, own), f'Looking at your photos in {folder.name}', len(own)), own):
         if not facts: continue
         sha256, own_names = facts[0], (facts[0][:12], facts[0][:20])
@@ -173,16 +187,16 @@ SPARE = 8
 
 class _Run:
     "One call of `collect`: its fetcher, its cache, its threads"
-    def __init__(self, fetcher, dest, manifest):
+    def __init__(self, fetcher, dest, manifest, where):
         self.fetcher, self.dest, self.pantry, self.fetching = fetcher, dest, Pantry(dest), {}
         self.ex, self.searches = ThreadPoolExecutor(os.cpu_count()), ThreadPoolExecutor(32)
-        self.known = {o['address']: o for o in manifest.rows}
+        self.known = {o['address']: where[_key(o)] for o in manifest.rows}
 
     def at_hand(self, result):
         "The `Photo` of `result` if it need not be fetched: from the cache, from another class, or from a bundle"
         if photo := self.pantry.get(result.address): return photo
-        row = self.known.get(result.address)
-        if row and _is_small_file(file := self.dest/row['file']): self.pantry.put(result.address, file.read_bytes())
+        name = self.known.get(result.address)
+        if name and _is_small_file(file := self.dest/name): self.pantry.put(result.address, file.read_bytes())
         elif (data := getattr(result, 'data', None)) and (data := data()): self.pantry.put(result.address, data)
         return self.pantry.get(result.address)
 
@@ -221,7 +235,7 @@ async def _fill(run, folder, term, results, n):
 async def _fill_all(fetcher, dest, folders, plans, runs):
     "Fill all class folders at the same time, each from its (term, results, n) in `plans`"
     async with fetcher:
-        run = _Run(fetcher, dest, folders[0].manifest)
+        run = _Run(fetcher, dest, folders[0].manifest, folders[0].where)
         runs.append(run)
         tasks = [asyncio.create_task(_fill(run, f, *p)) for f, p in zip(folders, plans)]
         try: await asyncio.gather(*tasks)
@@ -354,7 +368,8 @@ def _collect(plans, dest, n, fetcher, notes=()):
         _check_class_folders(dest, plans)
         for o in dest, *map(dest.joinpath, plans): remove_half_written(o)
         manifest, left_out = _Table(dest/'manifest.csv', MANIFEST), _Table(dest/'left_out.csv', LEFT_OUT)
-        folders, runs = [_ClassFolder(dest, o, manifest, left_out) for o in plans], []
+        where, runs = _where(dest, manifest.rows), []
+        folders = [_ClassFolder(dest, o, manifest, left_out, where) for o in plans]
         with ThreadPoolExecutor(os.cpu_count()) as ex:
             for o in folders: _take_stock(o, ex)
         wanted = sum(max(0, p[2] - f.n) for f, p in zip(folders, plans.values()) if p[2] < 1e6)
@@ -397,7 +412,7 @@ def collect(
     **limits # `timeout`, `patience` (seconds), `max_mb`, `per_host` of `Fetcher`
 ) -> Collection: # The folder, a table, and `sheet()` to look at
     "A folder of photos for each class, checked and without duplicates; interrupted, it goes on where it was"
-    dest, fetcher = Path(dest).expanduser(), Fetcher(allow_hosts, proxy, verify, **limits)
+    dest, fetcher = given_path(dest).expanduser(), Fetcher(allow_hosts, proxy, verify, **limits)
     if isinstance(classes, (str, Path)): return _collect_bundle(classes, dest, fetcher)
     if not isinstance(n, int) or n < 1: raise BearclfError(f'n={n!r} is no number of photos; give 1 or more.')
     classes, failed = _class_names(classes), {}
@@ -456,7 +471,9 @@ def bundle(
     if not os.path.lexists(dest/'manifest.csv'):
         raise BearclfError(f'{dest} has no manifest.csv. Bundles are made from folders that collect has filled.')
     table, replaced = _read_rows(dest/'manifest.csv', MANIFEST), os.path.lexists(file)
-    rows = [o for o in table.rows if os.path.isfile(dest/o['file'])]
+    where = _where(dest, table.rows)
+    there = [(o, name) for o in table.rows if (name := where[_key(o)])]
+    rows = [o | {'file': name, 'class': class_of(name) if '/' in name else o['class']} for o, name in there]
     may = lambda o: (everything or may_be_shared(o['licence'])) and _is_small_file(dest/o['file'])
     shared = {o['file']: o for o in rows if may(o)}
     with atomic_path(file) as tmp:

@@ -275,6 +275,7 @@ def _refresh(self:History):
         self._at += len(line)
         if not line.strip(): continue
         e = _event(line)
+        if e and e.get('do') in ('move', 'back'): self._lost.clear()  # what was looked for in vain may be there again
         if e: _add(self._state, e); continue
         self._damaged += 1
         self.say(f'A line of {self.journal.name} is damaged and left out; if a photo is not where you expect it, '
@@ -452,6 +453,8 @@ def run(self:History, kind, n):
     goes_on = last.get('do') == 'run' and last['kind'] == kind
     run = last['run'] if goes_on else 1 + max(runs, default=0)
     self.append(dict(do='run', run=run, kind=kind, n=n + len(runs[run]['moves'] if goes_on else ())))
+    self._spoken_of = {}
+    for place, sha in [*self._state.pending, *self._state.kept]: self._spoken_of.setdefault(sha, []).append(place)
     yield run
     self.append(dict(do='end'))
 
@@ -463,7 +466,10 @@ def move(self:History, run, photo, to, what, sha, was=None, once=False):
     except BearclfError as e: return str(e).rstrip('.')
     except OSError as e: return e.strerror or str(e)
     made = [self.below(o) for o in _missing_folders(folder) if self.home not in (o, *o.parents)]
-    about = dict(run=run, kind=self._state.runs[run]['kind'], was=was or photo, size=size, once=once, made=made)
+    if not was:  # under which name a decision knows the photo, if a person has renamed it since
+        places = self._spoken_of.get(sha, ())
+        was = photo if photo in places else next((o for o in places if not self.holds(o, sha)), photo)
+    about = dict(run=run, kind=self._state.runs[run]['kind'], was=was, size=size, once=once, made=made)
     self.append(dict(about, do='move', photo=photo, to=to, what=what, sha=sha))
     problem = self._rename(photo, to) if to != photo else ''
     if not problem: return ''
@@ -518,18 +524,35 @@ def _tell_unfinished(self:History):
 
 # %% ../../nbs/library/folder/07_moves.ipynb #07a00032
 @patch
+def _same(self:History, move):
+    "The other moves of this photo, and of its identical copies"
+    return [o for o in self._state.moves if o['sha'] == move['sha'] and o is not move]
+
+@patch
+def _onward(self:History, move):
+    "What moved this photo on later, and stands; `None` if nothing did, or only a person"
+    later = (o for o in self._same(move) if o['run'] > move['run'] and o['photo'] != o['to'])
+    return None if self.holds(move['to'], move['sha']) else next(later, None)
+
+@patch
+def _places_of_others(self:History, move):
+    "Where identical copies of a photo were moved to: each has to come back to its own home"
+    own, home = {move['to']}, move['photo']
+    for o in reversed([o for o in self._same(move) if o['run'] < move['run']]):
+        if o['to'] == home: own.add(home); home = o['photo']
+    return {o['to'] for o in self._same(move)} - own
+
+@patch
 def _put_back(self:History, move):
     "Take one move back: the problem in words, or '', and whether the photo is nowhere"
     home, here, sha = move['photo'], move['to'], move['sha']
     if home == here: return '', False
     if not self.holds(here, sha, now=True):
         if self.holds(home, sha): return '', False  # it is back already
-        onward = next((o for o in self._state.moves if (o['photo'], o['sha']) == (here, sha) and o is not move), None)
-        if onward: return f"{here} was moved on to {onward['to']}, and stays there.", False
+        if onward := self._onward(move): return f"{here} was moved on to {onward['to']}, and stays there.", False
         try: changed = os.path.lexists(self.file(here))
         except BearclfError as e: return str(e), False
-        taken = {o['to'] for o in self._state.moves}
-        found = self._search({(here, sha): move['size']}, taken)[here, sha]
+        found = self._search({(here, sha): move['size']}, self._places_of_others(move))[here, sha]
         if not found and changed: return f'{here} has changed since it was moved, and stays where it is.', False
         if not found: return f'{here} is not there any more, and cannot be put back.', True
         here = found
@@ -557,14 +580,13 @@ def _take_back(self:History, run):
 @patch
 def _check_order(self:History, runs, kind):
     "A sentence if a later run of another kind builds on one of `runs`"
-    names = lambda o: {unicodedata.normalize('NFC', o).casefold()}
+    name = lambda o: unicodedata.normalize('NFC', o).casefold()
     for first in runs:
-        moves = self._state.runs[first]['moves'].values()
-        mine = [set().union(*(names(o[k]) for o in moves if o['photo'] != o['to'])) for k in ('to', 'photo')]
+        moves = [o for o in self._state.runs[first]['moves'].values() if o['photo'] != o['to']]
+        homes, onward = {name(o['photo']) for o in moves}, {o['run'] for m in moves if (o := self._onward(m))}
         for n, later in self._state.runs.items():
             if n <= first or later['kind'] == kind: continue
-            moved = [o for o in later['moves'].values() if o['photo'] != o['to']]
-            if not any(names(o['photo']) & mine[0] or names(o['to']) & mine[1] for o in moved): continue
+            if n not in onward and not any(name(o['to']) in homes for o in later['moves'].values()): continue
             raise BearclfError(f"The {later['kind']} of {later['when']} moved on what the {kind} of "
                                f"{self._state.runs[first]['when']} had moved. Take that back first: "
                                f'bearclf history "{self.path}" --undo, or undo(path) in a notebook.')

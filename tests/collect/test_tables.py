@@ -7,7 +7,9 @@ import pytest
 from bearclf.collect import search
 from bearclf.collect.collect import LEFT_OUT, MANIFEST, bundle, collect
 from bearclf.collect.search import ImageResult, search_engine
+from bearclf.clean.decisions import Decisions
 from bearclf.core import BearclfError
+from bearclf.folder.moves import DELETE
 from bearclf.practice.drawn import draw_bear
 from bearclf.practice.web import practice_web
 
@@ -415,3 +417,31 @@ def test_a_file_that_the_person_changed_is_not_replaced(web, bears):
     gather(web, bears, 1, 2, 3)
     assert (bears/name).read_text() == 'cropped by me' and (bears/f'teddy/{sha[:20]}.jpg').read_text() == 'this one too'
     assert (bears/f'teddy/{sha[:20]}-2.jpg').exists()
+
+
+# --- photos that were renamed ---
+
+def test_photos_are_found_whoever_has_renamed_them(web, tmp_path, capsys):
+    "By `verify`, by a decision, by a person; one that was set aside is not taken for new"
+    dest = tmp_path/'bears'
+    gather(web, dest, 0, 1, 2, 3, kind='black', licence='CC0', creator='Masha')
+    gather(web, dest, 4, 5, 6, 7, kind='teddy', licence='CC0')
+    rows = list(csv.DictReader(open(dest/'manifest.csv', encoding='utf-8')))
+    black = [o['file'] for o in rows if o['class'] == 'black']
+    d = Decisions(dest)
+    d.decide_all({black[0]: 'teddy', black[1]: DELETE})
+    (dest/black[2]).rename(dest/'black/mine.jpg')
+    assert not d.apply().problems
+    bundle(dest, tmp_path/'b.zip', everything=True)
+    with zipfile.ZipFile(tmp_path/'b.zip') as z:
+        packed = {o['sha256']: o for o in csv.DictReader(io.StringIO(z.read('manifest.csv').decode()))}
+        names = set(z.namelist())
+    sha = {o['file']: o['sha256'] for o in rows}
+    moved = packed[sha[black[0]]]
+    assert moved['class'] == 'teddy' and moved['file'].startswith('teddy/') and moved['file'] in names
+    assert moved['licence'] == next(o['licence'] for o in rows if o['file'] == black[0])
+    assert packed[sha[black[2]]]['file'] == 'black/mine.jpg' and sha[black[1]] not in packed and len(packed) == 7
+    web.log.clear()
+    again = gather(web, dest, 0, 1, 2, 3, kind='black')
+    assert int(again.table.loc['in the folder', 'black']) == 2 and not asked(web), 'nothing comes anew'
+    assert int(gather(web, dest, 4, 5, 6, 7, kind='teddy').table.loc['in the folder', 'teddy']) == 5 and not asked(web)

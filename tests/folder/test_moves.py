@@ -55,7 +55,9 @@ class Anything(RuleBasedStateMachine):
 
     @rule(i=st.integers(0, 99), what=st.sampled_from([KEEP, DELETE, 'black', 'teddy', 'panda']))
     def decide(self, i, what):
-        if name := self.photo(i): self.decisions.decide(name, what); self.decided[sha(self.path/name)] = what
+        if not (name := self.photo(i)): return
+        self.decisions.decide(name, what)
+        self.decided[sha(self.path/name)] = KEEP if what == class_of(name) else what
 
     @rule()
     def decide_about_a_copy(self):
