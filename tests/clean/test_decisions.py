@@ -74,7 +74,7 @@ def test_apply_undo_apply(bears):
     assert state(bears) == before and not (bears/HOME).exists()
 
 
-def test_the_trash_is_hidden(tmp_path):
+def test_what_is_set_aside_is_hidden(tmp_path):
     draw_bears(tmp_path/'bears', 12, 64)
     photos = find_photos(tmp_path/'bears')
     d = Decisions(tmp_path/'bears')
@@ -441,7 +441,7 @@ def test_the_folder_goes_as_one_enters(when, bears, monkeypatch):
 
 
 def test_another_enters_as_one_leaves(bears, monkeypatch):
-    "Who has removed the journal touches nothing any more once the lock is free"
+    "Who has removed the history touches nothing any more once the lock is free"
     a = Decisions(bears)
     a.decide('black/0.jpg', DELETE)
     trash, release, done = bears/HOME/'aside/black', FileLock.release, []
@@ -469,7 +469,7 @@ def test_the_photos_go_with_their_folder(bears):
     with pytest.raises(BearclfError, match='bears'): d.decide('black/0.jpg', DELETE)
 
 
-# --- a journal that suffered ---
+# --- a history that suffered ---
 
 def journal(path): return path/HOME/'history.jsonl'
 
@@ -532,7 +532,7 @@ def test_a_damaged_line(line, left, bears):
     assert state(bears) == before and journal(bears).exists(), 'what may be of use is kept'
 
 
-def test_a_damaged_move_is_still_in_the_trash(bears):
+def test_a_damaged_move_is_still_set_aside(bears):
     d = Decisions(bears)
     d.decide_all({'black/0.jpg': DELETE, 'black/1.jpg': DELETE}); d.apply()
     journal(bears).write_bytes(journal(bears).read_bytes().replace(b'"do": "move", "photo": "black/0',
@@ -562,7 +562,7 @@ def test_any_one_line_is_damaged(bears, capsys):
         assert contents(bears) == sorted(o[0] for o in before.values() if o), i
 
 
-def test_rubbish_in_place_of_the_journal(bears):
+def test_rubbish_in_place_of_the_history(bears):
     for rubbish in (b'\x00'*500, b'\xff\xfe\n'*3, b'12345678 [1]\n', b'zz\n', b'12345678 \n', b'\n',
                     module._line(do='later')):
         (bears/HOME).mkdir(exist_ok=True)
@@ -574,7 +574,7 @@ def test_rubbish_in_place_of_the_journal(bears):
         d.drop(); d.apply()
 
 
-def test_a_journal_of_a_newer_version(bears):
+def test_a_history_of_a_newer_version(bears):
     (bears/HOME).mkdir()
     journal(bears).write_bytes(module._line(do='begin', version=2, id='x')
                                + module._line(do='new thing', photo='black/0.jpg'))

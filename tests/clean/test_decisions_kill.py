@@ -13,7 +13,7 @@ once_or_all = pytest.mark.parametrize('every', [4, pytest.param(1, marks=pytest.
 
 
 def state(path):
-    "Every file that is no part of the journal, with its bytes and its time, and every folder"
+    "Every file that is no part of the history, with its bytes and its time, and every folder"
     return {o.relative_to(path).as_posix(): (sha256(o.read_bytes()).hexdigest(), o.stat().st_mtime_ns) if o.is_file()
             else None
             for o in path.rglob('*') if o.parent != path/HOME and o != path/HOME}
@@ -64,7 +64,7 @@ def doing(path, what): getattr(Decisions(path), what)()
 
 @pytest.fixture(scope='module')
 def long(tmp_path_factory):
-    "A folder with 200 decisions, its state before and after an apply, and how the journal grows in apply and undo"
+    "A folder with 200 decisions, its state before and after an apply, and how the history grows in apply and undo"
     path = tmp_path_factory.mktemp('long')/'bears'
     photos = folder(path, 225)
     before, after = state(path), wanted(path, photos)
@@ -78,7 +78,7 @@ def long(tmp_path_factory):
 
 
 def killed_in_the_middle(child, path, what, grown):
-    "Kill a process that does `what` once it has written so many bytes into its journal"
+    "Kill a process that does `what` once it has written so many bytes into its history"
     journal = path/HOME/'history.jsonl'
     start, run = journal.stat().st_size, child(doing, path, what)
     while run.process.is_alive() and journal.stat().st_size < start + grown: time.sleep(.0005)

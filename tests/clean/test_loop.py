@@ -59,7 +59,7 @@ def serving(command, url, cwd, photos):
 
 
 def snapshot(path):
-    "Each file below `path` but the journal, with what it holds and its time"
+    "Each file below `path` but the history, with what it holds and its time"
     return {o.relative_to(path).as_posix(): (o.read_bytes(), o.stat().st_mtime_ns) for o in path.rglob('*')
             if o.is_file() and HOME not in o.parts}
 

@@ -202,7 +202,7 @@ def test_a_folder_that_cannot_be_changed(messy, monkeypatch):
 @can_fork
 @pytest.mark.parametrize('every', [7, pytest.param(1, marks=pytest.mark.exhaustive)], ids=['some', 'all'])
 def test_killed_at_any_step_nothing_is_lost(every, messy):
-    "A child dies by SIGKILL before and after each write to the journal and each rename"
+    "A child dies by SIGKILL before and after each write to the history and each rename"
     path, _ = messy
     before, held, report = state(path), contents(path), verify(path)
     step, moved, died = 0, set(), True
@@ -231,7 +231,7 @@ def test_an_undo_that_is_killed_goes_on(every, messy):
     assert step > 40
 
 
-def test_a_torn_line_in_the_journal(messy):
+def test_a_torn_line_in_the_history(messy):
     path, _ = messy
     before, report = state(path), verify(path, fix=True)
     with open(path/HOME/'history.jsonl', 'ab') as f: f.write(b'1,"black/0000')
