@@ -212,7 +212,8 @@ class History(_Folder):
     def _forget(self, conflicts=()):
         self._state = _State(conflicts=list(conflicts)) # the sum of the lines
         self._known = {} # the decisions that this session has seen
-        self._first, self._at, self._damaged = None, 0, 0 # the first line, the bytes that were read, damaged lines
+        self._first, self._last, self._at = None, b'', 0 # the first and the last line, and the bytes that were read
+        self._damaged = 0 # lines
 
     def say(self, text):
         "Print `text`, once"
@@ -245,9 +246,10 @@ def _new_lines(self:History):
     self._check_places()
     try:
         with open(self.journal, 'rb') as f:
-            first = f.readline().strip()
-            # lines for which the disk had no room were taken out again
-            if first == self._first and f.seek(0, os.SEEK_END) < self._at: self._forget()
+            first = f.readline().removeprefix(b'\xef\xbb\xbf').strip()
+            f.seek(self._at - len(self._last))
+            if first == self._first and f.read(len(self._last)) != self._last:
+                self._forget()  # lines for which the disk had no room were taken out again, or an editor has saved it
             f.seek(self._at)
             return first, [o for o in f if o.endswith(b'\n') or _event(o)]
     except (FileNotFoundError, NotADirectoryError): return b'', []
@@ -272,7 +274,7 @@ def _refresh(self:History):
         _check_version(first, self.journal)
         self._first = first
     for line in lines:
-        self._at += len(line)
+        self._at, self._last = self._at + len(line), line
         if not line.strip(): continue
         e = _event(line)
         if e and e.get('do') in ('move', 'back'): self._lost.clear()  # what was looked for in vain may be there again
