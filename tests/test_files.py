@@ -9,7 +9,8 @@ from bearclf.core import BearclfError, error_text, existing_folder
 from bearclf.clean.decisions import Decisions
 from bearclf.clean.issues import find_issues
 from bearclf.folder.look import check_folder, find_photos
-from bearclf.folder.verify import undo_verify, verify
+from bearclf.folder.moves import undo
+from bearclf.folder.verify import verify
 from bearclf.photo import PhotoError, ResizedPhotos, fingerprint, forget, look_at, read_photo, real_suffix
 from bearclf.practice.drawn import draw_bears
 from bearclf.ship.export import export_classifier
@@ -23,7 +24,7 @@ from helpers import script
 
 EMPTY = 'The path is empty. Give the folder or the file; "." is the folder that you are in.'
 
-@pytest.mark.parametrize('f', [existing_folder, verify, undo_verify, find_photos, check_folder, photo_dls, read_photo,
+@pytest.mark.parametrize('f', [existing_folder, verify, undo, find_photos, check_folder, photo_dls, read_photo,
                                real_suffix, load_classifier, model_facts, Decisions,
                                lambda path: export_classifier(None, path)])
 def test_an_empty_path_is_not_the_current_folder(f, tmp_path, monkeypatch):

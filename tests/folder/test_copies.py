@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from bearclf.clean.issues import find_issues, suggestions
-from bearclf.folder.verify import undo_verify, verify
+from bearclf.folder.moves import undo
+from bearclf.folder.verify import verify
 from bearclf.practice.drawn import draw_bear, draw_bears
 from bearclf.train.data import photo_dls
 from bearclf.train.learner import photo_learner
@@ -67,7 +68,7 @@ def test_where_a_link_leads_stays_under_its_name(tmp_path):
     assert all(o.is_file() for o in (tmp_path/'black').iterdir())
     assert ('black/b.jpg', 'duplicate', 'for you to decide') in {(r.file, r.finding, r.action)
                                                                for r in report.table.itertuples()}
-    undo_verify(tmp_path)
+    undo(tmp_path)
     assert sorted(os.listdir(tmp_path/'black')) == ['a.jpg', 'b.jpg', 'c.jpg']
 
 
