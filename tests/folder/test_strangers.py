@@ -19,6 +19,12 @@ HISTORY = f'{HOME}/history.jsonl'
 WATCHED = {'open', *[f'os.{o}' for o in 'rename remove rmdir mkdir truncate link symlink chmod utime'.split()]}
 _seen, _watched = [], [] # what was done outside; the folders (outside, but not in)
 
+def _looks(file):
+    "Whether this is only a look at a photo that is a link: data sets on another disk are made of those"
+    frame = sys._getframe()
+    while frame and frame.f_code.co_name != 'look_at': frame = frame.f_back
+    return frame and os.path.islink(file)
+
 def _watch(event, args):
     "What a process does is told to this: anything that opens or changes a path outside is noted"
     if not _watched or event not in WATCHED: return
@@ -28,7 +34,7 @@ def _watch(event, args):
         try: real = os.path.realpath(os.fsdecode(o) if event == 'open' else os.path.dirname(os.fsdecode(o)))
         except ValueError: continue
         inside = [o for o in but if f'{real}/'.startswith(f'{o}/')]
-        if f'{real}/'.startswith(f'{out}/') and not inside: _seen.append((event, *map(str, args[:2])))
+        if f'{real}/'.startswith(f'{out}/') and not inside and os.path.realpath(o) not in but and not _looks(o): _seen.append((event, *map(str, args[:2])))
 
 sys.addaudithook(_watch)
 
@@ -56,7 +62,7 @@ def move(run, photo, to, sha, **kw):
 def decide(photo, what, sha, **kw):
     return event(**dict(do='decide', photo=photo, was=photo, what=what, sha=sha, size=9, once=False, blind=False) | kw)
 
-def run(n, kind='verify', do='run', **kw): return event(**dict(do=do, run=n, kind=kind, n=3) | kw)
+def run(number, kind='verify', do='run', **kw): return event(**dict(do=do, run=number, kind=kind, n=3) | kw)
 
 END, BEGIN = event(do='end'), event(do='begin', version=1, id='x')
 
@@ -150,7 +156,7 @@ def street(tmp_path, drawn): return Street(tmp_path/'home', drawn)
 
 # --- names
 
-NAMES = ['../secret.png', '{home}/secret.png', 'out/secret.png', 'black/out.png', 'out', 'empty', 'out/empty/inner',
+NAMES = ['../secret.png', '{home}/secret.png', 'out/secret.png', 'black/.out.png', 'out', 'empty', 'out/empty/inner',
          '../empty/inner', '../../etc', 'C:\\x.png', 'C:/x.png', '.git/hooks/x', HISTORY, HOME, ASIDE, f'{ASIDE}/out/x.png',
          f'{ASIDE}/../../../x', 'a\0b', 'x'*5000, 'black/' + 'x'*300, 'y/'*1500 + 'y', '\ud800.png', 'black/\udcff.png',
          'black/\x1b[2J\x9b2J\r.png', '', '.', '..', '/', 'black', 'black/', 'black//0.png', 'black/../../secret.png',
@@ -172,11 +178,13 @@ ENDS = dict(
     undo=lambda n, p: run(1, do='undo'))
 
 
-@pytest.mark.parametrize('end', ENDS)
-@pytest.mark.parametrize('name', NAMES, ids=lambda o: ascii(o)[1:21])
+CASES = [pytest.param(name, end, id=f'{ascii(name)[1:21]}-{end}', marks=[pytest.mark.exhaustive]*((i + j) % 3 > 0))
+         for i, name in enumerate(NAMES) for j, end in enumerate(ENDS)]
+
+@pytest.mark.parametrize('name, end', CASES)
 def test_names_of_a_stranger(name, end, street, capsys):
     name = name.replace('{home}', str(street.home))
-    street.link('out', '..'); street.link('black/out.png', '../../secret.txt'); street.link('empty', '../empty')
+    street.link('out', '..'); street.link('black/.out.png', '../../secret.txt'); street.link('empty', '../empty')
     street.link(f'{ASIDE}/out', '../../..'); os.mkfifo(street.bears/'black/fifo.png')
     street.history(crafted(name, street.photos, street.secret) + ENDS[end](name, street.photos))
     street.manifest([dict(file=name, sha256=street.secret), {'file': 'black/0.png', 'class': name},
@@ -185,3 +193,68 @@ def test_names_of_a_stranger(name, end, street, capsys):
     (street.bears/'decisions.csv').write_bytes(text.encode('utf-8', 'surrogatepass'))
     street.arrive()
     street.check(capsys, list(ENDS).index(end))
+
+
+# --- lines that make no sense, though their checksums are right
+
+def lines(p):
+    "What makes no sense -> lines"
+    good = dict(do='move', run=1, kind='verify', photo='black/a.png', to='black/0.png', sha=p[0], was='x', what='x', size=9,
+                once=False, made=[])
+    decided = dict(do='decide', photo='black/1.png', was='black/1.png', what='teddy', sha=p[1], size=9, once=False, blind=False)
+    odd = None, -1, 10**4299, 1.5, 'x', [], {}, True, ['black/0.png'], [[]*9], '\x1b[2J', float('inf')
+    wrong = [e | {k: o} for e in (good, decided) for k in e for o in odd]
+    missing = [{k: v for k, v in e.items() if k != gone} for e in (good, decided) for gone in e]
+    begun = [dict(do=do, run=n, kind=k, n=m) for do in ('run', 'undo') for n in odd for k in ('apply', 2) for m in (3, *odd)]
+    deep = b'['*10**6 + b']'*10**6
+    cycle = [run(9), *[move(9, f'black/{a}.png', f'black/{b}.png', p[b]) for a, b in ((0, 1), (1, 2), (2, 0))]]
+    return dict(
+        types=[event(**e) for e in wrong], missing=[event(**e) for e in missing], begun=[event(**e) for e in begun],
+        do=[event(do=o, version=v) for o in odd for v in odd], version=[BEGIN, event(do='begin', version=9)],
+        moves=[run(1, moves=o, undone=o) for o in ('abc', {'x': 3}, [1], dict(x=good | dict(photo='../x')))] + [END],
+        drops=[event(do='drop', photo=o) for o in odd] + [event(do='drop', photo='x', sha=o) for o in odd],
+        back=[event(do='back', run=o, photo='x', gone=True) for o in odd], cycle=cycle, cycle_stopped=cycle + [run(9, do='undo')],
+        removed=[event(do='removed', folder=o) for o in odd], bytes=[b'\xff\xfe\n', b'\0'*999 + b'\n', b'zzzzzzzz {}\n'],
+        twice=[run(1), move(1, 'black/a.png', 'black/0.png', p[0]), move(1, 'black/a.png', 'black/1.png', p[1]), run(1), run(1),
+               move(2, 'black/a.png', 'black/0.png', p[0]), move(2**60, 'a', 'b', 'c'), run(0), END, run(1, 'apply', by='we')],
+        deep=[b'%08x %s\n' % (__import__('zlib').crc32(deep), deep)], huge=[b'x'*10**7], many=[b'damaged %d\n' % i for i in range(10**5)],
+        said=[run(1, '\x1b[2J' + 'k'*99, when='\x9b\r'), move(1, 'black/a.png', 'black/0.png', p[0], what='\x07', kind='\x1b[2J'),
+              END, decide('black/1.png', '\x1b]0;x\x07', p[1]), decide('black/1.png', 'teddy', p[1], by='\x1b', when='\x1b[1A'),
+              run(2, '\x1b[8m'), move(2, 'black/0.png', 'black/b.png', 'x', kind='\x1b'), run(2, '\x1b[8m', n=2**52)])
+
+ODD = 'types missing begun do version moves drops back cycle cycle_stopped removed bytes twice deep huge many said'.split()
+
+@pytest.mark.parametrize('which', ODD)
+@pytest.mark.parametrize('order', [0, *[pytest.param(i, marks=pytest.mark.exhaustive) for i in (1, 2)]])
+def test_lines_that_make_no_sense(which, order, street, capsys):
+    all = lines(street.photos)
+    assert [*all] and {*ODD} == {*all}
+    street.history(b''.join(all[which]))
+    assert len(street.check(capsys, order)) < 60_000, 'it says too much'
+
+
+# --- what lies where our files belong
+
+PLACES = {o: [HOME, ASIDE, HISTORY, f'{HOME}/.lock', 'manifest.csv', 'decisions.csv', 'left_out.csv', 'black', 'teddy',
+              f'{ASIDE}/black', 'black/1.png'] for o in ('link', 'link to a folder', 'folder', 'pipe', 'sparse', 'hard link')}
+
+@pytest.mark.parametrize('place, what', [
+    pytest.param(p, k, marks=[pytest.mark.exhaustive]*(i % 2 != j % 2)) for j, k in enumerate(PLACES) for i, p in enumerate(PLACES[k])])
+def test_where_our_files_belong(place, what, street, capsys):
+    file = street.bears/place
+    street.history(crafted('teddy', street.photos, street.secret)[:-1])
+    street.manifest([dict(file='black/0.png', sha256=street.photos[0])])
+    (street.bears/'decisions.csv').write_text('file,decision\nblack/1.png,delete\n')
+    if file.is_dir(): shutil.rmtree(file)
+    else: file.unlink(missing_ok=True)
+    file.parent.mkdir(exist_ok=True, parents=True)
+    up = '../'*(len(place.split('/')))
+    if what == 'link': file.symlink_to(f'{up}full/{"manifest.csv" if "csv" in place else "history.jsonl"}')
+    if what == 'link to a folder': file.symlink_to(f'{up}full')
+    if what == 'folder': file.mkdir(); (file/'x').write_text('x')
+    if what == 'pipe': os.mkfifo(file)
+    if what == 'hard link': os.link(street.home/'full/manifest.csv', file)
+    street.arrive() if what != 'hard link' else None
+    if what == 'sparse':
+        with open(file, 'wb') as f: f.truncate(2 << 30)
+    street.check(capsys, len(place) % 3)
