@@ -126,6 +126,15 @@ def _where(self:Decisions, name):
     file = self._shown(name)
     return self.path if self.source in file.parents or file.parent == self.path else file.parent.parent
 
+# %% ../../nbs/library/clean/19_decisions.ipynb #19d0e001
+@patch
+def _target(self:Decisions, name, what):
+    "Where the photo `name` goes, under a free name"
+    if what == KEEP: return name
+    if what == DELETE: return self.below(free_path(self.root/ASIDE/Path(*[o for o in name.split('/') if o != '..'])))
+    where = self._where(name)
+    return self.below(free_path(where/_folder_names(where).get(what, what)/name.split('/')[-1]))
+
 # %% ../../nbs/library/clean/19_decisions.ipynb #0cc81352
 @patch
 def _decision(self:Decisions, photo, what, once, classes, now):
@@ -186,14 +195,6 @@ def drop(self:Decisions,
     with self.change(): self.append(*[dict(do='drop', photo=a, sha=b) for a, b in keys[:1]] or [dict(do='drop')])
 
 # %% ../../nbs/library/clean/19_decisions.ipynb #ecb5ffcc
-@patch
-def _target(self:Decisions, name, what):
-    "Where the photo `name` goes, under a free name"
-    if what == KEEP: return name
-    if what == DELETE: return self.below(free_path(self.root/ASIDE/Path(*[o for o in name.split('/') if o != '..'])))
-    where = self._where(name)
-    return self.below(free_path(where/_folder_names(where).get(what, what)/name.split('/')[-1]))
-
 @patch
 def _carry_out(self:Decisions, run, key, e, name):
     "Do what the decision `e` says about the photo `name`; a row of the report"

@@ -370,7 +370,7 @@ class CleaningView(anywidget.AnyWidget):
             self.send(dict(kind='problem', id=msg.get('id'), round=msg.get('round'), view=msg['view'], text=text))
 
     def _tell(self):
-        "What the journal has to say: photos moved by hand, decisions that another loop has replaced"
+        "What the history has to say: photos moved by hand, decisions that another loop has replaced"
         new = [o for o in [*self.loop.decisions.messages, *self.loop.decisions.conflicts] if o not in self.told]
         self.told |= set(new)
         if new: self.send(dict(kind='said', text='\n'.join(new)))
