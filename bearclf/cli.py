@@ -14,7 +14,7 @@ from fastcore.script import anno_parser
 
 from . import __version__
 from .core import *
-from .core import lines_for_bars, table_text
+from .core import lines_for_bars, printable, table_text
 from .photo import *
 
 # %% ../nbs/library/90_cli.ipynb #b37a0228
@@ -353,6 +353,6 @@ def main(
     try: return _call(_commands[name], args) or 0
     except BearclfError as e: print(f'bearclf: {e}', file=sys.stderr)
     except OSError as e:
-        print(f'bearclf: {e.filename or "A file"} cannot be read or written: {e.strerror or e}.', file=sys.stderr)
+        print(printable(f'bearclf: {e.filename or "A file"} cannot be read or written: {e.strerror or e}.'), file=sys.stderr)
     except KeyboardInterrupt: print('Stopped.', file=sys.stderr)
     return 1

@@ -19,9 +19,16 @@ from platformdirs import user_cache_path
 from tqdm import std
 from tqdm.auto import tqdm
 
+# %% ../nbs/library/00_core.ipynb #15d30001
+def printable(text):
+    "`text` with what is no Unicode, or would move the cursor, written as \\udcff or \\x1b"
+    text = re.sub(r'[\x00-\x09\x0b-\x1f\x7f-\x9f]', lambda o: f'\\x{ord(o[0]):02x}', text)
+    return text.encode('utf-8', 'backslashreplace').decode()
+
 # %% ../nbs/library/00_core.ipynb #46eb7e28
 class BearclfError(ValueError):
     "Something that the person can put right; the message says how"
+    def __str__(self): return printable(super().__str__())
     def _render_traceback_(self): return [f'{type(self).__name__}: {self}']
 
 # %% ../nbs/library/00_core.ipynb #61cdda40
@@ -172,7 +179,7 @@ def existing_folder(
 # %% ../nbs/library/00_core.ipynb #15d00002
 def _no_name(name):
     "Why `name` cannot be that of a file below a folder, in the spelling of POSIX; '' if it can"
-    try: usual = 0 < len(os.fsencode(name)) < 4096
+    try: usual = 0 < len(os.fsencode(name)) < 4096 and name.count('/') < 100
     except (TypeError, UnicodeError): usual = False
     if not usual or not isinstance(name, str): return 'is no name of a file'
     if name[0] == '/' or re.match('[a-zA-Z]:', name): return 'does not begin in the folder'
@@ -235,7 +242,7 @@ def _records(text, separator, n=0):
     "The cells of each row, `n` if it goes over several lines"
     lines, i = list(io.StringIO(text, newline='')), 0
     while i < len(lines):
-        reader = csv.reader((lines[k] for k in range(i, len(lines))), delimiter=separator)
+        reader = csv.reader(lines[i:i + 100], delimiter=separator)  # no cell of a person has more lines
         try: cells, high = next(reader), reader.line_num
         except csv.Error: cells, high = [], 2  # a cell that has no end
         if high > 1 and len(cells) != n: cells, high = _one_line(lines[i], separator), 1
@@ -253,7 +260,7 @@ class Table:
         self.needed, self.check, text = needed, check, data.decode('utf-8-sig', 'surrogateescape')
         for self.separator in ',;':
             self.names = next(_records(text, self.separator), [])
-            if set(needed) <= set(self.names): break
+            if set(needed) <= set(self.names) and len(self.names) < 1000: break
         else: raise BearclfError(f'it needs a first line with the columns {" and ".join(needed)}')
         self.columns = [o if o not in self.names[:i] else (o, i) for i, o in enumerate(self.names)] # each once
         self.rows, self.numbers = [], [] # dicts, and which rows of the file they are; the names are row 1

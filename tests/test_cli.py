@@ -259,6 +259,22 @@ def test_verify_fix_and_undo(run, tmp_path):
     assert 'no folder' in sentence(run('verify', tmp_path/'beers'))
 
 
+def test_history_says_what_was_done_and_takes_it_back(run, tmp_path):
+    path = tmp_path/'bears'
+    draw_bears(path, n=12, size=64, truncated=2, wrong_extension=1, duplicated=1)
+    before = files(path)
+    assert 'Nothing was done' in run('history', path).stdout
+    run('verify', path, '--fix')
+    photo = next(path.glob('teddy/*.jpg')).relative_to(path).as_posix()
+    (tmp_path/'d.csv').write_text(f'file,decision\n{photo},black\n')
+    run('clean', path, '--apply', tmp_path/'d.csv')
+    said = run('history', path).stdout.splitlines()
+    assert 'verify' in said[1] and 'apply' in said[2] and '1 moved' in said[2]
+    assert '1 photo was put back' in run('history', path, '--undo').stdout
+    assert '4 photos were put back' in run('history', path, '--undo').stdout and files(path) == before
+    assert '--all goes with --undo' in sentence(run('history', path, '--all'))
+
+
 def files(path):
     return {o.relative_to(path).as_posix(): (o.read_bytes(), o.stat().st_mtime_ns) for o in path.rglob('*')
             if o.is_file()}

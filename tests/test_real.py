@@ -1,9 +1,13 @@
 "Real photos with their real mess, and real ImageNet weights"
-import json, os
+import json, os, shutil
 
 import pytest
 
+from bearclf.clean.decisions import Decisions
 from bearclf.cli import main
+from bearclf.folder.look import find_photos
+from bearclf.folder.moves import DELETE, KEEP, undo
+from bearclf.folder.verify import verify
 
 
 @pytest.fixture(scope='session')
@@ -73,3 +77,20 @@ def test_collecting_real_files(shared, tmp_path, monkeypatch):
     assert t['- a text, not an image'] == 1
     assert t['kept'] == len(after.photos) == len(before.photos) - t['- duplicates'] and not after.left_out
     assert {class_of(o) for o in after.photos} == {'black', 'grizzly', 'teddy'}
+
+
+def test_all_that_was_moved_comes_back(shared, tmp_path):
+    "`verify --fix`, ten decisions, apply, undo all: byte for byte"
+    path = shutil.copytree(shared/'bears', tmp_path/'bears')
+    state = lambda: {o.relative_to(path).as_posix(): o.is_file() and (o.read_bytes(), o.stat().st_mtime_ns)
+                     for o in path.rglob('*')}
+    before, d = state(), Decisions(path)
+    misnamed = [path/r[0].file for r in verify(path).rows if r[1] == 'wrong extension'][:3]
+    photos = misnamed + [o for o in find_photos(path) if o not in misnamed][:60:9]
+    whats = [DELETE, 'teddy', KEEP, 'polar bear', 'black', 'grizzly', DELETE, KEEP, 'teddy', 'black']
+    d.decide_all(dict(zip(photos, whats)))
+    assert len(verify(path, fix=True).done) == 43 and len(d.pending) == 10 and d.messages == []
+    assert not d.apply().problems and len(d.table) == 53 and state().keys() != before.keys()
+    assert not undo(path, all=True).problems and len(d.pending) == 10
+    d.drop()
+    assert state() == before

@@ -13,10 +13,10 @@ from pathlib import Path
 from fastcore.basics import patch
 
 from ..core import *
-from ..core import Table, free_path, table_bytes
+from ..core import Table, free_path, printable, table_bytes
 from ..folder.look import class_of, new_class_name
 from ..folder.moves import *
-from ..folder.moves import ASIDE, HOME, MoveReport, printable
+from ..folder.moves import ASIDE, HOME, MoveReport
 
 # %% ../../nbs/library/clean/19_decisions.ipynb #8864c972
 def _folder_names(folder):

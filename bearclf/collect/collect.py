@@ -6,7 +6,7 @@
 __all__ = ['Collection', 'collect', 'may_be_shared', 'bundle', 'image_download']
 
 # %% ../../nbs/library/collect/11_collect.ipynb #c82a39bc
-import asyncio, base64, errno, hashlib, io, os, re, threading, unicodedata, zipfile, zlib
+import asyncio, base64, errno, hashlib, io, os, re, struct, threading, unicodedata, zipfile, zlib
 from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from datetime import datetime, timezone
 from functools import partial
 from html import escape
 from itertools import islice
+from lzma import LZMAError
 from pathlib import Path
 
 from fastcore.basics import patch
@@ -21,7 +22,7 @@ from filelock import FileLock, Timeout
 from PIL import Image
 
 from ..core import *
-from ..core import Table, cached, free_path, given_path, inside, table_bytes, table_text
+from ..core import Table, cached, free_path, given_path, inside, printable, table_bytes, table_text
 from ..photo import *
 from ..photo import look_at
 from ..folder.look import class_of, new_class_name
@@ -129,13 +130,19 @@ def _is_small_file(file): return os.path.isfile(file) and os.path.getsize(file) 
 
 def _key(row): return row['file'], row['sha256']
 
+def _unless_it_leads_out(dest, name):
+    "`name`; '' if it is a link to elsewhere, which would be packed"
+    try: return name and inside(dest, name) and name
+    except BearclfError: return ''
+
 def _where(dest, rows):
     "The `_key` of each row of a manifest -> where in `dest` that photo is now, whoever has renamed it; '' if it is gone"
-    history, size = History(dest), lambda o: int(o['size']) if o['size'].isdecimal() else None
+    history, size = History(dest), lambda o: int(o['size']) if re.fullmatch('[0-9]{1,18}', o['size']) else None
     named = {_key(o): (history.below(dest/o['file']), o['sha256']) for o in rows}
     places = history.places({named[_key(o)]: size(o) for o in rows})
     where = {k: Path(os.path.relpath(history.root/places[n], dest)).as_posix() if places[n] else ''
              for k, n in named.items()}
+    where = {k: _unless_it_leads_out(dest, o) for k, o in where.items()}
     taken, changed = {*where.values()}, lambda file: look_at(dest/file).suffix  # by a person, and still a photo
     return {k: o or k[0]*bool(k[0] not in taken and changed(k[0])) for k, o in where.items()}
 
@@ -281,7 +288,7 @@ class Collection:
         white = Image.new('RGB', (8, 8), 'white')
         return contact_sheet([o for row in rows for o in row + [white]*(n-len(row))], cols=n, size=96)
 
-    def __str__(self): return '\n'.join([self.table.to_string(), *self.notes])
+    def __str__(self): return printable('\n'.join([self.table.to_string(), *self.notes]))
     __repr__ = __str__
 
     def _repr_html_(self):
@@ -437,7 +444,7 @@ def _attribution(row):
     return row['attribution'] or own
 
 # damaged, or with a password
-_ODD_ZIP = zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError
+_ODD_ZIP = zipfile.BadZipFile, zlib.error, LZMAError, OSError, EOFError, RuntimeError, ValueError, struct.error
 
 def _open_bundle(file, dest):
     "The open zip, name -> member, and the `Table` of its rows, which name files in `dest` only; `None` if it is none"
@@ -447,7 +454,7 @@ def _open_bundle(file, dest):
         names = {o.filename: o for o in z.infolist()}
         if names['manifest.csv'].file_size > LARGEST: return
         return z, names, Table(z.read('manifest.csv'), MANIFEST, partial(_wrong_with, dest=dest))
-    except (*_ODD_ZIP, KeyError, BearclfError): return
+    except (*_ODD_ZIP, KeyError): return
 
 def _bundle_name(file):
     "`file` with the suffix .zip; a sentence if something else than a bundle of ours stands there"
@@ -482,7 +489,7 @@ def bundle(
             z.writestr('ATTRIBUTION.txt', ''.join(f'{k}: {_attribution(o)}\n' for k, o in shared.items()))
             for o in progress(shared, 'Packing'): z.write(dest/o, o)
     print(f'{file.name}: {len(rows)} photos, {len(shared)} of them in the bundle and the others as addresses.'
-          + ' It replaces the bundle that was there.'*replaced, *table.said('manifest.csv'), sep='\n')
+          + ' It replaces the bundle that was there.'*replaced, *map(printable, table.said('manifest.csv')), sep='\n')
     return file
 
 # %% ../../nbs/library/collect/11_collect.ipynb #ea141828

@@ -16,6 +16,7 @@ from pathlib import Path
 from fastcore.foundation import L
 
 from ..core import *
+from ..core import printable
 from ..photo import *
 from ..photo import look_at
 
@@ -82,7 +83,7 @@ class FolderReport:
         for why in sorted(set(self.left_out.values())):
             names = [o.relative_to(self.path).as_posix() for o, w in self.left_out.items() if w == why]
             rows.append(f"  {why}: {', '.join(names[:8])}" + (f' and {len(names)-8} more' if len(names) > 8 else ''))
-        return '\n'.join(rows)
+        return printable('\n'.join(rows))
     __repr__ = __str__
     @property
     def by_folder(self): # or by fastai's

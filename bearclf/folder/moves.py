@@ -18,8 +18,8 @@ from fastcore.basics import patch
 from filelock import FileLock
 
 from ..core import *
-from ..core import inside, remove_empty
-from ..photo import fingerprint
+from ..core import inside, printable, remove_empty, sha256_of
+from ..photo import fingerprint, plain_stat
 from .look import class_of, visible_files
 
 # %% ../../nbs/library/folder/07_moves.ipynb #07a00009
@@ -35,7 +35,7 @@ def _event(line):
     line = line.removeprefix(b'\xef\xbb\xbf').rstrip(b'\r\n')
     try: e = json.loads(line[9:]) if int(line[:8], 16) == zlib.crc32(line[9:]) else None
     except (ValueError, RecursionError): return None
-    return e if isinstance(e, dict) and _makes_sense(e) else None
+    return _known_fields(e) if isinstance(e, dict) and _makes_sense(e) else None
 
 # %% ../../nbs/library/folder/07_moves.ipynb #07a0000b
 _PHOTO = dict(photo=str, sha=str)
@@ -48,10 +48,15 @@ _FIELDS = {do: fields | dict(by=str, when=str) for do, fields in _FIELDS.items()
 
 def _makes_sense(e):
     "Whether the line `e` has what its kind needs; kinds that we do not know are left to those who do"
-    fields = _FIELDS.get(str(e.get('do')))
-    if fields is None: return True
+    if not isinstance(e.get('do'), str): return False
+    fields = _FIELDS.get(e['do'], {})
     if e['do'] == 'drop' and 'photo' in e: fields = fields | _PHOTO
-    return all(type(e.get(k)) is t for k, t in fields.items()) and all(isinstance(o, str) for o in e.get('made', ()))
+    return all(type(e.get(k)) is t and (t is not int or 0 <= e[k] < 2**53) for k, t in fields.items()) and (
+        'made' not in fields or all(isinstance(o, str) for o in e['made']))
+
+def _known_fields(e):
+    "The line `e` without what its kind does not need"
+    return {k: e[k] for k in ('do', *_FIELDS.get(e['do'], ()), *_PHOTO) if k in e}
 
 # %% ../../nbs/library/folder/07_moves.ipynb #07a0000e
 KEEP, DELETE = '<Keep>', '<Delete>'  # as in fastai's `ImagesCleaner`
@@ -140,11 +145,6 @@ def _add(s, e):
     _ADD.get(e.get('do'), lambda s, e: None)(s, e)
 
 # %% ../../nbs/library/folder/07_moves.ipynb #07a00019
-def printable(text):
-    "`text` with what is no Unicode, or would move the cursor, written as \\udcff or \\x1b"
-    text = re.sub(r'[\x00-\x09\x0b-\x1f\x7f-\x9f]', lambda o: f'\\x{ord(o[0]):02x}', text)
-    return text.encode('utf-8', 'backslashreplace').decode()
-
 def absolute(path): return Path(os.path.normpath(existing_folder(path).absolute()))
 
 def _with_history(path):
@@ -157,7 +157,9 @@ def _with_history(path):
 
 def _content(file):
     "The SHA-256 of `file`, read now; of a link, of where it leads to"
-    return sha256(os.fsencode(os.readlink(file)) if os.path.islink(file) else Path(file).read_bytes()).hexdigest()
+    if os.path.islink(file): return sha256(os.fsencode(os.readlink(file))).hexdigest()
+    plain_stat(file)  # it is no pipe, which would never end
+    return sha256_of(file)
 
 # %% ../../nbs/library/folder/07_moves.ipynb #07a0001a
 class _Folder:
@@ -176,13 +178,13 @@ class _Folder:
         "The file that the history calls `name`; a `BearclfError` if that lies outside"
         if name.startswith('../'):
             if not self.source:
-                raise BearclfError(f'{printable(name)} lies outside of {self.root.name}; name its folder as source.')
+                raise BearclfError(f'{name} lies outside of {self.root.name}; name its folder as source.')
             file = Path(os.path.normpath(self.root/name))
             return inside(self.source, Path(os.path.relpath(file, self.source)).as_posix(), link=True)
         *folders, _ = name.split('/')
         if name.startswith(f'{ASIDE}/'): folders = folders[2:]
         if any(o[:1] == '.' for o in folders) or name == HOME:
-            raise BearclfError(f'{printable(name)} is no place for a photo.')
+            raise BearclfError(f'{name} is no place for a photo.')
         return inside(self.root, name, link=True)
 
 # %% ../../nbs/library/folder/07_moves.ipynb #8d78ea5c
@@ -212,7 +214,8 @@ class History(_Folder):
     def _forget(self, conflicts=()):
         self._state = _State(conflicts=list(conflicts)) # the sum of the lines
         self._known = {} # the decisions that this session has seen
-        self._first, self._at, self._damaged = None, 0, 0 # the first line, the bytes that were read, damaged lines
+        self._first, self._last, self._at = None, b'', 0 # the first and the last line, and the bytes that were read
+        self._damaged = 0 # lines
 
     def say(self, text):
         "Print `text`, once"
@@ -231,7 +234,8 @@ def _check_places(self:History):
         try: st = os.lstat(file)
         except FileNotFoundError: continue
         except OSError as e: raise BearclfError(f'{file} cannot be read ({e.strerror}).') from e
-        if not right(st.st_mode) or file == self.journal and st.st_size > _MOST:
+        other_names = right == stat.S_ISREG and st.st_nlink > 1  # we would write into another file
+        if not right(st.st_mode) or other_names or file == self.journal and st.st_size > _MOST:
             raise BearclfError(f'{file} is nothing that bearclf has made; move it away.')
 
 @patch(as_prop=True)
@@ -245,9 +249,10 @@ def _new_lines(self:History):
     self._check_places()
     try:
         with open(self.journal, 'rb') as f:
-            first = f.readline().strip()
-            # lines for which the disk had no room were taken out again
-            if first == self._first and f.seek(0, os.SEEK_END) < self._at: self._forget()
+            first = f.readline().removeprefix(b'\xef\xbb\xbf').strip()
+            f.seek(self._at - len(self._last))
+            if first == self._first and f.read(len(self._last)) != self._last:
+                self._forget()  # lines for which the disk had no room were taken out again, or an editor has saved it
             f.seek(self._at)
             return first, [o for o in f if o.endswith(b'\n') or _event(o)]
     except (FileNotFoundError, NotADirectoryError): return b'', []
@@ -272,12 +277,13 @@ def _refresh(self:History):
         _check_version(first, self.journal)
         self._first = first
     for line in lines:
-        self._at += len(line)
+        self._at, self._last = self._at + len(line), line
         if not line.strip(): continue
         e = _event(line)
         if e and e.get('do') in ('move', 'back'): self._lost.clear()  # what was looked for in vain may be there again
         if e: _add(self._state, e); continue
         self._damaged += 1
+        if self._damaged > 5: continue
         self.say(f'A line of {self.journal.name} is damaged and left out; if a photo is not where you expect it, '
                  f'look into {ASIDE}. The line: {line[:60]!r}')
 
@@ -462,10 +468,10 @@ def run(self:History, kind, n):
 @patch
 def move(self:History, run, photo, to, what, sha, was=None, once=False):
     "Move `photo` to `to` as part of a `run`, since `what`; the problem in words, or ''"
-    try: size, folder = os.lstat(self.file(photo)).st_size, self.file(to).parent
+    try: size, missing = os.lstat(self.file(photo)).st_size, _missing_folders(self.file(to).parent)
     except BearclfError as e: return str(e).rstrip('.')
     except OSError as e: return e.strerror or str(e)
-    made = [self.below(o) for o in _missing_folders(folder) if self.home not in (o, *o.parents)]
+    made = [self.below(o) for o in missing if self.home not in (o, *o.parents)]
     if not was:  # under which name a decision knows the photo, if a person has renamed it since
         places = self._spoken_of.get(sha, ())
         was = photo if photo in places else next((o for o in places if not self.holds(o, sha)), photo)

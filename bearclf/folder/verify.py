@@ -14,7 +14,7 @@ from fastcore.basics import patch
 from PIL import Image
 
 from ..core import *
-from ..core import free_path
+from ..core import free_path, printable
 from ..photo import *
 from .look import _RESERVED, look_at_all, visible_files
 from .copies import Compared, MARKS, exact_copies, near_copies, other_names
@@ -114,7 +114,7 @@ class VerifyReport:
                                    f'aside is in {ASIDE}, a hidden folder in {self.path.name}.')
         elif any(r[3] != 'for you to decide' for r in self.rows):
             said.append('Nothing is changed yet; fix() does what stands in brackets.')
-        return '\n'.join(said + self.problems)
+        return printable('\n'.join(said + self.problems))
     __repr__ = __str__
 
 # %% ../../nbs/library/folder/08_verify.ipynb #0d252462

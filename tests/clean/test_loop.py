@@ -412,6 +412,14 @@ def test_one_class_and_photos_without_labels(loop, photos, tmp_path):
     assert (tmp_path/'one/teddy/1.jpg').exists()
 
 
+def test_photos_kept_aside_stay_so_whoever_renames_them(loop, photos):
+    aside, n = loop.test[0], len(loop.test)
+    new = aside.with_name('renamed by hand.jpg')
+    aside.rename(new)
+    loop.look()
+    assert new in loop.test and len(loop.test) == n and new not in set(loop.issues.photo)
+
+
 def test_trusted_photos_of_another_folder(loop, photos, tmp_path):
     draw_bears(tmp_path/'test', 12, 128, seed='trusted')
     trusted = CleaningLoop(loop.learn, photos, test=tmp_path/'test')
