@@ -685,6 +685,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                        'bearclf/folder/verify.py'),
                                        'bearclf.folder.verify.VerifyReport._fix_one': ( 'library/folder/verify.html#verifyreport._fix_one',
                                                                                         'bearclf/folder/verify.py'),
+                                       'bearclf.folder.verify.VerifyReport._is_same': ( 'library/folder/verify.html#verifyreport._is_same',
+                                                                                        'bearclf/folder/verify.py'),
                                        'bearclf.folder.verify.VerifyReport.fix': ( 'library/folder/verify.html#verifyreport.fix',
                                                                                    'bearclf/folder/verify.py'),
                                        'bearclf.folder.verify.VerifyReport.sheet': ( 'library/folder/verify.html#verifyreport.sheet',

@@ -245,7 +245,7 @@ def _records(text, separator, n=0):
         reader = csv.reader(lines[i:i + 100], delimiter=separator)  # no cell of a person has more lines
         try: cells, high = next(reader), reader.line_num
         except csv.Error: cells, high = [], 2  # a cell that has no end
-        if high > 1 and len(cells) != n: cells, high = _one_line(lines[i], separator), 1
+        if high > 1 and (len(cells) != n or high == 100): cells, high = _one_line(lines[i], separator), 1
         i += high
         yield [as_it_was(o) for o in cells]
 

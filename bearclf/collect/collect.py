@@ -136,7 +136,7 @@ def _unless_it_leads_out(dest, name):
     except BearclfError: return ''
 
 def _where(dest, rows):
-    "The `_key` of each row of a manifest -> where in `dest` that photo is now, whoever has renamed it; '' if it is gone"
+    "`_key` of each row of a manifest -> where in `dest` its photo is now, whoever has renamed it; '' if it is gone"
     history, size = History(dest), lambda o: int(o['size']) if re.fullmatch('[0-9]{1,18}', o['size']) else None
     named = {_key(o): (history.below(dest/o['file']), o['sha256']) for o in rows}
     places = history.places({named[_key(o)]: size(o) for o in rows})
@@ -146,6 +146,7 @@ def _where(dest, rows):
     taken, changed = {*where.values()}, lambda file: look_at(dest/file).suffix  # by a person, and still a photo
     return {k: o or k[0]*bool(k[0] not in taken and changed(k[0])) for k, o in where.items()}
 
+# %% ../../nbs/library/collect/11_collect.ipynb #83db5c70
 def _own_photo(file):
     "What a photo's file says about the photo; `None` if it cannot be read"
     if not _is_small_file(file): return None

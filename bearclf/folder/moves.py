@@ -6,7 +6,7 @@
 __all__ = ['KEEP', 'DELETE', 'History', 'undo']
 
 # %% ../../nbs/library/folder/07_moves.ipynb #07a00004
-import copy, errno, json, os, re, stat, unicodedata, zlib
+import copy, errno, json, os, stat, unicodedata, zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -548,6 +548,7 @@ def _places_of_others(self:History, move):
         if o['to'] == home: own.add(home); home = o['photo']
     return {o['to'] for o in self._same(move)} - own
 
+# %% ../../nbs/library/folder/07_moves.ipynb #9ebe9321
 @patch
 def _put_back(self:History, move):
     "Take one move back: the problem in words, or '', and whether the photo is nowhere"

@@ -14,8 +14,9 @@ from fastcore.basics import patch
 from PIL import Image
 
 from ..core import *
-from ..core import free_path, printable
+from ..core import free_path, printable, sha256_of
 from ..photo import *
+from ..photo import plain_stat
 from .look import _RESERVED, look_at_all, visible_files
 from .copies import Compared, MARKS, exact_copies, near_copies, other_names
 from .moves import *
@@ -143,13 +144,18 @@ def fix(self:VerifyReport) -> VerifyReport: # The same, which now also says what
     return self
 
 @patch
+def _is_same(self:VerifyReport, o):
+    "Whether the file still holds what was looked at, by its bytes; of a link, where it leads to"
+    try: return plain_stat(self.path/o.file) and sha256_of(self.path/o.file) == o.look.fingerprint
+    except OSError: return False
+
+@patch
 def _fix_one(self:VerifyReport, history, run, o, finding, twin, new):
-    name, same = history.below(self.path/o.file), lambda o: history.holds(history.below(self.path/o.file),
-                                                                          o.look.fingerprint, now=True)
+    name = history.below(self.path/o.file)
     to = free_path(history.root/ASIDE/name if new is None else (self.path/o.file).with_name(new))
-    if not same(o): problem = 'has changed or is gone since it was looked at, and was left.'
-    elif twin and not same(twin): problem = f'stays, as {twin.file} has changed or is gone.'
-    elif problem := history.move(run, name, history.below(to), finding, o.look.fingerprint):
+    if not self._is_same(o): problem = 'has changed or is gone since it was looked at, and was left.'
+    elif twin and not self._is_same(twin): problem = f'stays, as {twin.file} has changed or is gone.'
+    elif problem := history.move(run, name, history.below(to), finding, history.sha(name)):
         problem = f'could not be moved ({problem}).'
     if problem: self.problems.append(f'{o.file} {problem}')
     else: self.done[o.file] = Path(os.path.relpath(to, self.path)).as_posix()

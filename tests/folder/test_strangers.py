@@ -2,8 +2,11 @@
 import csv, io, json, os, re, shutil, signal, stat, subprocess, sys, tarfile, threading, zipfile
 from contextlib import contextmanager
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
+
+from helpers import python
 
 from bearclf.cli import main
 from bearclf.clean.decisions import Decisions, apply_csv
@@ -22,7 +25,7 @@ _seen, _watched = [], [] # what was done outside; the folders (outside, but not 
 def _looks(file):
     "Whether this is only a look at a photo that is a link: data sets on another disk are made of those"
     frame = sys._getframe()
-    while frame and frame.f_code.co_name != 'look_at': frame = frame.f_back
+    while frame and frame.f_code.co_name not in ('look_at', '_own_photo'): frame = frame.f_back
     return frame and os.path.islink(file)
 
 def _watch(event, args):
@@ -258,3 +261,107 @@ def test_where_our_files_belong(place, what, street, capsys):
     if what == 'sparse':
         with open(file, 'wb') as f: f.truncate(2 << 30)
     street.check(capsys, len(place) % 3)
+
+
+# --- bundles, and folders that are collected into
+
+def packed(street, name, odd=None):
+    "A bundle whose rows and members are called `name`"
+    photo, file = (street.bears/'black/0.png').read_bytes(), street.bears/'stranger.zip'
+    good = dict(file='black/0.png', sha256=street.photos[0], title='\x1b[2J', licence='CC0\x1b[2J', size='9'*5000)
+    text = street.manifest([good, dict(good, file=name), good | {'class': name}, dict(good, address='\x9b'), dict(good, page=name)],
+                           file=None)
+    with zipfile.ZipFile(file, 'w', zipfile.ZIP_LZMA if odd == 'lzma' else 0) as z:
+        z.writestr('manifest.csv', text.encode('utf-8', 'surrogatepass'))
+        for o in {'black/0.png', name}:
+            try: z.writestr(o, photo)
+            except (ValueError, IndexError): pass  # no zip can hold it
+        z.writestr('é.png', photo)
+    data = file.read_bytes()
+    changed = {'lzma': data[:60] + b'\xff'*40 + data[100:], 'names': data.replace('é'.encode(), b'\xff\xfe'), 'half': data[:999],
+               'method': data.replace(b'PK\x01\x02\x14\x03\x14\0\0\0\0\0', b'PK\x01\x02\x14\x03\x14\0\0\0\x63\0'),
+               'password': data.replace(b'PK\x01\x02\x14\x03\x14\0\0\0', b'PK\x01\x02\x14\x03\x14\0\1\0'), 'none': b''}
+    file.write_bytes(changed.get(odd, data))
+    if odd == 'sparse': os.truncate(file, 2 << 30)
+    return file
+
+BUNDLES = [(o, None) for o in NAMES] + [('black/x.png', o) for o in ('lzma', 'names', 'half', 'method', 'password', 'none', 'sparse')]
+
+@pytest.mark.parametrize('name, odd', [pytest.param(*o, marks=[pytest.mark.exhaustive]*(i % 4 > 0 and not o[1]))
+                                       for i, o in enumerate(BUNDLES)], ids=lambda o: ascii(o)[1:21])
+def test_bundles_of_a_stranger(name, odd, street, capsys):
+    file = packed(street, name.replace('{home}', str(street.home)), odd)
+    street.history(crafted(name, street.photos, street.secret))
+    street.link('out', '..'); street.link('black/see.png', '../../secret.png')
+    text = b'class,term,rank,address,page,engine,downloaded,reason,try_again,when\nblack,x,1,a,b,c,yes,"\x1b[2J\r",,\n'
+    (street.bears/'left_out.csv').write_bytes(text)
+    street.manifest([dict(file='black/0.png', sha256=street.photos[0], size='9'*5000),
+                     dict(file='black/gone.png', sha256=sha256(b'../../secret.png').hexdigest(), size='16')])
+    street.arrive()
+    street.opened = lambda: []
+    street.done = lambda order: [lambda: main(['collect', str(street.bears), '--bundle', str(file)]),
+                                 lambda: main(['collect', str(street.bears/'got'), '--bundle', str(file)]),
+                                 lambda: print(collect(file, street.bears/'got')),
+                                 lambda: bundle(street.bears, file), lambda: bundle(street.bears, street.bears/'my', True)]
+    street.check(capsys)
+    secret = (street.home/'secret.png').read_bytes()
+    assert all(held != secret for *_, held in state(street.bears).values())
+    with zipfile.ZipFile(street.bears/'my.zip') as z: assert all(z.read(o) != secret for o in z.namelist())
+
+
+@pytest.mark.parametrize('text', ['file,decision\n' + 'a"b,"c\n'*10**5, ','.join(['file,decision', *map(str, range(10**5))]),
+                                  'file,decision\n' + '"'*10**6, 'file,decision\n' + 'x,'*10**6], ids=range(4))
+def test_tables_that_never_end(text, street, capsys):
+    street.opened, street.done = lambda: [], lambda order: [lambda: Table(text.encode(), ('file', 'decision'))]
+    street.check(capsys)
+
+
+# --- the ways in which it arrives, and what takes longer to look at it
+
+@pytest.mark.parametrize('way', ['zipfile', pytest.param('zip', marks=pytest.mark.skipif(not shutil.which('zip') or not shutil.which('unzip'),
+                                                                                         reason='there is no zip here'))])
+def test_zips_of_a_stranger(way, street, capsys):
+    for o in NAMES[:4]: street.history(b''.join(crafted(o.format(home=street.home), street.photos, street.secret) for o in NAMES[:12]))
+    street.link('out', '..'); street.link('black/.out.png', '../../secret.txt'); street.link(f'{ASIDE}/black', '../../../full')
+    z = street.home/'x.zip'
+    if way == 'zip': subprocess.run(['zip', '-qry', z, 'bears'], cwd=street.home, check=True)
+    else:
+        with zipfile.ZipFile(z, 'w') as f:
+            for o in street.bears.rglob('*'): f.write(o, os.path.relpath(o, street.home))
+    shutil.rmtree(street.bears)
+    if way == 'zip': subprocess.run(['unzip', '-q', z], cwd=street.home, check=True)
+    else:
+        with zipfile.ZipFile(z) as f: f.extractall(street.home)
+    assert (street.bears/'out').is_symlink() == (way == 'zip')
+    street.check(capsys)
+
+
+def look_for_long(home):
+    "In a process of its own, whose prints are looked at: what trains"
+    from bearclf.clean.loop import CleaningLoop
+    from bearclf.train.features import precomputed_learner
+    bears = home/'bears'
+    before = ours(state(bears))
+    _watched[:] = [(os.path.realpath(home), [os.path.realpath(bears)])]
+    os.chdir(bears/'work')
+    assert main(['train', str(bears), '--precompute', '--out', 'model']) == 0
+    assert main(['clean', str(bears), '--report', 'report']) == 0
+    loop = CleaningLoop(precomputed_learner(bears), bears)
+    print(loop.error, loop.labels(), loop.decisions)
+    _watched.clear()
+    assert not _seen, _seen
+    assert {k: v for k, v in ours(state(bears)).items() if k in before and not k.startswith('work')} == before | {}
+    loop.decisions.apply()
+
+
+@pytest.mark.exhaustive
+def test_what_trains_moves_nothing(street, capsys):
+    for k in 'black', 'teddy':
+        for i in range(12): (street.bears/k).mkdir(exist_ok=True); draw_bear(k, i + 20, 64).save(street.bears/f'{k}/n{i}.png')
+    names = [o for o in NAMES if len(o) < 99]
+    street.history(b''.join(crafted(o.format(home=street.home), street.photos, street.secret) for o in names) + run(1, do='undo'))
+    street.link('out', '..'); street.link('black/.out.png', '../../secret.txt'); street.arrive(); (street.bears/'work').mkdir()
+    code = f'import sys; sys.path[:0] = ["tests", "tests/folder"]; import test_strangers as t; t.look_for_long(t.Path({str(street.home)!r}))'
+    said = python(code)
+    assert not re.search(r'[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]', said)
+    assert sha(street.home/'secret.png') == street.secret and (street.home/'empty/inner').exists()
