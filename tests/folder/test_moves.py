@@ -83,7 +83,9 @@ class Anything(RuleBasedStateMachine):
         try: problems = History(self.path).undo(kind=kind).problems
         except BearclfError as e: assert kind and 'Take that back first' in str(e); problems = []
         assert all('is not there any more' in o for o in problems), problems
-        self.decided = {sha(o): what for o, what in self.decisions.pending.items() if sha(o) in self.alone}
+        shown = {sha(o): (what, class_of(o)) for o, what in self.decisions.pending.items() if sha(o) in self.alone}
+        as_before = lambda o, what, label: what == KEEP and self.decided.get(o) == label  # a person has moved it there
+        self.decided = {o: label if as_before(o, what, label) else what for o, (what, label) in shown.items()}
         back = before | carried_out - {o['sha'] for o in self.decisions.state().moves if o['kind'] == 'apply'}
         assert back & self.alone & set(visible(self.path).values()) <= set(self.decided)
 
