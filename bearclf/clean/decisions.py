@@ -77,7 +77,7 @@ def _located(self:Decisions):
     outside = [k for k, _ in pending if k[0].startswith('../') and not self.source]
     if outside: self.say(f'Decisions about {len(outside)} photos outside of {self.root.name} wait until their folder '
                          'is given as source.')
-    places = self.places({k: e['size'] for k, e in pending if k not in outside})
+    places = self.places({k: e['size'] for k, e in pending if k not in outside}, {k: e['twins'] for k, e in pending})
     located = [(k, e, places[k]) for k, e in pending if k in places and ours(places[k] or k[0])]
     self._tell_by_hand(located)
     return located
@@ -157,6 +157,15 @@ def _decision(self:Decisions, photo, what, once, classes, now):
 
 # %% ../../nbs/library/clean/19_decisions.ipynb #21e4fbb4
 @patch
+def _note_twins(self:Decisions, events):
+    "Note the copies of what is to be deleted: they are not meant, also if a person deletes this one"
+    gone = {(e['photo'], e['sha']): e['size'] for e in events if e['what'] == DELETE}
+    copies = self.copies(gone)
+    for e in events:
+        e['twins'] = [o for o in copies.get(e['sha'], ()) if o != e['photo']] if e['what'] == DELETE else []
+
+# %% ../../nbs/library/clean/19_decisions.ipynb #6a5af9ec
+@patch
 def decide_all(self:Decisions,
     decisions:dict, # photo -> `KEEP`, `DELETE` or a class
     once:bool=False, # Not pending again after an `undo`, as those of a table, which you still have?
@@ -169,6 +178,7 @@ def decide_all(self:Decisions,
         for photo, what in decisions.items():
             events.append(self._decision(photo, what, once, classes - {KEEP, DELETE}, now))
             classes.add(events[-1]['what'])
+        self._note_twins(events)
         self.append(*events)
         keys = [(e['photo'], e['sha']) for e in events]
         self._known |= {k: self._state.pending[k] for k in keys}

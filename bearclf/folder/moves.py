@@ -41,7 +41,7 @@ def _event(line):
 _PHOTO = dict(photo=str, sha=str)
 _MOVE = dict(run=int, kind=str, to=str, was=str, what=str, size=int, once=bool, made=list)
 _FIELDS = dict(
-    decide=_PHOTO | dict(was=str, what=str, size=int, once=bool, blind=bool), drop={},
+    decide=_PHOTO | dict(was=str, what=str, size=int, once=bool, blind=bool, twins=list), drop={},
     run=dict(run=int, kind=str, n=int), undo=dict(run=int, n=int), end={}, move=_PHOTO | _MOVE,
     back=dict(run=int, photo=str, gone=bool), removed=dict(folder=str))
 _FIELDS = {do: fields | dict(by=str, when=str) for do, fields in _FIELDS.items()} | dict(begin=dict(version=int))
@@ -51,8 +51,8 @@ def _makes_sense(e):
     if not isinstance(e.get('do'), str): return False
     fields = _FIELDS.get(e['do'], {})
     if e['do'] == 'drop' and 'photo' in e: fields = fields | _PHOTO
-    return all(type(e.get(k)) is t and (t is not int or 0 <= e[k] < 2**53) for k, t in fields.items()) and (
-        'made' not in fields or all(isinstance(o, str) for o in e['made']))
+    return all(type(e.get(k)) is t and (t is not int or 0 <= e[k] < 2**53) for k, t in fields.items()) and all(
+        isinstance(o, str) for k, t in fields.items() if t is list for o in e[k])
 
 def _known_fields(e):
     "The line `e` without what its kind does not need"
@@ -116,7 +116,7 @@ def _moved(s, e):
     old, new, done = (e['was'], e['sha']), (e['to'], e['sha']), e['kind'] == 'apply'
     decision = s.pending.pop(old, None)
     if decision and not done: s.pending[new] = decision
-    s.run(e)['moves'][e['photo']] = e = e | {'n': (decision or {}).get('n', s.n)}
+    s.run(e)['moves'][e['photo']] = e = e | {k: (decision or {}).get(k, v) for k, v in (('n', s.n), ('twins', []))}
     if old in s.kept: s.kept[new] = s.kept.pop(old)
     if done and e['what'] == KEEP: s.kept[new] = e
 
@@ -280,7 +280,8 @@ def _refresh(self:History):
         self._at, self._last = self._at + len(line), line
         if not line.strip(): continue
         e = _event(line)
-        if e and e.get('do') in ('move', 'back'): self._lost.clear()  # what was looked for in vain may be there again
+        if e and e['do'] == 'decide': self._lost.discard((e['photo'], e['sha']))
+        if e and e['do'] in ('move', 'back'): self._lost.clear()  # what was looked for in vain may be there again
         if e: _add(self._state, e); continue
         self._damaged += 1
         if self._damaged > 5: continue
@@ -379,17 +380,25 @@ def holds(self:History, name, sha, now=False, seen=None):
     "Whether the photo `sha` lies at `name`"
     return self.sha(name, now, seen) == sha != ''
 
+# %% ../../nbs/library/folder/07_moves.ipynb #513148f9
 @patch
-def _search(self:History, gone, taken):
-    "{key: name} for the photos in `gone`, {(place, SHA-256): size or `None`}, that lie elsewhere; not in `taken`"
-    sizes, shas, found = set(gone.values()), {sha for _, sha in gone}, {}
+def copies(self:History, photos, taken=()):
+    "SHA-256 -> names of the files that hold it, of `photos`, {(place, SHA-256): size or `None`}; none in `taken`"
+    sizes, shas, found = set(photos.values()), {sha for _, sha in photos}, {}
     for folder in filter(None, (self.root, self.source)):
-        for o in visible_files(folder) if gone else ():
+        for o in visible_files(folder) if photos else ():
             try: fits = (None in sizes or os.lstat(o).st_size in sizes) and (name := self.below(o)) not in taken
             except OSError: continue
             if fits and (sha := self.sha(name)) in shas: found.setdefault(sha, []).append(name)
+    return found
+
+@patch
+def _search(self:History, gone, taken, never={}):
+    "{key: name} for the photos in `gone` that lie elsewhere; not in `taken`, and none of the key's names in `never`"
+    found = self.copies(gone, taken)
     def best(place, sha):
-        names = sorted(found.get(sha, ()), key=lambda o: os.path.basename(o) != os.path.basename(place))
+        names = sorted((o for o in found.get(sha, ()) if o not in never.get((place, sha), ())),
+                       key=lambda o: os.path.basename(o) != os.path.basename(place))
         if names: found[sha].remove(names[0])
         return names[0] if names else ''
     return {key: best(*key) for key in gone}
@@ -398,12 +407,13 @@ def _search(self:History, gone, taken):
 @patch
 def places(self:History,
     photos:dict, # (last known name below the folder, SHA-256) -> size in bytes, or `None`
+    never:dict={}, # The same keys -> names of copies that are not meant
 ) -> dict: # The same keys -> where it lies now; '' if it is gone or set aside
     "Where photos are now, whoever has renamed them"
     seen = {}
     here = {k: k[0] for k in photos if not k[0].startswith(ASIDE) and self.holds(*k, seen=seen)}
     away = {k: n for k, n in photos.items() if k not in here and k not in self._lost}
-    found = self._search(away, set(here.values()))
+    found = self._search(away, set(here.values()), never)
     self._lost |= {k for k in away if not found[k]}
     return {k: here.get(k) or found.get(k, '') for k in photos}
 

@@ -219,6 +219,16 @@ def test_a_copy_stands_in_for_the_one_that_was_set_aside(bears):
     assert (bears/ASIDE/'black/again.jpg').exists() and names(d) == {'black/0.jpg': 'teddy'}
 
 
+def test_the_last_copy_stays_when_a_person_deletes_the_other(bears):
+    d = Decisions(bears)
+    d.decide('black/again.jpg', DELETE); d.apply(); d.undo()
+    (bears/'black/again.jpg').unlink()
+    assert names(d) == names(Decisions(bears)) == {} and not d.apply().problems and (bears/'black/0.jpg').exists()
+    shutil.copy(bears/'black/0.jpg', bears/'black/again.jpg'); d.decide('black/again.jpg', DELETE)
+    (bears/'black/again.jpg').rename(bears/'black/mine.jpg')
+    assert names(d) == {'black/mine.jpg': DELETE}, 'the one that was meant'
+
+
 def test_who_moved_to_and_fro_and_was_renamed_comes_home(bears):
     before, d = state(bears), Decisions(bears)
     for name, what in ('teddy/0.png', 'black'), ('black/0.png', 'teddy'): d.decide(name, what); d.apply()
