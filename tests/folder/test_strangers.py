@@ -24,7 +24,7 @@ _seen, _watched = [], [] # what was done outside; the folders (outside, but not 
 def _looks(file):
     "Whether this is only a look at a photo that is a link: data sets on another disk are made of those"
     frame = sys._getframe()
-    while frame and frame.f_code.co_name not in ('look_at', '_own_photo'): frame = frame.f_back
+    while frame and frame.f_code.co_name not in ('look_at', '_is_same', '_own_photo'): frame = frame.f_back
     return frame and os.path.islink(file)
 
 def _watch(event, args):
@@ -63,7 +63,8 @@ def move(run, photo, to, sha, **kw):
                         once=False, made=[]) | kw)
 
 def decide(photo, what, sha, **kw):
-    return event(**dict(do='decide', photo=photo, was=photo, what=what, sha=sha, size=9, once=False, blind=False) | kw)
+    return event(**dict(do='decide', photo=photo, was=photo, what=what, sha=sha, size=9, once=False, blind=False,
+                        twins=[]) | kw)
 
 def run(number, kind='verify', do='run', **kw): return event(**dict(do=do, run=number, kind=kind, n=3) | kw)
 
@@ -166,7 +167,8 @@ def street(tmp_path, drawn): return Street(tmp_path/'home', drawn)
 NAMES = ['../secret.png', '{home}/secret.png', 'out/secret.png', 'black/.out.png', 'out', 'empty', 'out/empty/inner',
          '../empty/inner', '../../etc', 'C:\\x.png', 'C:/x.png', '.git/hooks/x', HISTORY, HOME, ASIDE,
          f'{ASIDE}/out/x.png', f'{ASIDE}/../../../x', 'a\0b', 'x'*5000, 'black/' + 'x'*300, 'y/'*1500 + 'y',
-         '\ud800.png', 'black/\udcff.png', 'black/\x1b[2J\x9b2J\r.png', '', '.', '..', '/', 'black', 'black/', 'black//0.png',
+         '\ud800.png', 'black/\udcff.png', 'black/\x1b[2J\x9b2J\r.png',
+         '', '.', '..', '/', 'black', 'black/', 'black//0.png',
          'black/../../secret.png',
          '..\\secret.png', 'manifest.csv', 'decisions.csv', 'black/fifo.png', '~/secret.png']
 
@@ -210,7 +212,7 @@ def lines(p):
     good = dict(do='move', run=1, kind='verify', photo='black/a.png', to='black/0.png', sha=p[0], was='x', what='x',
                 size=9, once=False, made=[])
     decided = dict(do='decide', photo='black/1.png', was='black/1.png', what='teddy', sha=p[1], size=9, once=False,
-                   blind=False)
+                   blind=False, twins=[])
     odd = None, -1, 10**4299, 1.5, 'x', [], {}, True, ['black/0.png'], [[]*9], '\x1b[2J', float('inf')
     wrong = [e | {k: o} for e in (good, decided) for k in e for o in odd]
     missing = [{k: v for k, v in e.items() if k != gone} for e in (good, decided) for gone in e]
