@@ -353,6 +353,7 @@ def main(
     try: return _call(_commands[name], args) or 0
     except BearclfError as e: print(f'bearclf: {e}', file=sys.stderr)
     except OSError as e:
-        print(printable(f'bearclf: {e.filename or "A file"} cannot be read or written: {e.strerror or e}.'), file=sys.stderr)
+        what = printable(str(e.filename or 'A file'))
+        print(f'bearclf: {what} cannot be read or written: {e.strerror or e}.', file=sys.stderr)
     except KeyboardInterrupt: print('Stopped.', file=sys.stderr)
     return 1

@@ -146,6 +146,7 @@ def _where(dest, rows):
     taken, changed = {*where.values()}, lambda file: look_at(dest/file).suffix  # by a person, and still a photo
     return {k: o or k[0]*bool(k[0] not in taken and changed(k[0])) for k, o in where.items()}
 
+# %% ../../nbs/library/collect/11_collect.ipynb #15d30002
 def _own_photo(file):
     "What a photo's file says about the photo; `None` if it cannot be read"
     if not _is_small_file(file): return None

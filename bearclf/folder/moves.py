@@ -6,7 +6,7 @@
 __all__ = ['KEEP', 'DELETE', 'History', 'undo']
 
 # %% ../../nbs/library/folder/07_moves.ipynb #07a00004
-import copy, errno, json, os, re, stat, unicodedata, zlib
+import copy, errno, json, os, stat, unicodedata, zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime

@@ -166,7 +166,8 @@ def street(tmp_path, drawn): return Street(tmp_path/'home', drawn)
 NAMES = ['../secret.png', '{home}/secret.png', 'out/secret.png', 'black/.out.png', 'out', 'empty', 'out/empty/inner',
          '../empty/inner', '../../etc', 'C:\\x.png', 'C:/x.png', '.git/hooks/x', HISTORY, HOME, ASIDE,
          f'{ASIDE}/out/x.png', f'{ASIDE}/../../../x', 'a\0b', 'x'*5000, 'black/' + 'x'*300, 'y/'*1500 + 'y',
-         '\ud800.png', 'black/\udcff.png', 'black/\x1b[2J\x9b2J\r.png', '', '.', '..', '/', 'black', 'black/', 'black//0.png',
+         '\ud800.png', 'black/\udcff.png',
+         'black/\x1b[2J\x9b2J\r.png', '', '.', '..', '/', 'black', 'black/', 'black//0.png',
          'black/../../secret.png',
          '..\\secret.png', 'manifest.csv', 'decisions.csv', 'black/fifo.png', '~/secret.png']
 
