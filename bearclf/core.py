@@ -179,7 +179,7 @@ def existing_folder(
 # %% ../nbs/library/00_core.ipynb #15d00002
 def _no_name(name):
     "Why `name` cannot be that of a file below a folder, in the spelling of POSIX; '' if it can"
-    try: usual = 0 < len(os.fsencode(name)) < 4096 and name.count('/') < 100
+    try: usual = 0 < len(os.fsencode(name)) < 4096 and os.fsencode(name).count(b'/') < 100
     except (TypeError, UnicodeError): usual = False
     if not usual or not isinstance(name, str): return 'is no name of a file'
     if name[0] == '/' or re.match('[a-zA-Z]:', name): return 'does not begin in the folder'
