@@ -35,7 +35,7 @@ class _Spoken(Callback):
     def __call__(self, event_name):
         try: return super().__call__(event_name)
         except BearclfError as e:
-            e.args = (str(e).split('\n\t', 1)[-1],)
+            e.args = (str(e.args[0]).split('\n\t', 1)[-1],)
             raise
 
 # %% ../../nbs/library/train/16_steer.ipynb #17bc962c
