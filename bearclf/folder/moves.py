@@ -617,7 +617,7 @@ def undo(self:History,
     "Take back what was done last; decisions that it carried out are pending again"
     report = MoveReport(self.root, 'put back')
     self._refresh()
-    if not self._state.of_use: return report
+    if not self._state.of_use and not self.home.exists(): return report  # if it exists, a killed process left it
     self._lost.clear()
     with self.change():
         runs = [k for k, v in self._state.runs.items() if v['moves'] and kind in (None, v['kind'])]
