@@ -385,7 +385,8 @@ def holds(self:History, name, sha, now=False, seen=None):
 def copies(self:History, photos, taken=()):
     "SHA-256 -> names of the files that hold it, of `photos`, {(place, SHA-256): size or `None`}; none in `taken`"
     sizes, shas, found = set(photos.values()), {sha for _, sha in photos}, {}
-    for folder in filter(None, (self.root, self.source)):
+    apart = self.source and not self.source.is_relative_to(self.root)
+    for folder in (self.root, *[self.source]*bool(apart)):
         for o in visible_files(folder) if photos else ():
             try: fits = (None in sizes or os.lstat(o).st_size in sizes) and (name := self.below(o)) not in taken
             except OSError: continue

@@ -229,6 +229,15 @@ def test_the_last_copy_stays_when_a_person_deletes_the_other(bears):
     assert names(d) == {'black/mine.jpg': DELETE}, 'the one that was meant'
 
 
+def test_of_two_copies_in_a_source_one_is_deleted_by_hand(bears):
+    (bears/'new').mkdir()
+    for o in 'ab': (bears/f'new/{o}.jpg').write_bytes((bears/'black/2.jpg').read_bytes() + b'more')
+    d = Decisions(bears, bears/'new')
+    d.decide_all({'new/a.jpg': 'black', 'new/b.jpg': 'teddy'})
+    (bears/'new/a.jpg').unlink(); (bears/'new/b.jpg').rename(bears/'new/mine.jpg')
+    assert len(names(d)) == 1 and not d.apply().problems and len(d.table) == 1
+
+
 def test_who_moved_to_and_fro_and_was_renamed_comes_home(bears):
     before, d = state(bears), Decisions(bears)
     for name, what in ('teddy/0.png', 'black'), ('black/0.png', 'teddy'): d.decide(name, what); d.apply()
