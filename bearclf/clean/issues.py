@@ -105,7 +105,7 @@ def look_for_issues(learn, path):
 
 def compared(report):
     "The photos of a report, as they are compared with each other"
-    return [Compared(o.relative_to(report.path).as_posix(), report.looks[o]) for o in report.photos]
+    return [Compared(o.relative_to(report.path).as_posix(), report.looks[o], report.label(o)) for o in report.photos]
 
 # %% ../../nbs/library/clean/18_issues.ipynb #1a251fbb
 def twins(photos, root):
@@ -139,7 +139,6 @@ def _twin_findings(copies, photos, own):
             wrong = float(own[b]/(own[a]+own[b]))
             worse = bool(wrong > .5 or wrong == .5 and a == i)
             words = f', where the label fits {"better" if worse else "worse"}'
-            if photos[a].label == photos[b].label: wrong, worse, words = .5, False, ', in another folder'
             found.append(_Finding(a, 'two classes', f'the same photo as {photos[b].file}{words}', wrong, DELETE*worse))
     return found
 

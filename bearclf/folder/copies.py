@@ -6,7 +6,7 @@
 __all__ = ['NEAR', 'perceptual_hash', 'hash_distance']
 
 # %% ../../nbs/library/folder/05_copies.ipynb #1a00000e
-import math, os, unicodedata
+import math, os
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -106,19 +106,14 @@ def copy_marks(im):
 
 MARKS = dict(marks=copy_marks)
 
-def _class_folder(file):
-    "The folders that `file` lies in; one named `train`, `valid` or `test` above the last does not count"
-    *above, last = unicodedata.normalize('NFC', file).split('/')[:-1] or ['']
-    return '/'.join([o for o in above if o.lower() not in ('train', 'valid', 'test')] + [last])
-
 @dataclass
 class Compared:
     "A file of a folder, and the `Look` with `MARKS` at it"
     file: str # Below the folder, with /
     look: Look
+    label: str # Its class; empty if it lies in no class folder
     link: bool = False # As `other_names` finds out
     def __post_init__(self):
-        self.label, self.folder = class_of(self.file) if '/' in self.file else '', _class_folder(self.file)
         self.pixels = math.prod(self.look.size)
         self.same, *self.hashes = self.look.seen.get('marks', [''])
 
@@ -127,7 +122,7 @@ def exact_copies(photos):
     "Photos to go on with, and (file, finding, twin, words) for each with the pixels of an earlier one of its class"
     first, rest, found = {}, [], []
     for o in photos:
-        twin = first.setdefault((o.folder, o.same), o) if o.folder else first.get(('', o.same), o)
+        twin = first.setdefault((o.label, o.same), o) if o.label else first.get(('', o.same), o)
         first.setdefault(('', o.same), o)  # for those that lie beside the class folders: a copy in any class will do
         if twin is o: rest.append(o)
         else: found.append((o, 'duplicate', twin, 'same as'))
@@ -136,11 +131,11 @@ def exact_copies(photos):
 def near_copies(photos):
     "(file, finding, its twin, words) for each photo that is nearly one with more pixels, or the same in another class"
     index, found = HashIndex(), []
-    for o in sorted(photos, key=lambda o: (o.link, not o.folder, -o.pixels)):
+    for o in sorted(photos, key=lambda o: (o.link, not o.label, -o.pixels)):
         near, words = {}, lambda twin: 'same as' if twin.same == o.same else 'nearly the same as'
         for (twin, own), d in index.near(o.hashes[0]):
-            if own or d <= NEAR_CROP: near.setdefault(twin.folder, twin)
-        twin = near.get(o.folder) if o.folder else next(iter(near.values()), None)
+            if own or d <= NEAR_CROP: near.setdefault(twin.label, twin)
+        twin = near.get(o.label) if o.label else next(iter(near.values()), None)
         if twin: found.append((o, 'near duplicate', twin, words(twin))); continue
         found += [(o, 'same photo in two classes', twin, words(twin)) for twin in near.values()]
         for i, h in enumerate(o.hashes): index.add(h, (o, i == 0))
@@ -160,7 +155,7 @@ def other_names(photos, root):
         o.link = os.path.islink(os.path.join(root, o.file))
         at.setdefault(_inode(os.path.join(root, o.file)), []).append(o)
     for names in at.values():
-        one = min(names, key=lambda o: (o.link, not o.folder))
+        one = min(names, key=lambda o: (o.link, not o.label))
         found += [(o, 'link', one, 'a link to' if o.link else 'another name of') for o in names if o is not one]
     others = {id(o) for o, *_ in found}
     return sorted((o for o in photos if id(o) not in others), key=lambda o: o.link), found

@@ -10,9 +10,10 @@ import os, re, unicodedata
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
+from fastcore.basics import patch
 from fastcore.foundation import L
 
 from ..core import *
@@ -45,13 +46,124 @@ def new_class_name(name):
                            'Choose a shorter one.')
     return name
 
-# %% ../../nbs/library/folder/04_look.ipynb #424429aa
-def visible_files(path):
-    "All files below `path`, in order; hidden ones and what lies in hidden folders left out"
-    for folder, dirs, names in os.walk(path):
-        dirs[:] = sorted(o for o in dirs if not o.startswith('.'))
-        yield from (Path(folder)/o for o in sorted(names) if not o.startswith('.'))
+# %% ../../nbs/library/folder/04_look.ipynb #9775870b
+_OF_OTHERS = {'@eadir', '@tmp', '@recycle', '@recently-snapshot', '@snapshot', '@synoresource', '#recycle', '#snapshot',
+              '$recycle.bin', 'recycler', 'recycled', 'system volume information', 'lost+found', '__macosx',
+              'network trash folder', 'thevolumesettingsfolder', '_vti_cnf', 'ipod photo cache', 'captureone',
+              'thumbs.db', 'ehthumbs.db', 'ehthumbs_vista.db', 'desktop.ini', 'picasa.ini', 'zbthumbnail.info',
+              'icon\r', '__pycache__'}
+_THEIR_ENDS = '.lrdata', '.lrcat', '.lrcat-data', '.cocatalog', '.photoslibrary', '.aplibrary', '.dtrash'
 
+def of_others(name):
+    "Whether a file or folder of this name is hidden, or known to be made by a system or another program"
+    low = name.casefold()
+    return name[0] == '.' or low in _OF_OTHERS or low.endswith(_THEIR_ENDS) or low.startswith('synophoto_')
+
+# %% ../../nbs/library/folder/04_look.ipynb #40e53b2a
+@dataclass
+class Listing:
+    "What lies below a folder, in order"
+    files: list = field(default_factory=list) # `Path`s
+    folders: list = field(default_factory=list) # `Path`s of those that were walked
+    links: list = field(default_factory=list) # `Path`s of links to folders, which were not
+    closed: list = field(default_factory=list) # `Path`s of folders that could not be opened
+    others: Counter = field(default_factory=Counter) # Name of what is `of_others` -> how often it occurs
+
+def list_folder(path):
+    "A `Listing` of `path`"
+    found, ours = Listing(), ('.bearclf', '.DS_Store')
+    for folder, dirs, names in os.walk(path, onerror=lambda e: found.closed.append(Path(e.filename))):
+        found.others.update('._*' if o[:2] == '._' else o for o in (*dirs, *names) if of_others(o) and o not in ours)
+        dirs[:] = sorted(o for o in dirs if not of_others(o))
+        found.links += [Path(folder)/o for o in dirs if os.path.islink(os.path.join(folder, o))]
+        found.folders.append(Path(folder))
+        found.files += [Path(folder)/o for o in sorted(names) if not of_others(o)]
+    return found
+
+def visible_files(path):
+    "The files of `list_folder`"
+    return list_folder(path).files
+
+# %% ../../nbs/library/folder/04_look.ipynb #53109775
+_THINGS = '(?:sets?|data|dataset|split|images?|imgs?|photos?|pictures?|pics?|files?|samples?)?'
+_LEARN = re.compile(f'(?:train|training|trn){_THINGS}')
+_JUDGE = re.compile(f'(?:val|valid|validation|validate|dev|development|eval|evaluation|test|testing|tst){_THINGS}')
+
+def _use(name):
+    "'train', 'valid' or '', and what else the name of a folder says"
+    words = re.findall('[^\\W\\d_]+', re.sub('([a-z])([A-Z])', r'\1 \2', name).lower())
+    uses = {o: use for use, form in (('train', _LEARN), ('valid', _JUDGE)) for o in words if form.fullmatch(o)}
+    return (*uses.values(), '')[0], ' '.join(o for o in words if o not in uses and not re.fullmatch(_THINGS, o))
+
+def _parts(names):
+    "{'train': [...], 'valid': [...]} of the folders that a data set is divided into; {} if it is not"
+    parts, said = {'train': [], 'valid': []}, {o: _use(o) for o in sorted(names)}
+    rest = {use: {r for u, r in said.values() if u == use} for use in parts}
+    for o, (use, r) in said.items():
+        if use and r in rest['train'] & rest['valid']: parts[use].append(o)
+    return parts if parts['train'] else {}
+
+# %% ../../nbs/library/folder/04_look.ipynb #084ebbe9
+_PHOTO_NAME = re.compile(r'\.(jpe?g|jpe|jfif|png|webp|gif|avif|bmp|tiff?|hei[cf]|hif)(?![a-z0-9])|^[^.]*$', re.I)
+
+def _like_photos(files): return [o for o in files if _PHOTO_NAME.search(o.name)]
+
+def _tree(path, files):
+    "Folder -> names of the folders in it with files below them; and the folders in which files lie. All as text"
+    below, direct = {}, {os.path.dirname(o) for o in files}
+    for folder in direct:
+        while folder != path:
+            folder, name = os.path.split(folder)
+            if name in below.setdefault(folder, set()): break
+            below[folder].add(name)
+    return below, direct
+
+def _only_one(below, direct, folder):
+    "`folder`, or the only one in it, and so on, if there is one that holds several, and no photo lies on the way"
+    inner = folder
+    while len(kids := below.get(inner, ())) == 1 and (inner == folder or inner not in direct):
+        inner = os.path.join(inner, *kids)
+    return inner if len(kids) > 1 and inner not in direct else folder
+
+# %% ../../nbs/library/folder/04_look.ipynb #ecc65e14
+class ClassFolders:
+    "The class of a photo: the folder that it lies in directly below one of `bases`, in composed form (NFC)"
+    def __init__(self,
+        level:int=None, # 1: the classes are the folders in the one that is read; 2: the folders in these; default: as they lie
+    ):
+        if level is not None and (not isinstance(level, int) or level < 1):
+            raise BearclfError(f'level={level!r} is no level of folders. 1 is the folders in the one that you give.')
+        self.level, self.bases, self.parts = level, {}, {}
+
+    def read(self,
+        path, # A folder
+        files, # `Path`s of the photos in it
+    ):
+        "Find the bases of `path`; the folders below them by name, as from `_tree`"
+        top = '' if str(path) == '.' else str(path)
+        below, direct = _tree(top, files)
+        self.top = _only_one(below, direct, top)
+        self.parts = _parts(below.get(self.top, ()))
+        parts = [os.path.join(self.top, o) for names in self.parts.values() for o in names]
+        bases = self._at_level(top, below) if self.level else [
+            _only_one(below, direct, o) for o in parts if {*parts} & {*below}] or [self.top]
+        self.bases = dict.fromkeys(bases)
+        return below
+
+    def _at_level(self, top, below):
+        folders = [top]
+        for _ in range(self.level - 1): folders = [os.path.join(o, k) for o in folders for k in sorted(below.get(o, ()))]
+        return folders
+
+    def base(self, photo):
+        "The folder that holds the class folder of `photo`, and the class; ('', '') if it lies in none"
+        folder, name = os.path.split(os.path.dirname(photo))
+        while folder not in self.bases and name: folder, name = os.path.split(folder)
+        return (folder, unicodedata.normalize('NFC', name)) if name else ('', '')
+
+    def __call__(self, photo): return self.base(photo)[1] or class_of(photo)
+
+# %% ../../nbs/library/folder/04_look.ipynb #424429aa
 def look_at_all(files, measures={}, copies=None):
     "A `Look` at each of `files`, in order, as `look_at` gives it"
     with ThreadPoolExecutor(os.cpu_count()) as ex:
@@ -59,6 +171,16 @@ def look_at_all(files, measures={}, copies=None):
         return list(progress(looks, 'Looking at the photos', len(files)))
 
 # %% ../../nbs/library/folder/04_look.ipynb #80fe6159
+def some(names, n=8):
+    "The first `n` of `names` with commas between them, and how many more there are"
+    names = [str(o) for o in names]
+    return ', '.join(names[:n]) + f' and {len(names)-n} more'*(len(names) > n)
+
+def _and(names):
+    *first, last = [some(names)] if len(names) > 8 else names
+    return ', '.join(first) + ' and '*bool(first) + last
+
+# %% ../../nbs/library/folder/04_look.ipynb #bdcac0b3
 @dataclass
 class FolderReport:
     "What `check_folder` found: the usable photos, and what was left out and why"
@@ -67,58 +189,128 @@ class FolderReport:
     left_out: dict # `Path` of each other file -> why it was left out
     get_y: object = class_of # What finds the label of a photo; `None` where the labels are not known here
     looks: dict = field(default_factory=dict, repr=False) # `Path` of each file -> the `Look` at it
-    @property
-    def counts(self):
-        labels = [_label(self.get_y, o) for o in self.photos] if self.get_y else []
+    notes: list = field(default_factory=list) # Sentences on how the folder was read, and what was not looked into
+
+    def label(self, photo):
+        "`get_y(photo)`, with a sentence where it fails, which a pattern does on every name that it was not made for"
+        try: return self.get_y(photo)
+        except Exception as e: raise BearclfError(f'get_y finds no label for {photo.name}: {e}. '
+                                                  'Change get_y, or move the file away.') from e
+    @cached_property
+    def counts(self): # Class -> number of its photos
+        labels = [self.label(o) for o in self.photos] if self.get_y else []
         of_one_kind = any(all(isinstance(o, t) for o in labels) for t in (str, int))
         return dict(sorted(Counter(labels).items())) if of_one_kind else {}
 
-    def __str__(self):
-        counts = {str(k): n for k, n in self.counts.items()}
-        width = max([len(o) for o in counts] + [0])
-        classes = f' of {len(counts)} classes' if counts or self.by_folder else ''
-        rows = [f'{len(self.photos)} photos{classes} in {self.path.name}']
-        rows += [f'  {name:<{width}}  {n:>5}' for name, n in counts.items()]
-        rows += [f'{len(self.left_out)} files left out']*bool(self.left_out)
-        for why in sorted(set(self.left_out.values())):
-            names = [o.relative_to(self.path).as_posix() for o, w in self.left_out.items() if w == why]
-            rows.append(f"  {why}: {', '.join(names[:8])}" + (f' and {len(names)-8} more' if len(names) > 8 else ''))
-        return printable('\n'.join(rows))
-    __repr__ = __str__
     @property
     def by_folder(self): # or by fastai's
-        return self.get_y is class_of or getattr(self.get_y, '__name__', '') == 'parent_label'
-
-# %% ../../nbs/library/folder/04_look.ipynb #bdcac0b3
-def _label(get_y, photo):
-    "`get_y(photo)`, with a sentence where it fails, which a pattern does on every name that it was not made for"
-    try: return get_y(photo)
-    except Exception as e:
-        raise BearclfError(f'get_y finds no label for {photo.name}: {e}. Change get_y, or move the file away.') from e
+        return isinstance(self.get_y, ClassFolders) or getattr(self.get_y, '__name__', '') == 'parent_label'
 
 # %% ../../nbs/library/folder/04_look.ipynb #ceed93d0
+def _of_each_class(counts, most=40):
+    "A row for each class; of very many, those with the most and the fewest photos"
+    width, rows = max([len(str(o)) for o in counts] + [0]), [*counts.items()]
+    if len(rows) > most:
+        rows.sort(key=lambda o: -o[1])
+        rows = [*rows[:5], (f'... {len(rows) - 10} others ...', sum(n for _, n in rows[5:-5])), *rows[-5:]]
+        width = max(len(str(o)) for o, _ in rows)
+    return [f'  {str(o):<{width}}  {n:>5}' for o, n in rows]
+
+@patch
+def __str__(self:FolderReport):
+    n = len(self.counts)
+    classes = f' of {n} class' + 'es'*(n != 1) if n or self.by_folder else ''
+    rows = [f'{len(self.photos)} photos{classes} in {self.path.name or self.path}', *_of_each_class(self.counts)]
+    rows += [f'{len(self.left_out)} files left out']*bool(self.left_out)
+    for why in sorted(set(self.left_out.values())):
+        names = [o.relative_to(self.path).as_posix() for o, w in self.left_out.items() if w == why]
+        rows.append(f'  {why}: {some(names)}')
+    return printable('\n'.join(rows + self.notes))
+
+@patch
+def __repr__(self:FolderReport): return str(self)
+
+# %% ../../nbs/library/folder/04_look.ipynb #40e35f89
+def not_walked(listing, path):
+    "What `list_folder` did not look into, as sentences"
+    names = lambda files: some(o.relative_to(path).as_posix() for o in files)
+    other = some(f'{o} ({n})' for o, n in sorted(listing.others.items()))
+    return ([f'Not looked into, as hidden or made by other programs: {other}.']*bool(other) +
+            [f'Not looked into, as it is a link: {names([o])}. Put the folder itself there, or its photos.'
+             for o in listing.links] +
+            [f'Not looked into, as this user may not open it: {names([o])}.' for o in listing.closed])
+
+def _how_read(reading, path, below):
+    "How the folders were read, where there is another way"
+    at = lambda o: Path(o).relative_to(path).as_posix()
+    said, first = [], next(iter(reading.bases), str(path))
+    if reading.parts and not reading.level and reading.top not in reading.bases:
+        said.append(f"Divided into {_and(reading.parts['train'])}, {_and(reading.parts['valid'])}; "
+                    'the classes are the folders in these.')
+    elif not reading.level and Path(first) != path:
+        said.append(f'The classes are the folders in {at(first)}, as no photo is elsewhere; level=1 makes it a class.')
+    inner = {k: sorted(below[o]) for b in reading.bases for k in below.get(b, ())
+             if (o := os.path.join(b, k)) in below}
+    if not inner or len(inner) == 1 and len(*inner.values()) == 1: return said
+    kinds, level = sorted({o for names in inner.values() for o in names}), len(Path(first).relative_to(path).parts) + 2
+    return said + [f'{_and(sorted(inner))} hold{"s"*(len(inner) == 1)} sub-folders ({some(kinds)}), whose photos belong to '
+                   f'{"it" if len(inner) == 1 else "them"}; level={level} makes these the classes.']
+
+# %% ../../nbs/library/folder/04_look.ipynb #5dcba818
+def _alike(names):
+    "A name that is spelt in two ways has the same key"
+    return re.sub(r'[\W_]+', '', unicodedata.normalize('NFKC', names).casefold())
+
+def _odd_classes(reading, report, below, folders):
+    "Classes whose names are nearly one, and folders that have no photo"
+    kids = {os.path.join(b, k): unicodedata.normalize('NFC', k) for b in reading.bases for k in sorted(below.get(b, ()))}
+    spelt, said = {}, []
+    for o, name in kids.items(): spelt.setdefault(_alike(name), {}).setdefault(name, set()).add(os.path.basename(o))
+    for names in spelt.values():
+        if len(names) > 1: said.append(f'{_and([*map(repr, names)])} are {len(names)} classes. If they are one, '
+                                       'put their photos into one folder.')
+        said += [f'{name!r} is the name of {len(v)} folders, written in different characters; they are one class.'
+                 for name, v in names.items() if len(v) > 1]
+    full = {reading.base(o) for o in report.photos}
+    for o in folders:
+        base, name = os.path.split(o)
+        if base not in reading.bases or (base, unicodedata.normalize('NFC', name)) in full: continue
+        n = sum(o in f.parents for f in report.left_out)
+        said.append(f'No class, as there is no photo in it: {o.relative_to(report.path).as_posix()} '
+                    f'({f"{n} files that cannot be read" if n else "empty"}).')
+    return said
+
+# %% ../../nbs/library/folder/04_look.ipynb #8f7fe5cf
 def check_folder(
     path:str|Path, # A folder with a folder of photos for each class
     get_y=class_of, # Finds the label of a photo; with one of your own, photos that lie loose in `path` count as well
     copies:ResizedPhotos=None, # Where to keep smaller copies, if training is to follow
     measures:dict={}, # Name -> function of a picture, whose answers are kept in `looks`
-) -> FolderReport: # Counts by class, and what was left out
+    level:int=None, # 1: the classes are the folders in `path`; 2: the folders in these; default: as they lie
+) -> FolderReport: # Counts by class, how the folder was read, and what was left out
     "Look into every file below `path` and say which are photos; nothing is moved or changed"
     path = existing_folder(path)
-    files = list(visible_files(path))
-    looks = dict(zip(files, look_at_all(files, measures, copies)))
+    listing = list_folder(path)
+    looks = dict(zip(listing.files, look_at_all(listing.files, measures, copies)))
     why = {o: look.reason for o, look in looks.items() if look.reason}
-    report = FolderReport(path, L(o for o in files if o not in why), why, get_y, looks)
+    if get_y is class_of: get_y = ClassFolders(level)
+    photos = L(o for o in listing.files if o not in why)
+    report = FolderReport(path, photos, why, get_y, looks, not_walked(listing, path))
     if not report.by_folder: return report
-    loose = {o: 'beside the class folders, not in one' for o in report.photos if o.parent == path}
-    left_out = {o: w for o, w in why.items() if o.parent != path} | loose
-    return FolderReport(path, L(o for o in report.photos if o.parent != path), left_out, get_y, looks)
+    if reads := isinstance(get_y, ClassFolders): below = get_y.read(path, [*photos, *_like_photos(why)])
+    loose = {o for o in listing.files if (not get_y.base(o)[1] if reads else o.parent == path)}
+    report.photos = photos.filter(lambda o: o not in loose)
+    report.left_out = {o: w for o, w in why.items() if o not in loose}
+    report.left_out |= {o: 'beside the class folders, not in one' for o in photos if o in loose}
+    if reads: report.notes[:0] = _how_read(get_y, path, below) + _odd_classes(get_y, report, below, listing.folders)
+    return report
 
 # %% ../../nbs/library/folder/04_look.ipynb #0d931caa
 def find_photos(
     path:str|Path, # A folder with a folder of photos for each class
     get_y=class_of, # Finds the label of a photo; with one of your own, photos that lie loose in `path` count as well
     copies:ResizedPhotos=None, # Where to keep smaller copies, if training is to follow
+    level:int=None, # As in `check_folder`
 ) -> L: # `Path`s of the usable photos, in order
     "The photos below `path`, whatever their names are; what cannot be read is not among them"
-    return check_folder(path, get_y, copies).photos
+    return check_folder(path, get_y, copies, level=level).photos

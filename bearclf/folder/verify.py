@@ -17,7 +17,7 @@ from ..core import *
 from ..core import free_path, printable, sha256_of
 from ..photo import *
 from ..photo import plain_stat
-from .look import _RESERVED, look_at_all, visible_files
+from .look import _RESERVED, check_folder
 from .copies import Compared, MARKS, exact_copies, near_copies, other_names
 from .moves import *
 from .moves import ASIDE
@@ -96,6 +96,7 @@ class VerifyReport:
     rows: list # As `_findings` gives them
     done: dict = field(default_factory=dict) # file -> where it is now, after `fix`
     problems: list = field(default_factory=list) # Sentences about what `fix` could not do
+    notes: list = field(default_factory=list) # How the folder was read, and what was not looked into
     fixed: bool = False
 
     @property
@@ -111,6 +112,7 @@ class VerifyReport:
             rows = [r for r in self.rows if r[1] == finding]
             if rows: said.append(f'{finding}: {len(rows)}')
             said += [f'  {o.file}: {what} ({action})' for o, _, what, action, *_ in rows]
+        said += self.notes
         if self.fixed: said.append(f'{len(self.done)} files moved or renamed. undo(path) takes it back; what was set '
                                    f'aside is in {ASIDE}, a hidden folder in {self.path.name}.')
         elif any(r[3] != 'for you to decide' for r in self.rows):
@@ -167,7 +169,8 @@ def verify(
 ) -> VerifyReport: # It prints itself; `table` is a `DataFrame`, `sheet()` shows the duplicates, `fix()` changes things
     "Look into every file below `path`: what cannot be read, what has a wrong name, and what is there twice"
     path = existing_folder(path).absolute()
-    files = sorted((o.relative_to(path).as_posix() for o in visible_files(path)), key=_natural)
-    files = [*map(Compared, files, look_at_all([path/o for o in files], MARKS))]
-    report = VerifyReport(path, sum(not o.look.reason for o in files), _findings(path, files))
+    seen = check_folder(path, measures=MARKS)
+    files = [Compared(o.relative_to(path).as_posix(), look, seen.get_y.base(o)[1]) for o, look in seen.looks.items()]
+    files.sort(key=lambda o: _natural(o.file))
+    report = VerifyReport(path, sum(not o.look.reason for o in files), _findings(path, files), notes=seen.notes)
     return report.fix() if fix else report

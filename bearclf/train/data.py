@@ -15,6 +15,7 @@ from ..core import *
 from ..photo import *
 from ..photo import SIDE
 from ..folder.look import *
+from ..folder.look import ClassFolders, some
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
     from fastai.vision.all import *
@@ -63,38 +64,41 @@ def photo_block(
     size:int=224, # Height and width of what the model gets, in pixels
     valid_pct:float=0.2, # Part of the photos to keep aside for validation, 0 to 1
     seed:int=42, # Makes the choice of validation photos the same on every run
+    level:int=None, # How deep the class folders lie, as in `check_folder`; default: as it finds out
     **kwargs # Any keyword of `DataBlock`, in place of what is set here
 ) -> DataBlock:
     "A `DataBlock` for class folders of photos: random crops of at least half a photo, and `aug_transforms`"
     tfms = dict(item_tfms=RandomResizedCrop(size, min_scale=0.5), batch_tfms=aug_transforms()) | kwargs
     copies = None if 'blocks' in kwargs else _resized(tfms['item_tfms'])
-    get_items = partial(find_photos, get_y=kwargs.get('get_y', class_of), copies=copies)
-    ours = dict(blocks=(PhotoBlock(copies), CategoryBlock), get_items=get_items, get_y=class_of,
+    if kwargs.get('get_y', class_of) is class_of: tfms['get_y'] = ClassFolders(level)
+    get_items = partial(find_photos, get_y=tfms['get_y'], copies=copies)
+    ours = dict(blocks=(PhotoBlock(copies), CategoryBlock), get_items=get_items,
                 splitter=RandomSplitter(valid_pct, seed=seed))
     return DataBlock(**(ours | tfms))
 
 # %% ../../nbs/library/train/12_data.ipynb #b7e29729
 def _check_trainable(report, valid_pct):
     "Raise a `BearclfError` if nothing sensible could be learned from the folder"
-    path, counts, n = report.path, report.counts, len(report.photos)
+    path, counts, n, read = report.path, report.counts, len(report.photos), ''.join(f' {o}' for o in report.notes)
     more, away = ('a folder with photos', 'folder') if report.by_folder else ('photos', 'photo')
     few = [o for o, k in counts.items() if k < 2]
     if not n: raise BearclfError(_no_photos(report))
     if len(counts) == 1:
         raise BearclfError(f'{path} holds only one class, {next(iter(counts))!r}, and there is nothing to tell '
-                           f'it from. Add {more} of something else.')
+                           f'it from. Add {more} of something else.{read}')
     if few: raise BearclfError(f'Class {few[0]!r} has only one photo, and one is needed to learn and another to judge. '
-                               f'Add more, or move the {away} away.')
+                               f'Add more, or move the {away} away.{read}')
     if valid_pct*n < 1: raise BearclfError(f'{n} photos in {path} are too few to keep some of them aside. '
                                            'Collect at least ten for each class.')
 
 def _no_photos(report):
     "What to say of a folder without a single photo in a class"
+    read = ''.join(f' {o}' for o in report.notes)
     if any('beside the class folders' in o for o in report.left_out.values()):
         return (f'The photos in {report.path} lie loose. Put them into folders, one for each class, '
-                'or give the folder above.')
+                f'or give the folder above.{read}')
     only = f', only {len(report.left_out)} files that cannot be read as photos' if report.left_out else ''
-    return f'There are no photos in {report.path}{only}. Give a folder that holds a folder of photos for each class.'
+    return f'There are no photos in {report.path}{only}. Give a folder that holds a folder of photos for each class.{read}'
 
 # %% ../../nbs/library/train/12_data.ipynb #1d84d688
 def _fitting_bs(bs, n_train):
@@ -119,26 +123,36 @@ def _block_keywords(kwargs):
     return block
 
 # %% ../../nbs/library/train/12_data.ipynb #67b3473a
-def _labeller(block):
+def _labeller(block, level=None):
     "What finds the label of a file for a `DataBlock` of these keywords; `None` where only the `DataBlock` can know"
-    if not {'get_y', 'getters'} & block.keys(): return class_of
-    get_y = block.get('get_y')
+    get_y = block.get('get_y', class_of)
+    if get_y is class_of and 'getters' not in block: return ClassFolders(level)
+    if level: raise BearclfError('level is for classes that are folders; leave it out beside get_y or getters.')
     return get_y if callable(get_y) and not {'blocks', 'get_items', 'getters'} & block.keys() else None
 
 # %% ../../nbs/library/train/12_data.ipynb #e647300e
-_DIVIDED = ('train',), ('valid', 'val', 'validation', 'test')
+def _splitter(parts, depths, n):
+    "What to write for a `splitter` that keeps the parts, which are folders `n` levels down, with class folders `depths` below"
+    (train, *more), (valid, *others) = parts['train'], parts['valid']
+    if depths == {1} and not more:
+        names = [f'train_name={train!r}']*(train != 'train') + [f'valid_name={valid!r}']*(valid != 'valid')
+        return f'GrandparentSplitter({", ".join(names)})'
+    part = 'o.parent.name' if depths == {0} else f'o.relative_to(path).parts[{n}]'
+    return f'FuncSplitter(lambda o: {part} ' + (f'in {(valid, *others)!r})' if others else f'== {valid!r})')
 
 def _check_divided(report, block):
     "Raise a `BearclfError` if the folder is divided into training and validation photos, and nothing was said about it"
-    inside = [o for o in report.photos if o.parent != report.path]
-    folders = {o.casefold(): o for o in {p.relative_to(report.path).parts[0] for p in inside}}
-    train, valid = (next((folders[o] for o in names if o in folders), None) for names in _DIVIDED)
-    if not (train and valid) or 'get_items' in block: return
-    flat = any(o.parent == report.path/valid for o in inside)
-    there = f'{report.path} is divided into {train} and {valid}'
-    names = ', '.join([f'train_name={train!r}']*(train != 'train') + [f'valid_name={valid!r}']*(valid != 'valid'))
-    keep = f'FuncSplitter(lambda o: o.parent.name == {valid!r})' if flat else f'GrandparentSplitter({names})'
-    if flat and not {'get_y', 'getters'} & block.keys():
+    reading, photos = report.get_y, [*report.photos, *(o for o, why in report.left_out.items() if 'beside' in why)]
+    if not isinstance(reading, ClassFolders): (reading := ClassFolders()).read(report.path, photos)
+    if not reading.parts or 'get_items' in block: return
+    top = Path(reading.top)
+    deep = {use: {len(o.relative_to(top/k).parts) - 1 for k in names for o in photos if o.is_relative_to(top/k)}
+            for use, names in reading.parts.items()}
+    keep = _splitter(reading.parts, deep['train'] | deep['valid'], len(top.relative_to(report.path).parts))
+    there = f'{report.path} is divided into {" and ".join(reading.parts["train"] + reading.parts["valid"])}'
+    if not {'get_y', 'getters'} & block.keys() and 0 in deep['valid']:
+        if max(deep['train']): raise BearclfError(f'{there}, and no class folders are in the second, so that nothing '
+                                                  f'can be judged by it. Give the folder {top/reading.parts["train"][0]}.')
         raise BearclfError(f'{there}, without class folders in them. Say how a photo gets its label: '
                            f'photo_dls(path, get_y=..., splitter={keep}).')
     if 'splitter' not in block:
@@ -151,6 +165,16 @@ def _suitable_workers(num_workers, device, copies):
     cpu = torch.device(device or default_device()).type == 'cpu'
     return 0 if num_workers is None and copies and cpu else num_workers
 
+# %% ../../nbs/library/train/12_data.ipynb #16d00001
+def _check_splits(report, items, splits):
+    "Raise a `BearclfError` if a side of the split is empty; say which classes have no photo on a side"
+    labels = [report.label(o) for o in items] if report.counts else []
+    for o, use in zip(splits, ('to learn from', 'to judge by')):
+        if not len(o): raise BearclfError(f'The splitter left none of the {len(report.photos)} photos {use}. '
+                                          'Look at the names that it goes by.')
+        without = [k for k in report.counts if labels and k not in {labels[i] for i in o}]
+        if without: print(f'The split leaves no photo {use} of {some(without)}. Add photos, or take another seed.')
+
 # %% ../../nbs/library/train/12_data.ipynb #b2c9846f
 @delegates(photo_block, keep=True)
 def photo_dls(
@@ -159,22 +183,23 @@ def photo_dls(
     bs:int=None, # Photos in a batch; default 64, down to 16 where there are fewer than 1,536 to train on
     valid_pct:float=0.2, # Part of the photos to keep aside for validation, 0 to 1
     seed:int=42, # Same seed, same split and same order
+    level:int=None, # How deep the class folders lie, as in `check_folder`; default: as it finds out
     **kwargs # Any keyword of `DataBlock` or of its `dataloaders`
 ) -> DataLoaders: # fastai's own, with training and validation `DataLoader`
     "`DataLoaders` for the photos below `path`; prints which classes there are, and what was left out"
     block = _block_keywords(kwargs)
     own = {'blocks', 'get_items'} & block.keys()
     copies = None if own else _resized(block.get('item_tfms', RandomResizedCrop(size)))
-    report = check_folder(path, _labeller(block), copies)
-    _check_trainable(report, valid_pct)
+    report = check_folder(path, _labeller(block, level), copies)
     _check_divided(report, block)
+    _check_trainable(report, valid_pct)
     print(report)
     set_seed(seed, reproducible=True)
     vocab = CategoryBlock(vocab=list(report.counts)) if report.counts else CategoryBlock # or what the DataBlock finds
+    if isinstance(report.get_y, ClassFolders): block['get_y'] = report.get_y
     block = photo_block(size, valid_pct, seed, **({'blocks': (PhotoBlock(copies), vocab)} | block))
-    splits = block.splitter(block.get_items(report.path))
-    for o, use in zip(splits, ('to learn from', 'to judge by')):
-        if not len(o): raise BearclfError(f'The splitter left none of the {len(report.photos)} photos {use}. '
-                                          'Look at the names that it goes by.')
+    items = block.get_items(report.path)
+    splits = block.splitter(items)
+    _check_splits(report, items, splits)
     kwargs['num_workers'] = _suitable_workers(kwargs.get('num_workers'), kwargs.get('device'), copies)
     return block.dataloaders(report.path, path=report.path, bs=_fitting_bs(bs, len(splits[0])), **kwargs)
