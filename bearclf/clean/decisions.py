@@ -14,7 +14,7 @@ from fastcore.basics import patch
 
 from ..core import *
 from ..core import Table, free_path, printable, table_bytes
-from ..folder.look import class_of, new_class_name
+from ..folder.look import ClassFolders, like_photos, new_class_name, of_others, visible_files
 from ..folder.moves import *
 from ..folder.moves import ASIDE, HOME, MoveReport
 
@@ -48,13 +48,14 @@ class Decisions(History):
     ):
         super().__init__(path, source, file)
         self._seen, self._told = len(self._state.conflicts), set() # conflicts before this session; photos spoken of
+        self.read(ClassFolders())
 
     @property
     def pending(self): # dict of `Path` -> `KEEP`, `DELETE` or a class
         "What is decided and not yet done, in the order of deciding"
         located = self._located()
         self._known = dict(self._state.pending)
-        return {self._shown(name): _as_it_lies(e['what'], name) for _, e, name in located if name}
+        return {self._shown(name): self._as_it_lies(e['what'], name) for _, e, name in located if name}
 
     @property
     def kept(self): # set of `Path`
@@ -65,9 +66,16 @@ class Decisions(History):
     def _shown(self, name): return Path(os.path.normpath(self.root/name))
 
 # %% ../../nbs/library/clean/19_decisions.ipynb #f14966a9
-def _as_it_lies(what, name):
+@patch
+def read(self:Decisions, folders):
+    "Let `folders`, a `ClassFolders`, say what the class of a photo is"
+    if not folders.bases: folders.read(self.path, like_photos(visible_files(self.path)))
+    self.folders = folders
+
+@patch
+def _as_it_lies(self:Decisions, what, name):
     "The decision `what` about the photo `name`; that of its own class is to keep it"
-    return KEEP if what == class_of(name) and '/' in name else what
+    return KEEP if what == self.folders.base(self._shown(name))[1] else what
 
 @patch
 def _located(self:Decisions):
@@ -123,8 +131,8 @@ def _name_of(self:Decisions, photo):
 @patch
 def _where(self:Decisions, name):
     "The folder that holds the class folders for the photo `name`"
-    file = self._shown(name)
-    return self.path if self.source in file.parents or file.parent == self.path else file.parent.parent
+    base = '' if self.source in self._shown(name).parents else self.folders.base(self._shown(name))[0]
+    return Path(base or next(iter(self.folders.bases), self.path))
 
 # %% ../../nbs/library/clean/19_decisions.ipynb #19d0e001
 @patch
@@ -141,7 +149,7 @@ def _decision(self:Decisions, photo, what, once, classes, now):
     "The line about a photo; `classes` are those that other decisions are for, `now` says which decision is about whom"
     name = self._name_of(photo)
     file = self.file(name)
-    if what not in (KEEP, DELETE): what = _as_it_lies(_class_folder(self._where(name), what, classes), name)
+    if what not in (KEEP, DELETE): what = self._as_it_lies(_class_folder(self._where(name), what, classes), name)
     self.file(self._target(name, what))  # which leads outside, if the class folder is such a link
     if what not in (KEEP, DELETE) and os.path.islink(file) and not os.path.isabs(os.readlink(file)):
         raise BearclfError(f'{name} is a link, which would lead nowhere from another folder. '
@@ -208,7 +216,7 @@ def drop(self:Decisions,
 @patch
 def _carry_out(self:Decisions, run, key, e, name):
     "Do what the decision `e` says about the photo `name`; a row of the report"
-    what = _as_it_lies(e['what'], name)
+    what = self._as_it_lies(e['what'], name)
     to = self._target(name, what)
     problem = self.move(run, name, to, what, key[1], key[0], e['once'])
     if not problem: return name, what, to, ''
@@ -263,7 +271,7 @@ def conflicts(self:Decisions): # list of sentences
 # %% ../../nbs/library/clean/19_decisions.ipynb #d2f9f588
 def _classes_in(where):
     "The classes that a photo can have, the folders in `where`"
-    return sorted(o for o, name in _folder_names(where).items() if o[0] != '.' and (where/name).is_dir())
+    return sorted(o for o, name in _folder_names(where).items() if not of_others(o) and (where/name).is_dir())
 
 def _meant(word, classes, new_class):
     "`KEEP`, `DELETE` or a class, as a table says it"

@@ -106,7 +106,7 @@ def _parts(names):
 # %% ../../nbs/library/folder/04_look.ipynb #084ebbe9
 _PHOTO_NAME = re.compile(r'\.(jpe?g|jpe|jfif|png|webp|gif|avif|bmp|tiff?|hei[cf]|hif)(?![a-z0-9])|^[^.]*$', re.I)
 
-def _like_photos(files): return [o for o in files if _PHOTO_NAME.search(o.name)]
+def like_photos(files): return [o for o in files if _PHOTO_NAME.search(o.name)]
 
 def _tree(path, files):
     "Folder -> names of the folders in it with files below them; and the folders in which files lie. All as text"
@@ -297,7 +297,7 @@ def check_folder(
     photos = L(o for o in listing.files if o not in why)
     report = FolderReport(path, photos, why, get_y, looks, not_walked(listing, path))
     if not report.by_folder: return report
-    if reads := isinstance(get_y, ClassFolders): below = get_y.read(path, [*photos, *_like_photos(why)])
+    if reads := isinstance(get_y, ClassFolders): below = get_y.read(path, [*photos, *like_photos(why)])
     loose = {o for o in listing.files if (not get_y.base(o)[1] if reads else o.parent == path)}
     report.photos = photos.filter(lambda o: o not in loose)
     report.left_out = {o: w for o, w in why.items() if o not in loose}

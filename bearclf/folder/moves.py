@@ -20,7 +20,7 @@ from filelock import FileLock
 from ..core import *
 from ..core import inside, printable, remove_empty, sha256_of
 from ..photo import fingerprint, plain_stat
-from .look import class_of, visible_files
+from .look import visible_files
 
 # %% ../../nbs/library/folder/07_moves.ipynb #07a00009
 HOME, ASIDE = '.bearclf', '.bearclf/aside'
@@ -130,7 +130,7 @@ def _came_back(s, e):
     if move['kind'] == 'apply':
         if move['once']: return
         what = later['what'] if later and later['what'] != KEEP else move['what']
-        s.pending[home] = move | {'what': KEEP if what == class_of(e['photo']) else what}
+        s.pending[home] = move | {'what': what}
     elif later: s.pending[home] = later
     if kept and move['kind'] != 'apply': s.kept[home] = kept
 
