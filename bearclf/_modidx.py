@@ -99,6 +99,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'bearclf.clean.issues.of_kind': ('library/clean/issues.html#of_kind', 'bearclf/clean/issues.py'),
                                       'bearclf.clean.issues.out_of_sample': ( 'library/clean/issues.html#out_of_sample',
                                                                               'bearclf/clean/issues.py'),
+                                      'bearclf.clean.issues.photos_folder': ( 'library/clean/issues.html#photos_folder',
+                                                                              'bearclf/clean/issues.py'),
                                       'bearclf.clean.issues.show_issues': ( 'library/clean/issues.html#show_issues',
                                                                             'bearclf/clean/issues.py'),
                                       'bearclf.clean.issues.suggestions': ( 'library/clean/issues.html#suggestions',

@@ -99,9 +99,21 @@ def _colours(im):
 MEASURES = MARKS | dict(quality=_quality, colours=_colours)
 
 # %% ../../nbs/library/clean/18_issues.ipynb #b0a47c29
+def photos_folder(learn, path=None):
+    "`path`, or else the folder that holds the photos of `learn`, as they lie, absolute"
+    if path is not None: return Path(os.path.abspath(existing_folder(path)))
+    files = [o for ds in (learn.dls.train_ds, learn.dls.valid_ds) for o in getattr(ds, 'items', ())]
+    if not files or not all(isinstance(o, (str, Path)) for o in files):
+        raise BearclfError('This learner does not know where its photos are. Give their folder as path.')
+    if 'level' in vars(learn.dls): return photos_folder(learn, learn.dls.path)  # from `photo_dls`; others take '.'
+    top = Path(os.path.commonpath([os.path.dirname(os.path.abspath(o)) for o in files]))
+    if top not in (Path.home(), *Path.home().parents): return existing_folder(top)
+    raise BearclfError(f'The photos of this learner have only {top} in common, which holds much else. '
+                       'Give the folder to look at as path.')
+
 def look_for_issues(learn, path):
     "A `FolderReport` of the photos below `path`, each looked at once for all that `issues_of` wants to know"
-    return check_folder(Path(os.path.abspath(existing_folder(path))), copies=copies_for(learn), measures=MEASURES)
+    return check_folder(path, copies=copies_for(learn), measures=MEASURES, level=getattr(learn.dls, 'level', None))
 
 def compared(report):
     "The photos of a report, as they are compared with each other"
@@ -241,7 +253,7 @@ def find_issues(
     seed:int=42, # Same seed, same list
 ): # A pandas `DataFrame`: photo, label, split, prediction, probability, loss, score, suggestion, reasons, kinds, scores
     "All photos below `path`, the most suspect first, with what is suspicious about them; nothing is changed"
-    return issues_of(look_for_issues(learn, path or learn.dls.path), learn, test, folds, seed)
+    return issues_of(look_for_issues(learn, photos_folder(learn, path)), learn, test, folds, seed)
 
 # %% ../../nbs/library/clean/18_issues.ipynb #105f2487
 def show_issues(

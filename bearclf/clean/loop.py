@@ -22,7 +22,7 @@ from ..train.features import *
 from ..train.features import steady
 from ..train.interpret import *
 from .issues import *
-from .issues import compared, issues_of, look_for_issues, twin_groups, twins
+from .issues import compared, issues_of, look_for_issues, photos_folder, twin_groups, twins
 from .decisions import *
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
@@ -88,12 +88,12 @@ class CleaningLoop:
         source:str|Path=None, # A folder of photos without labels, which can be given one
         file:str|Path=None, # Where to write what is decided, if `path` can only be read; default: `.bearclf` in it
     ):
-        self.learn, self.path = learn, Path(os.path.abspath(existing_folder(path or learn.dls.path)))
+        self.learn, self.path = learn, photos_folder(learn, path)
         self.source = source and Path(os.path.abspath(existing_folder(source)))
         self.decisions = Decisions(self.path, self.source, file)
         report = look_for_issues(learn, self.path)
-        self.test = _aside(report, test_pct) if not test else [
-            Path(os.path.abspath(o)) for o in find_photos(existing_folder(test))]
+        self.trusted = check_folder(Path(os.path.abspath(existing_folder(test)))) if test else None
+        self.test = list(self.trusted.photos) if test else _aside(report, test_pct)
         self.prints = {report.looks[o].fingerprint for o in self.test if o in report.looks}
         self.round, self.view, self.rounds, self.first = 0, None, [], None
         self._begin_round(report)
@@ -123,14 +123,16 @@ def look(self:CleaningLoop) -> CleaningLoop:
 
 @patch
 def _begin_round(self:CleaningLoop, report):
+    self.decisions.read(report.get_y)
     aside = [o for o in report.photos if report.looks[o].fingerprint in self.prints]  # whoever has renamed them
     aside += [o for o in self.test if o not in report.looks and not o.is_relative_to(self.path) and o.exists()]
     features = photo_features([*report.photos, *aside, *self._unlabelled()], self.learn)
     issues = _settled(issues_of(report, self.learn, aside, features=features), self.decisions.kept)
     self.test = [o for o in aside if o in features.names]
     x_test = features(self.test) if self.test else np.zeros((0, 1))
+    self.test_labels = [(report if o in report.looks else self.trusted).label(o) for o in self.test]
     self.issues = self._with_unlabelled(issues, features)
-    self.judge = _Judge(features(list(self.issues.photo)), x_test, [class_of(o) for o in self.test])
+    self.judge = _Judge(features(list(self.issues.photo)), x_test, self.test_labels)
     self.at = {o: i for i, o in enumerate(self.issues.photo)}
     self.round, self.curve = self.round + 1, []
     return self
@@ -249,7 +251,7 @@ def compare(self:CleaningLoop): # A pandas `DataFrame` with a row for each round
 def changed(self:CleaningLoop): # A pandas `DataFrame`: photo, label, before, after
     "The photos kept aside that are taken for something else than at the start"
     self._judged()
-    table = pd.DataFrame(dict(photo=[o.name for o in self.test], label=[class_of(o) for o in self.test],
+    table = pd.DataFrame(dict(photo=[o.name for o in self.test], label=self.test_labels,
                               before=self.first, after=self.judge(self.labels())))
     return table[table.before != table.after]
 
@@ -267,14 +269,15 @@ def retrain(self:CleaningLoop,
 ) -> Learner: # With the body of `learn` and a new head
     "Train a new head on the photos as they lie now, without those kept aside, and say how many of these it gets wrong"
     size = size or steady(self.learn.dls.valid.after_item)(PILPhoto.create(Image.new('RGB', (64, 64)))).shape[-1]
-    dls = photo_dls(self.path, size, get_items=_Without(self.test), **kwargs)
+    dls = photo_dls(self.path, size, get_items=_Without(self.test),
+                    **({'level': getattr(self.learn.dls, 'level', None)} | kwargs))
     dls.add_tfms(self.learn.dls.valid.after_batch.fs.filter(risinstance(Normalize)), 'after_batch')
     new = photo_learner(dls, self.learn.arch, pretrained=False)
     new.model[0].load_state_dict(self.learn.model[0].state_dict())
     fit_head(new)
     if not self.test: return new
     with new.no_bar(): probs = new.get_preds(dl=new.dls.test_dl(self.test))[0]
-    wrong = sum(new.dls.vocab[i] != class_of(f) for i, f in zip(probs.argmax(1), self.test))
+    wrong = sum(new.dls.vocab[i] != label for i, label in zip(probs.argmax(1), self.test_labels))
     low, high = wilson_interval(wrong, len(self.test))
     print(f'{wrong} of the {len(self.test)} photos kept aside are wrong; '
           f'the true error rate is between {low:.1%} and {high:.1%}.')

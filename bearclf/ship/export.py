@@ -13,6 +13,7 @@ from pathlib import PurePath
 
 from ..core import *
 from ..core import cached, given_path, sha256_of
+from ..folder.look import ClassFolders
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
     from fastai.vision.all import *
@@ -55,6 +56,7 @@ class _Pickler(cloudpickle.Pickler):
     own = None
     def reducer_override(self, o):
         if isinstance(o, PurePath): return _any_path, o.parts
+        if isinstance(o, ClassFolders): return ClassFolders, (o.level,)  # without the names of this machine's folders
         if isinstance(o, type) and issubclass(o, PurePath) and o not in (Path, PurePath): return _path_type, ()
         if isinstance(o, (type, types.FunctionType)) and o.__module__ == '__main__': self.own.add(o.__qualname__)
         return super().reducer_override(o)

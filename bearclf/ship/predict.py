@@ -197,16 +197,18 @@ def evaluate(
     clf:Classifier, # From `load_classifier`
     path:str|Path, # A folder with a folder of photos for each class, called as the model's classes are
     bs:int=32, # Photos to judge at a time
+    level:int=None, # How deep the class folders lie, as in `check_folder`
 ) -> Evaluation:
     "Let `clf` judge all photos below `path`, and count where it is wrong"
-    report = check_folder(path)
-    if not report.photos: raise BearclfError(f'There are no photos in class folders in {path}.')
+    report = check_folder(path, level=level)
+    if not report.photos:
+        raise BearclfError(' '.join([f'There are no photos in class folders in {path}.', *report.notes]))
     _check_classes(clf, report.counts)
     confusion = {a: {p: 0 for p in clf.classes} for a in clf.classes}
     batches = [report.photos[i:i+bs] for i in range(0, len(report.photos), bs)]
     with ThreadPoolExecutor() as ex:
         for files in progress(batches, 'Judging the photos'):
             preds = clf.many(list(ex.map(read_photo, files)))
-            for file, pred in zip(files, preds): confusion[class_of(file)][pred.label] += 1
+            for file, pred in zip(files, preds): confusion[report.label(file)][pred.label] += 1
     n_wrong = sum(n for a, row in confusion.items() for p, n in row.items() if a != p)
     return Evaluation(len(report.photos), n_wrong, confusion, report.left_out)

@@ -202,4 +202,6 @@ def photo_dls(
     splits = block.splitter(items)
     _check_splits(report, items, splits)
     kwargs['num_workers'] = _suitable_workers(kwargs.get('num_workers'), kwargs.get('device'), copies)
-    return block.dataloaders(report.path, path=report.path, bs=_fitting_bs(bs, len(splits[0])), **kwargs)
+    dls = block.dataloaders(report.path, path=report.path, bs=_fitting_bs(bs, len(splits[0])), **kwargs)
+    dls.level = level  # for those who read the folder again
+    return dls

@@ -309,12 +309,13 @@ def learning_curve(
     sizes=None, # Numbers of photos to learn from; default doubling up to 80 % of them
     seeds:int=10, # Times to draw others, for each size
     features:Features=None, # What the body says, if it is computed already
+    label=class_of, # Finds the label of a photo
 ): # A pandas `DataFrame`: photos, seed, error_rate (0 to 1)
     "How often a classifier is wrong that has learned from so many of the photos, judged on a fifth that is kept aside"
     from sklearn.model_selection import train_test_split
     features = features or photo_features(files, learn, 1)
     files = [o for o in files if o in features.names]
-    x, y, rows = features(files), np.array([class_of(o) for o in files]), []
+    x, y, rows = features(files), np.array([label(o) for o in files]), []
     n = int(.8*len(files))
     sizes = sizes or [o for i in range(12) if (o := 5*len(set(y))*2**i) < n] + [n]
     for seed in range(seeds):

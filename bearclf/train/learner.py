@@ -151,8 +151,8 @@ def train_photos(
 # %% ../../nbs/library/train/14_learner.ipynb #31645b7d
 def _training_key(path, settings):
     "A short name for these photos with these settings"
-    found = find_photos(path, settings.get('get_y') or class_of)
-    photos = [(o.relative_to(path).as_posix(), fingerprint(o)) for o in found]
+    found = check_folder(path, settings.get('get_y') or class_of, level=settings.get('level'))
+    photos = [(o.relative_to(path).as_posix(), found.label(o), fingerprint(o)) for o in found.photos]
     name = lambda o: getattr(o, '__qualname__', str(o))
     text = json.dumps([photos, settings, __version__], default=name, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
