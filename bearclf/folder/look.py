@@ -52,12 +52,13 @@ _OF_OTHERS = {'@eadir', '@tmp', '@recycle', '@recently-snapshot', '@snapshot', '
               'network trash folder', 'thevolumesettingsfolder', '_vti_cnf', 'ipod photo cache', 'captureone',
               'thumbs.db', 'ehthumbs.db', 'ehthumbs_vista.db', 'desktop.ini', 'picasa.ini', 'zbthumbnail.info',
               'icon\r', '__pycache__'}
+_THEIR_NAMES = re.compile(r'synophoto_|synoindex_|found\.\d{3}$')
 _THEIR_ENDS = '.lrdata', '.lrcat', '.lrcat-data', '.cocatalog', '.photoslibrary', '.aplibrary', '.dtrash'
 
 def of_others(name):
     "Whether a file or folder of this name is hidden, or known to be made by a system or another program"
     low = name.casefold()
-    return name[0] == '.' or low in _OF_OTHERS or low.endswith(_THEIR_ENDS) or low.startswith('synophoto_')
+    return name[0] == '.' or low in _OF_OTHERS or low.endswith(_THEIR_ENDS) or bool(_THEIR_NAMES.match(low))
 
 # %% ../../nbs/library/folder/04_look.ipynb #40e53b2a
 @dataclass
@@ -75,7 +76,7 @@ def list_folder(path):
     for folder, dirs, names in os.walk(path, onerror=lambda e: found.closed.append(Path(e.filename))):
         found.others.update('._*' if o[:2] == '._' else o for o in (*dirs, *names) if of_others(o) and o not in ours)
         dirs[:] = sorted(o for o in dirs if not of_others(o))
-        found.links += [Path(folder)/o for o in dirs if os.path.islink(os.path.join(folder, o))]
+        found.links += [o for k in dirs if os.path.islink(o := Path(folder)/k)]
         found.folders.append(Path(folder))
         found.files += [Path(folder)/o for o in sorted(names) if not of_others(o)]
     return found
@@ -251,7 +252,7 @@ def _how_read(reading, path, below):
         said.append(f'The classes are the folders in {at(first)}, as no photo is elsewhere; level=1 makes it a class.')
     inner = {k: sorted(below[o]) for b in reading.bases for k in below.get(b, ())
              if (o := os.path.join(b, k)) in below}
-    if not inner or len(inner) == 1 and len(*inner.values()) == 1: return said
+    if not inner: return said
     kinds, level = sorted({o for names in inner.values() for o in names}), len(Path(first).relative_to(path).parts) + 2
     return said + [f'{_and(sorted(inner))} hold{"s"*(len(inner) == 1)} sub-folders ({some(kinds)}), whose photos belong to '
                    f'{"it" if len(inner) == 1 else "them"}; level={level} makes these the classes.']
@@ -276,8 +277,8 @@ def _odd_classes(reading, report, below, folders):
         base, name = os.path.split(o)
         if base not in reading.bases or (base, unicodedata.normalize('NFC', name)) in full: continue
         n = sum(o in f.parents for f in report.left_out)
-        said.append(f'No class, as there is no photo in it: {o.relative_to(report.path).as_posix()} '
-                    f'({f"{n} files that cannot be read" if n else "empty"}).')
+        why = f'{n} file' + 's'*(n > 1) + ' that cannot be read' if n else 'empty'
+        said.append(f'No class, as there is no photo in it: {o.relative_to(report.path).as_posix()} ({why}).')
     return said
 
 # %% ../../nbs/library/folder/04_look.ipynb #8f7fe5cf
@@ -300,7 +301,7 @@ def check_folder(
     if reads := isinstance(get_y, ClassFolders): below = get_y.read(path, [*photos, *like_photos(why)])
     loose = {o for o in listing.files if (not get_y.base(o)[1] if reads else o.parent == path)}
     report.photos = photos.filter(lambda o: o not in loose)
-    report.left_out = {o: w for o, w in why.items() if o not in loose}
+    report.left_out = {o: w for o, w in why.items() if o not in loose or not looks[o].fingerprint}
     report.left_out |= {o: 'beside the class folders, not in one' for o in photos if o in loose}
     if reads: report.notes[:0] = _how_read(get_y, path, below) + _odd_classes(get_y, report, below, listing.folders)
     return report
