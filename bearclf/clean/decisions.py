@@ -77,6 +77,7 @@ def _as_it_lies(self:Decisions, what, name):
     "The decision `what` about the photo `name`; that of its own class is to keep it"
     return KEEP if what == self.folders.base(self._shown(name))[1] else what
 
+# %% ../../nbs/library/clean/19_decisions.ipynb #16a0b002
 @patch
 def _located(self:Decisions):
     "(key, line, where the photo is now or '') of each decision about photos below `path` and in `source`"

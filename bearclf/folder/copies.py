@@ -15,7 +15,6 @@ from PIL import Image
 
 from ..core import *
 from ..photo import Look
-from .look import *
 
 # %% ../../nbs/library/folder/05_copies.ipynb #c3bd304c
 def _brightness_and_colours(im):

@@ -126,11 +126,16 @@ def _only_one(below, direct, folder):
         inner = os.path.join(inner, *kids)
     return inner if len(kids) > 1 and inner not in direct else folder
 
+def _at_level(below, folder, level):
+    "The folders whose folders are `level` below `folder`"
+    if level == 1: return [folder]
+    return [o for k in sorted(below.get(folder, ())) for o in _at_level(below, os.path.join(folder, k), level - 1)]
+
 # %% ../../nbs/library/folder/04_look.ipynb #ecc65e14
 class ClassFolders:
     "The class of a photo: the folder that it lies in directly below one of `bases`, in composed form (NFC)"
     def __init__(self,
-        level:int=None, # 1: the classes are the folders in the one that is read; 2: the folders in these; default: as they lie
+        level:int=None, # 1: the classes are the folders in what is read; 2: the folders in these; default: as they lie
     ):
         if level is not None and (not isinstance(level, int) or level < 1):
             raise BearclfError(f'level={level!r} is no level of folders. 1 is the folders in the one that you give.')
@@ -146,23 +151,21 @@ class ClassFolders:
         self.top = _only_one(below, direct, top)
         self.parts = _parts(below.get(self.top, ()))
         parts = [os.path.join(self.top, o) for names in self.parts.values() for o in names]
-        bases = self._at_level(top, below) if self.level else [
+        bases = _at_level(below, top, self.level) if self.level else [
             _only_one(below, direct, o) for o in parts if {*parts} & {*below}] or [self.top]
         self.bases = dict.fromkeys(bases)
         return below
 
-    def _at_level(self, top, below):
-        folders = [top]
-        for _ in range(self.level - 1): folders = [os.path.join(o, k) for o in folders for k in sorted(below.get(o, ()))]
-        return folders
+# %% ../../nbs/library/folder/04_look.ipynb #16a0b001
+@patch
+def base(self:ClassFolders, photo):
+    "The folder that holds the class folder of `photo`, and the class; ('', '') if it lies in none"
+    folder, name = os.path.split(os.path.dirname(photo))
+    while folder not in self.bases and name: folder, name = os.path.split(folder)
+    return (folder, unicodedata.normalize('NFC', name)) if name else ('', '')
 
-    def base(self, photo):
-        "The folder that holds the class folder of `photo`, and the class; ('', '') if it lies in none"
-        folder, name = os.path.split(os.path.dirname(photo))
-        while folder not in self.bases and name: folder, name = os.path.split(folder)
-        return (folder, unicodedata.normalize('NFC', name)) if name else ('', '')
-
-    def __call__(self, photo): return self.base(photo)[1] or class_of(photo)
+@patch
+def __call__(self:ClassFolders, photo): return self.base(photo)[1] or class_of(photo)
 
 # %% ../../nbs/library/folder/04_look.ipynb #424429aa
 def look_at_all(files, measures={}, copies=None):
@@ -254,8 +257,9 @@ def _how_read(reading, path, below):
              if (o := os.path.join(b, k)) in below}
     if not inner: return said
     kinds, level = sorted({o for names in inner.values() for o in names}), len(Path(first).relative_to(path).parts) + 2
-    return said + [f'{_and(sorted(inner))} hold{"s"*(len(inner) == 1)} sub-folders ({some(kinds)}), whose photos belong to '
-                   f'{"it" if len(inner) == 1 else "them"}; level={level} makes these the classes.']
+    hold, them = ('holds', 'it') if len(inner) == 1 else ('hold', 'them')
+    return said + [f'{_and(sorted(inner))} {hold} sub-folders ({some(kinds)}), whose photos belong to {them}; '
+                   f'level={level} makes these the classes.']
 
 # %% ../../nbs/library/folder/04_look.ipynb #5dcba818
 def _alike(names):
@@ -264,9 +268,10 @@ def _alike(names):
 
 def _odd_classes(reading, report, below, folders):
     "Classes whose names are nearly one, and folders that have no photo"
-    kids = {os.path.join(b, k): unicodedata.normalize('NFC', k) for b in reading.bases for k in sorted(below.get(b, ()))}
     spelt, said = {}, []
-    for o, name in kids.items(): spelt.setdefault(_alike(name), {}).setdefault(name, set()).add(os.path.basename(o))
+    for o in sorted({k for b in reading.bases for k in below.get(b, ())}):
+        name = unicodedata.normalize('NFC', o)
+        spelt.setdefault(_alike(name), {}).setdefault(name, []).append(o)
     for names in spelt.values():
         if len(names) > 1: said.append(f'{_and([*map(repr, names)])} are {len(names)} classes. If they are one, '
                                        'put their photos into one folder.')

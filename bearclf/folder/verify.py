@@ -105,19 +105,17 @@ class VerifyReport:
         return pd.DataFrame([(r[0].file, *r[1:4]) for r in self.rows], columns=_COLUMNS)
 
     def __str__(self):
-        n = len(self.rows)
-        said = [f'{self.n_photos} photos in {self.path.name or self.path}; ' +
-                (f"{n} finding{'s'*(n > 1)}" if n else 'nothing to put right')]
+        found = f'{len(self.rows)} finding' + 's'*(len(self.rows) > 1) if self.rows else 'nothing to put right'
+        said = [f'{self.n_photos} photos in {self.path.name or self.path}; {found}']
         for finding in _FINDINGS:
             rows = [r for r in self.rows if r[1] == finding]
             if rows: said.append(f'{finding}: {len(rows)}')
             said += [f'  {o.file}: {what} ({action})' for o, _, what, action, *_ in rows]
-        said += self.notes
         if self.fixed: said.append(f'{len(self.done)} files moved or renamed. undo(path) takes it back; what was set '
                                    f'aside is in {ASIDE}, a hidden folder in {self.path.name}.')
         elif any(r[3] != 'for you to decide' for r in self.rows):
             said.append('Nothing is changed yet; fix() does what stands in brackets.')
-        return printable('\n'.join(said + self.problems))
+        return printable('\n'.join(said + self.notes + self.problems))
     __repr__ = __str__
 
 # %% ../../nbs/library/folder/08_verify.ipynb #0d252462

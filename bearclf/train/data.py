@@ -98,7 +98,8 @@ def _no_photos(report):
         return (f'The photos in {report.path} lie loose. Put them into folders, one for each class, '
                 f'or give the folder above.{read}')
     only = f', only {len(report.left_out)} files that cannot be read as photos' if report.left_out else ''
-    return f'There are no photos in {report.path}{only}. Give a folder that holds a folder of photos for each class.{read}'
+    return (f'There are no photos in {report.path}{only}. '
+            f'Give a folder that holds a folder of photos for each class.{read}')
 
 # %% ../../nbs/library/train/12_data.ipynb #1d84d688
 def _fitting_bs(bs, n_train):
@@ -132,7 +133,7 @@ def _labeller(block, level=None):
 
 # %% ../../nbs/library/train/12_data.ipynb #e647300e
 def _splitter(parts, depths, n):
-    "What to write for a `splitter` that keeps the parts, which are folders `n` levels down, with class folders `depths` below"
+    "A `splitter` as one writes it that keeps `parts`, folders `n` levels down, with class folders so many levels below"
     (train, *more), (valid, *others) = parts['train'], parts['valid']
     if depths == {1} and not more:
         names = [f'train_name={train!r}']*(train != 'train') + [f'valid_name={valid!r}']*(valid != 'valid')
@@ -151,8 +152,8 @@ def _check_divided(report, block):
     keep = _splitter(reading.parts, deep['train'] | deep['valid'], len(top.relative_to(report.path).parts))
     there = f'{report.path} is divided into {" and ".join(reading.parts["train"] + reading.parts["valid"])}'
     if not {'get_y', 'getters'} & block.keys() and 0 in deep['valid']:
-        if max(deep['train']): raise BearclfError(f'{there}, and no class folders are in the second, so that nothing '
-                                                  f'can be judged by it. Give the folder {top/reading.parts["train"][0]}.')
+        if max(deep['train']): raise BearclfError(f'{there}, where only the first holds class folders, so nothing can '
+                                                  f'be judged by the other. Give {top/reading.parts["train"][0]}.')
         raise BearclfError(f'{there}, without class folders in them. Say how a photo gets its label: '
                            f'photo_dls(path, get_y=..., splitter={keep}).')
     if 'splitter' not in block:
