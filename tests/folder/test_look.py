@@ -196,3 +196,131 @@ def test_any_layout(tmp_path_factory, picture, layout): read_right(tmp_path_fact
 @settings(max_examples=2000, **slow)
 @given(layout=layouts())
 def test_any_layout_of_many(tmp_path_factory, picture, layout): read_right(tmp_path_factory, picture, layout)
+
+
+# --- all who read a folder read it alike
+
+def coloured(top, *folders, n=12):
+    "Folders of small photos, those of dogs in a colour of their own"
+    for k, folder in enumerate(folders):
+        (top/folder).mkdir(parents=True)
+        for i in range(n):
+            colour = (20, 200, 10*i) if 'dog' in folder else (200, 30, 10*i)
+            im = Image.effect_noise((40, 40), 60 + i).convert('RGB')
+            Image.blend(im, Image.new('RGB', (40, 40), colour), .5).save(top/folder/f'{k}{i}.png')
+    return top
+
+
+NESTED = 'cats/in', 'cats/out', 'dogs/in', 'dogs/out'
+
+
+@pytest.fixture(scope='module')
+def nested(tmp_path_factory): return coloured(tmp_path_factory.mktemp('nested')/'pets', *NESTED)
+
+
+@pytest.fixture(scope='module')
+def learn(nested):
+    from bearclf.train.features import precomputed_learner
+    return precomputed_learner(nested, 'efficientnet_lite0')
+
+
+def test_training_and_its_export(nested, learn, tmp_path):
+    from bearclf.ship.export import export_classifier
+    from bearclf.ship.predict import evaluate, load_classifier
+    ds = learn.dls.train_ds
+    assert list(learn.dls.vocab) == ['cats', 'dogs']
+    assert {(o.parts[-3], learn.dls.vocab[y]) for o, (_, y) in zip(ds.items, ds)} == {(o, o) for o in ('cats', 'dogs')}
+    export_classifier(learn, tmp_path)
+    assert str(nested).encode() not in (tmp_path/'export.pkl').read_bytes()
+    clf = load_classifier(tmp_path)
+    assert clf.classes == ['cats', 'dogs'] and evaluate(clf, nested).n == 48
+
+
+def test_the_level_goes_along(nested, tmp_path):
+    from bearclf.clean.issues import find_issues
+    from bearclf.train.features import precomputed_learner
+    deep = precomputed_learner(nested, 'efficientnet_lite0', level=2)
+    assert list(deep.dls.vocab) == ['in', 'out'] and {*find_issues(deep).label} == {'in', 'out'}
+
+
+def test_issues_decisions_and_the_loop(nested, learn, tmp_path):
+    from bearclf.clean.loop import CleaningLoop
+    from bearclf.folder.moves import KEEP, undo
+    path = Path(shutil.copytree(nested, tmp_path/'pets'))
+    loop = CleaningLoop(learn, path)
+    assert {*loop.issues.label} == {'cats', 'dogs'}
+    photo, other = sorted(path.glob('cats/in/*.png'))[:2]
+    loop.decide(photo, 'dogs')
+    loop.decide(other, 'cats')
+    assert loop.decisions.pending == {photo: 'dogs', other: KEEP}
+    loop.apply()
+    assert (path/'dogs'/photo.name).is_file() and not photo.exists()
+    assert other.is_file() and not (path/'cats/dogs').exists()
+    undo(path)
+    assert photo.is_file() and loop.decisions.pending[photo] == 'dogs'
+
+
+def test_a_decision_in_what_wraps_or_divides(tmp_path):
+    from bearclf.clean.decisions import Decisions
+    for top in 'photos/', 'train/', '':
+        more = ['valid/cats', 'valid/dogs']*(top == 'train/')
+        path = coloured(tmp_path/f'{top[:1]}/all', f'{top}cats', f'{top}dogs', *more, n=2)
+        photo = sorted((path/top/'cats').glob('*.png'))[0]
+        decisions = Decisions(path)
+        decisions.decide(photo, 'dogs')
+        decisions.apply()
+        assert (path/top/'dogs'/photo.name).is_file()
+
+
+def test_photos_of_one_class_in_two_folders_are_copies(tmp_path):
+    path = coloured(tmp_path/'pets', *NESTED, n=2)
+    shutil.copy(path/'cats/in/00.png', path/'cats/out/copy.png')
+    shutil.copy(path/'cats/in/01.png', path/'dogs/out/copy.png')
+    said = {o.file: o.finding for o in verify(path).table.itertuples()}
+    assert said['cats/out/copy.png'] == 'duplicate' and said['dogs/out/copy.png'] == 'same photo in two classes'
+
+
+# --- where the photos of a learner are
+
+def chapter(path, **kw):
+    "As the book writes it, without a path for the `DataLoaders`"
+    from fastai.vision.all import (CategoryBlock, DataBlock, ImageBlock, Learner, RandomSplitter, Resize, error_rate,
+                                   get_image_files, nn, parent_label, vision_learner, xresnet18)
+    bears = DataBlock(blocks=(ImageBlock, CategoryBlock), get_items=get_image_files, get_y=parent_label,
+                      splitter=RandomSplitter(seed=1), item_tfms=Resize(64))
+    return vision_learner(bears.dataloaders(path, bs=8, num_workers=0, **kw), xresnet18, pretrained=False)
+
+
+def test_a_learner_without_a_path_of_its_own(tmp_path, monkeypatch):
+    "Its `path` is the current folder, and in that lie someone's holidays"
+    from bearclf.clean.issues import find_issues
+    from bearclf.clean.loop import CleaningLoop
+    home = tmp_path/'home'
+    coloured(home, 'cheerful/days', 'dances/nights', n=3)
+    path = coloured(home/'course/bears', 'cats', 'dogs')
+    monkeypatch.chdir(home)
+    for o in path, Path('course/bears'):
+        learn = chapter(o)
+        assert str(learn.dls.path) == '.' and CleaningLoop(learn).path == path
+        assert {o.parent.parent for o in find_issues(learn).photo} == {path}
+
+
+def test_photos_that_have_only_the_home_in_common(tmp_path, monkeypatch):
+    from bearclf.clean.issues import find_issues
+    from bearclf.clean.loop import CleaningLoop
+    coloured(tmp_path, 'a/cats', 'b/dogs')
+    learn = chapter(tmp_path)
+    monkeypatch.setattr(Path, 'home', lambda: tmp_path/'user')
+    for f in CleaningLoop, find_issues:
+        with pytest.raises(BearclfError, match='have only .* in common.*as path'): f(learn)
+    assert len(find_issues(learn, tmp_path)) == 24
+
+
+def test_photos_that_are_no_files(nested):
+    from bearclf.clean.loop import CleaningLoop
+    from fastai.vision.all import ImageDataLoaders, Resize, vision_learner, xresnet18
+    import pandas as pd
+    df = pd.DataFrame(dict(name=[str(o.relative_to(nested)) for o in nested.rglob('*.png')], label=['x', 'y']*24))
+    dls = ImageDataLoaders.from_df(df, nested, item_tfms=Resize(64), bs=8, num_workers=0)
+    with pytest.raises(BearclfError, match='does not know where its photos are.*as path'):
+        CleaningLoop(vision_learner(dls, xresnet18, pretrained=False))
