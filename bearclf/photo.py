@@ -6,7 +6,7 @@
 __all__ = ['PhotoError', 'read_photo', 'real_suffix', 'contact_sheet', 'ResizedPhotos']
 
 # %% ../nbs/library/01_photo.ipynb #1a000003
-import errno, io, json, math, os, shutil, stat, struct, threading, warnings
+import errno, io, json, math, os, re, shutil, stat, struct, threading, warnings, zlib
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from multiprocessing import parent_process
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import PIL
 from fastcore.basics import patch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageColor
 
 from .core import *
 from .core import cached, given_path
@@ -27,27 +27,51 @@ class PhotoError(BearclfError):
         self.reason = reason or message
 
 # %% ../nbs/library/01_photo.ipynb #136d1b60
+_PHOTOS = re.compile(rb'\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8|BM|RIFF....WEBP|II[*+]\0|MM\0[*+]', re.S)
+_RAWS = re.compile(rb'FUJIFILMCCD-RAW|II(?:R[OS]|U\0|\x1a\0\0\0HEAPCCDR)|MMOR|FOVb|\0MRM|....ftypcrx ', re.S)
+
 def _what(head):
-    "Say in words what a file that is no image seems to be, from its first bytes"
+    "Say in words what a file that cannot be read seems to be, from its first bytes; and behind ; what to do"
     text = head.lstrip(b'\xef\xbb\xbf \t\r\n').lower()
     if not head: return 'empty'
+    if _PHOTOS.match(head): return 'damaged or cut short; get it again'
+    if _RAWS.match(head): return RAW
+    if head[4:8] == b'ftyp': return _what_brand(head)
     if text.startswith((b'<!doctype html', b'<html', b'<head')): return 'a web page, not an image'
     if text.startswith((b'<?xml', b'<svg')): return 'a drawing in SVG or XML, not a photo'
-    if head[4:12] in _HEIF | {b'ftypavif'}: return 'a HEIC or AVIF photo that is damaged or of an odd kind'
     if head.startswith(b'%PDF'): return 'a PDF document, not an image'
     if head.startswith((b'%!PS', b'\xc5\xd0\xd3\xc6')): return 'a drawing in PostScript, not a photo'
     try: head.decode('utf-8'); return 'a text, not an image'
     except UnicodeDecodeError: return 'in no image format that is known here'
 
+# %% ../nbs/library/01_photo.ipynb #526cab0b
+RAW = 'a camera raw that cannot be read here (export it as a JPEG)'
+
+_RAW_ENDINGS = {*'.3fr .ari .arw .bay .cap .cr2 .cr3 .crw .dcr .dcs .dng .drf .eip .erf .fff .gpr .iiq .k25 .kc2 .kdc '
+                '.mdc .mef .mos .mrw .nef .nrw .obm .orf .pef .ptx .pxn .r3d .raf .raw .rw2 .rwl .rwz .sr2 .srf .srw '
+                '.x3f'.split()}
+
+def is_raw(name): # by its ending, as most of them are built like any TIFF
+    return os.path.splitext(name)[1].lower() in _RAW_ENDINGS
+
+def _what_brand(head):
+    "What `_what` says of a file with a brand"
+    brand, others = head[8:12], re.findall(b'....', head[16:int.from_bytes(head[:4], 'big')], re.S)
+    if brand not in _HEIF | _AVIF | {b'avci', b'avcs'}: return 'a video, not a photo'
+    kind = 'AVIF' if brand in _AVIF or brand in _ANY and _AVIF & {*others} else 'HEIC'
+    return (f"{'an' if kind == 'AVIF' else 'a'} {kind} photo ({brand.decode()}), damaged or cut short, "
+            'or of a kind that cannot be read here (export it as a JPEG)')
+
 # %% ../nbs/library/01_photo.ipynb #5e0f0a02
 FORMATS = 'JPEG', 'PNG', 'WEBP', 'GIF', 'BMP', 'TIFF', 'AVIF', 'HEIF' # an MPO begins as a JPEG, and counts as one
-_HEIF = {b'ftyp'+o for o in (b'heic', b'heix', b'heim', b'heis', b'hevc', b'hevx', b'hevm', b'hevs', b'mif1', b'msf1')}
+_ANY, _AVIF = {b'mif1', b'msf1', b'mif2', b'miaf'}, {b'avif', b'avis', b'avio'}
+_HEIF = _ANY | {b'heic', b'heix', b'heim', b'heis', b'heia', b'hevc', b'hevx', b'hevm', b'hevs'}
 
 def _heif(file, name):
     from pillow_heif import HeifImageFile  # only when the first such photo comes
     return HeifImageFile(file, name)
 
-Image.register_open('HEIF', _heif, lambda head: head[4:12] in _HEIF)
+Image.register_open('HEIF', _heif, lambda head: head[4:8] == b'ftyp' and head[8:12] in _HEIF)
 
 # %% ../nbs/library/01_photo.ipynb #f15e0052
 _MOST_BYTES = 160_000_000
@@ -62,7 +86,7 @@ def plain_stat(file):
 
 # %% ../nbs/library/01_photo.ipynb #5e0f0a04
 _MOST_PIXELS, _MOST_FINE = 51_000_000, 25_000_000
-warnings.filterwarnings('ignore', category=Image.DecompressionBombWarning)  # these limits are lower
+warnings.filterwarnings('ignore', module=r'PIL\.')  # our limits are lower; what else it says is of odd metadata
 
 def _held(im):
     "Bytes that a decoder holds of the whole JPEG `im`, at whatever scale it is read: all of its waves, if progressive"
@@ -77,15 +101,6 @@ def _too_much(im):
     fine = im.format in ('WEBP', 'AVIF') or deep and (im.mode, im.info.get('chroma')) != ('RGB', 420)
     return n > (_MOST_FINE if fine else _MOST_PIXELS)
 
-def open_image(source):
-    "`Image.open` for photos, from a file or bytes; `Image.DecompressionBombError` if there is too much in it"
-    if isinstance(source, (str, Path)): plain_stat(source)
-    im = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
-    if _too_much(im):
-        im.close()
-        raise Image.DecompressionBombError(f'{im.width*im.height} pixels')
-    return im
-
 # %% ../nbs/library/01_photo.ipynb #5e0f0a06
 def at_scale(im, side=None):
     "`im`, not decoded yet; a JPEG at a scale that is in the limit and leaves `side` pixels on the shorter side"
@@ -96,68 +111,93 @@ def at_scale(im, side=None):
     return im
 
 # %% ../nbs/library/01_photo.ipynb #e8f37277
-def _eight_bit(im):
-    "`im` of 16 or 32 bits a pixel as 8-bit grey, scaled by the range of its values, where Pillow would clip them"
-    hi = im.getextrema()[1]
-    tops = (65535,) if im.mode.startswith('I;16') else (1, 255, 65535, hi)
-    top = next(o for o in tops if hi <= o)
-    out = Image.new('L', im.size)
-    if 'transparency' in im.info: out.info['transparency'] = round(im.info['transparency']*255/top)
-    for y in range(0, im.height, 256):
-        strip = im.crop((0, y, im.width, min(y+256, im.height))).convert('F')
-        out.paste(strip.point(lambda x: x*(255/top)).convert('L'), (0, y))
-    return out
+def open_image(source):
+    "`Image.open` for photos; `Image.DecompressionBombError` if there is too much in it"
+    im = Image.open(source, formats=FORMATS)
+    if _too_much(im):
+        im.close()
+        raise Image.DecompressionBombError(f'{im.width*im.height} pixels')
+    return im
 
 # %% ../nbs/library/01_photo.ipynb #88abe8cd
-_DAMAGED = OSError, SyntaxError, ValueError, EOFError, IndexError, RuntimeError, struct.error # what decoders raise
+_NOTES = re.compile(rb'Exif|Photoshop 3\.0\0|MPF\0|ICC_PROFILE\0|JFIF\0')
 
-def _flat(im, background):
-    "`im` in RGB, with what is transparent shown on `background`"
-    if im.mode in ('RGBA', 'LA', 'PA', 'RGBa', 'La') or 'transparency' in im.info:
-        im = im.convert('RGBA')
-        im = Image.alpha_composite(Image.new('RGBA', im.size, background), im)
-    return im.convert('RGB')
+def _bare_png(data):
+    "The chunks of a PNG file that make up the picture, and its EXIF if that is whole"
+    kept, at = [data[:8]], 8
+    while at + 12 <= len(data):
+        n, kind = struct.unpack_from('>I4s', data, at)
+        piece = data[at:at+12+n]
+        whole = kind in (b'tRNS', b'eXIf') and zlib.crc32(piece[4:-4]) == int.from_bytes(piece[-4:], 'big')
+        if kind[:1].isupper() or whole: kept.append(piece)
+        at += 12 + n
+    return b''.join(kept)
 
-def _rgb(im, background):
-    "A new picture, `im` in RGB, made in strips, as the steps between would take memory"
-    if im.mode == 'RGB' and 'transparency' not in im.info: return im._new(im.im)
-    if im.mode[0] in 'IF': im = _eight_bit(im)
-    out = Image.new('RGB', im.size)
-    for y in range(0, im.height, 256):
-        out.paste(_flat(im.crop((0, y, im.width, min(y+256, im.height))), background), (0, y))
-    out.info = {k: v for k, v in im.info.items() if k != 'transparency'}
-    return out
+def _bare_tiff(data):
+    "A TIFF file whose resolution, EXIF and place are called by numbers that nobody knows"
+    data, order = bytearray(data), '<' if data[:2] == b'II' else '>'
+    at = struct.unpack_from(f'{order}I', data, 4)[0]
+    for i in range(at + 2, at + 2 + 12*struct.unpack_from(f'{order}H', data, at)[0], 12):
+        tag = struct.unpack_from(f'{order}H', data, i)[0]
+        if tag in (282, 283, 296, 700, 34665, 34853, 40965): struct.pack_into(f'{order}H', data, i, 65000)
+    return bytes(data)
 
 # %% ../nbs/library/01_photo.ipynb #8aed1911
-def read_photo(
-    source:str|Path|bytes|memoryview|Image.Image, # A file, what a file holds, or a picture that is open already
-    name:str=None, # What to call the photo in an error; the file's name if `source` is one
-    background:str='white', # The colour to lay under transparent pixels, in any form that Pillow knows
-    side:int=None, # Pixels on the shorter side that are enough: a larger JPEG is read at a half, a quarter or an eighth
-) -> Image.Image: # Upright, mode RGB, fully decoded
-    "The photo in `source`, however it was stored (a huge JPEG: at a half); `PhotoError` says why if it cannot be read"
-    if isinstance(source, Image.Image): return _rgb(ImageOps.exif_transpose(source), background)
+def _open_bare(data):
+    "`open_image` of a file that holds `data`, but without its notes; of EXIF's, the orientation can still be asked for"
+    if data[:4] == b'\x89PNG': return open_image(io.BytesIO(_bare_png(data)))
+    if data[:4] in (b'II*\0', b'MM\0*'): return open_image(io.BytesIO(_bare_tiff(data)))
+    im = open_image(io.BytesIO(_NOTES.sub(lambda o: b'-'*len(o[0]), data)))
+    for _, o in getattr(im, 'applist', ()):
+        if o.startswith(b'----\0\0'): im.info['exif'] = b'Exif' + o[4:]
+    return im
+
+# %% ../nbs/library/01_photo.ipynb #beb55c62
+def look_into(
+    source, # A file, what a file holds, or a picture that is open already
+    look, # Called with the picture, which is not decoded yet
+    name=None, # What to call the photo in an error
+): # What `look` says
+    "What `look` finds in the photo `source`; whatever goes wrong, a `PhotoError` says what it is"
+    if isinstance(source, Image.Image): file = None
+    else: name, file = _opened(source, name)
+    try:
+        if not file: return look(source)
+        with file:
+            if file.seek(0, 2) > _MOST_BYTES: raise Image.DecompressionBombError(f'{file.tell()} bytes')
+            try:
+                with open_image(file) as im: return look(im)
+            except Image.DecompressionBombError: raise
+            except Exception as e: return _once_more(file, look, name, e)
+    except Image.DecompressionBombError as e: raise _unreadable(name, _TOO_LARGE, _SMALLER) from e
+    except PhotoError: raise
+    except Exception as e: raise _unreadable(name, 'damaged or cut short', 'get it again') from e
+
+def _once_more(file, look, name, e):
+    "What `look` finds in `file` without its notes, since `e` was raised; a `PhotoError` says what the file is"
+    file.seek(0)
+    data = file.read()
+    try:
+        with _open_bare(data) as im: return look(im)
+    except Image.DecompressionBombError: raise
+    except Exception: why = _what(data[:512])
+    raise _unreadable(name, *(RAW if is_raw(name) and why.startswith(('damaged', 'in no')) else why).split('; ')) from e
+
+# %% ../nbs/library/01_photo.ipynb #a3580951
+def _opened(source, name):
+    "What to call the photo in `source`, and its open file"
     path = given_path(source) if isinstance(source, (str, Path)) else None
     name = name or (path.name if path else 'this photo')
     try:
         if path: plain_stat(path)
-        file = path.open('rb') if path else io.BytesIO(source)
+        return name, path.open('rb') if path else io.BytesIO(source)
     except OSError as e:
         why = _why_not(path, e)
         raise _unreadable(name, why, _SMALLER if why == _TOO_LARGE else None) from e
-    with file:
-        try:
-            if file.seek(0, 2) > _MOST_BYTES: raise Image.DecompressionBombError(f'{file.tell()} bytes')
-            with at_scale(open_image(file), side) as im:
-                ImageOps.exif_transpose(im, in_place=True)
-                return _rgb(im, background)
-        except UnidentifiedImageError as e: file.seek(0); raise _unreadable(name, _what(file.read(512))) from e
-        except Image.DecompressionBombError as e: raise _unreadable(name, _TOO_LARGE, _SMALLER) from e
-        except _DAMAGED as e: raise _unreadable(name, 'damaged or cut short', 'get it again') from e
 
-# %% ../nbs/library/01_photo.ipynb #beb55c62
+# %% ../nbs/library/01_photo.ipynb #76d44dbd
 def _unreadable(name, reason, advice=None):
-    return PhotoError(f'{name} is {reason}' + (f'; {advice}.' if advice else '.'), reason)
+    return PhotoError(f"{name or 'this photo'} is {reason}" + (f'; {advice}.' if advice else '.'), reason)
 
 # %% ../nbs/library/01_photo.ipynb #e8bac86c
 def _why_not(path, e):
@@ -166,6 +206,93 @@ def _why_not(path, e):
     if path.is_dir(): return 'a folder, not a file'
     if not path.is_file(): return 'a pipe, a socket or a device, not a file'
     return _TOO_LARGE if e.errno == errno.EFBIG else f'not to be opened ({e.strerror or e})'
+
+# %% ../nbs/library/01_photo.ipynb #d16ebe97
+def orientation(im):
+    "How `im` is to be turned, 1 to 8 as EXIF counts; 1 if it does not say, or makes no sense"
+    try:
+        o = im.getexif().get(0x0112, 1)
+        o = int(o[0] if isinstance(o, (tuple, list)) else o)
+    except Exception: return 1
+    return o if o in _TURNS else 1
+
+_TURNS = dict(enumerate((None, *map(Image.Transpose, (0, 3, 1, 5, 4, 6, 2))), 1))
+
+def upright(im, keep=False):
+    "`im`, decoded and turned as EXIF says; a new picture if `im` itself is to `keep` as it is"
+    im.load()
+    turn = _TURNS[orientation(im)]
+    if keep: return im.copy() if turn is None else im.transpose(turn)
+    if turn is not None: im.im = im.im.transpose(turn); im._size = im.im.size
+    return im
+
+# %% ../nbs/library/01_photo.ipynb #7f8e4434
+def _range(strips):
+    "Black and white for these arrays of numbers; what is no number, or stands for one that is missing, does not count"
+    lo = hi = 0
+    for x in strips:
+        x = x[abs(x) < 1e30]
+        if x.size: lo, hi = min(lo, x.min()), max(hi, x.max())
+    if 0 < hi <= 2: return lo, 2**math.ceil(math.log2(hi) - .05) # numbers with a point; a little over is rounding
+    return lo, 2**math.ceil(math.log2(round(hi) + 1)) - 1
+
+def _eight_bit(im, levels=None):
+    "`im` of 16 or 32 bits a pixel as 8-bit grey, from black to white"
+    import numpy as np
+    rows = range(0, im.height, 256)
+    strip = lambda y: np.asarray(im.crop((0, y, im.width, min(y+256, im.height)))).astype(float)
+    black, white = levels or _range(map(strip, rows))
+    if getattr(im, 'tag_v2', {}).get(262) == 0: black, white = white, black # a TIFF in which 0 is white
+    scaled = lambda x: np.clip(np.nan_to_num((x - black)*255/((white - black) or 1)), 0, 255).astype(np.uint8)
+    out = Image.new('L', im.size)
+    clear = im.info.get('transparency')
+    if clear is not None and min(black, white) <= clear <= max(black, white):
+        out.info['transparency'] = int(scaled(np.float64(clear)))
+    for y in rows: out.paste(Image.fromarray(scaled(strip(y))), (0, y))
+    return out
+
+# %% ../nbs/library/01_photo.ipynb #84ea8223
+def _flat(im, background):
+    "`im` in RGB, with what is transparent shown on `background`"
+    if im.mode == 'La': im = im.convert('LA')
+    if im.mode in ('RGBA', 'LA', 'PA', 'RGBa') or 'transparency' in im.info:
+        im = im.convert('RGBA')
+        im = Image.alpha_composite(Image.new('RGBA', im.size, background), im)
+    return im.convert('RGB')
+
+def _rgb(im, background, levels=None):
+    "A new picture, `im` in RGB, made in strips, as the steps between would take memory"
+    if im.mode == 'RGB' and 'transparency' not in im.info: out = im._new(im.im)
+    else:
+        if im.mode[0] in 'IF': im = _eight_bit(im, levels)
+        out = Image.new('RGB', im.size)
+        for y in range(0, im.height, 256):
+            out.paste(_flat(im.crop((0, y, im.width, min(y+256, im.height))), background), (0, y))
+    out.info = {k: v for k, v in im.info.items() if k not in _SPENT}
+    return out
+
+_SPENT = 'transparency', 'exif', 'Raw profile type exif', 'xmp', 'XML:com.adobe.xmp' # it is upright now
+
+# %% ../nbs/library/01_photo.ipynb #65c5af25
+def read_photo(
+    source:str|Path|bytes|memoryview|Image.Image, # A file, what a file holds, or a picture that is open already
+    name:str=None, # What to call the photo in an error; the file's name if `source` is one
+    background:str='white', # The colour to lay under transparent pixels, in any form that Pillow knows
+    side:int=None, # Pixels on the shorter side that are enough: a larger JPEG is read at a half, a quarter or an eighth
+    levels:tuple=None, # Black and white of 16- and 32-bit grey; default: 0, or less, to what the fewest bits can hold
+) -> Image.Image: # Upright, mode RGB, fully decoded
+    "The photo in `source`, however it was stored (a huge JPEG: at a half); `PhotoError` says why if it cannot be read"
+    if isinstance(background, str): ImageColor.getrgb(background) # a mistake in the call is no fault of the photo
+    if levels is not None: levels = _two_numbers(levels)
+    opened = isinstance(source, Image.Image)
+    look = lambda im: _rgb(upright(im if opened else at_scale(im, side), keep=opened), background, levels)
+    return look_into(source, look, name)
+
+def _two_numbers(levels):
+    try: black, white = map(float, levels)
+    except (TypeError, ValueError): black = white = 0
+    if math.isfinite(white - black) and black != white: return black, white
+    raise BearclfError(f'levels={levels!r} has to be two numbers, for black and for white, such as (0, 4095).')
 
 # %% ../nbs/library/01_photo.ipynb #76608805
 _SUFFIX = dict(JPEG='.jpg', MPO='.jpg', TIFF='.tif', HEIF='.heic')
@@ -178,14 +305,11 @@ def real_suffix(
     name:str=None, # What to call the photo in an error; the file's name if `photo` is one
 ) -> str: # Such as '.jpg'; one for each format
     "The ending that a photo's name should have, from its first bytes; `PhotoError` says what it is if it is no image"
-    try:
-        with open_image(photo) as im: return suffix_of(im.format)
-    except Exception: read_photo(photo, name)  # it says what is wrong with it
-    raise _unreadable(name or 'this photo', 'in no image format that is known here')
+    return look_into(photo, lambda im: suffix_of(im.format), name)
 
 # %% ../nbs/library/01_photo.ipynb #c13833ec
 def contact_sheet(
-    images, # Pictures of any size, or files
+    images, # Pictures of any size and mode, or files
     cols:int=6, # Pictures in a row
     size:int=112, # The side of one small print, in pixels
     gap:int=4, # Between two prints, in pixels
@@ -195,7 +319,7 @@ def contact_sheet(
     rows, step = -(-len(images)//cols), size+gap
     sheet = Image.new('RGB', (max(1, min(cols, len(images))*step-gap), max(1, rows*step-gap)), 'white')
     for i,im in enumerate(images):
-        im = im.convert('RGB') if isinstance(im, Image.Image) else read_photo(im, side=2*size)
+        im = read_photo(im, side=2*size)
         im.thumbnail((size, size), Image.Resampling.LANCZOS)
         x, y = i%cols*step, i//cols*step
         sheet.paste(im, (x+(size-im.width)//2, y+(size-im.height)//2))
@@ -243,25 +367,30 @@ SIDE = 336 # pixels on the shorter side: nobody needs more who only looks at a p
 _ROOM = 3*10**8 # bytes of memory for pictures that have been read
 
 def _scaled(im, side):
-    "`im` with `side` pixels on its shorter side"
-    k = side/min(im.size)
+    "`im` with `side` pixels on its shorter side, or fewer if the longer one would be too long for a JPEG"
+    k = min(side/min(im.size), 65_500/max(im.size))
     return im.resize((round(k*im.width), round(k*im.height)), Image.Resampling.BICUBIC)
 
 def size_of(photo):
     "Width and height in pixels of the whole photo, as it is stored in a file or in bytes"
-    with open_image(photo) as im: return im.size
+    return look_into(photo, lambda im: im.size)
 
 # %% ../nbs/library/01_photo.ipynb #f5f5eec5
 class ResizedPhotos:
     "Copies of photos with `side` pixels on the shorter side, as JPEG files in the cache folder, made when asked for"
     at_hand, used = {}, 0 # copy -> picture, and the bytes that they take; all objects share them
-    told = False # that copies cannot be written
+    told, levels = False, None # Was it said that copies cannot be written?
 
     def __init__(self,
         side:int=SIDE, # In pixels; photos with up to 256, or a quarter more than this, are read as they are
-    ): self.side, self.writes, self.remembers = side, True, True
+        levels:tuple=None, # Black and white of 16- and 32-bit grey, as for `read_photo`
+    ):
+        self.side, self.writes, self.remembers = side, True, True
+        self.levels = levels and _two_numbers(levels)
 
-    def __getstate__(self): return dict(side=self.side, writes=False, remembers=False) # an exported model only reads
+    def __getstate__(self): # an exported model only reads
+        return dict(side=self.side, levels=self.levels, writes=False, remembers=False)
+
     def __repr__(self): return f'ResizedPhotos({self.side})'
 
     def file(self,
@@ -270,7 +399,9 @@ class ResizedPhotos:
         "Where the copy of `photo` as it is now lies"
         return self.named(fingerprint(photo))
 
-    def named(self, name): return cached('photos', f'{name}.{self.side}.jpg')
+    def named(self, name):
+        levels = '.{}-{}'.format(*self.levels) if self.levels else ''
+        return cached('photos', f'{name}.{self.side}{levels}.jpg')
 
     def __call__(self,
         photo:str|Path, # A file
@@ -280,14 +411,12 @@ class ResizedPhotos:
         except OSError: return read_photo(photo)  # it says what is wrong
         return self._read(photo, file)
 
-
-
 # %% ../nbs/library/01_photo.ipynb #b52ed890
 @patch
 def _read(self:ResizedPhotos, photo, file, data=None):
     "The picture in `file`, the copy of `photo`, whose bytes are `data`; it is made if need be"
     if file in self.at_hand: return self.at_hand[file].copy()
-    read = lambda data: read_photo(data, Path(photo).name, side=max(SIDE, self.side))
+    read = lambda data: read_photo(data, Path(photo).name, side=max(SIDE, self.side), levels=self.levels)
     try: return self._remember(file, read(file.read_bytes() or Path(photo).read_bytes()))
     except (OSError, PhotoError): pass # not there, or damaged: then it is made anew
     try: data = data or Path(photo).read_bytes()
@@ -345,7 +474,7 @@ class Look:
     seen: dict = field(default_factory=dict) # Name of a measure -> what it said, as JSON can hold it
 
 _looks = {} # fingerprint -> `Look`
-_BY = f'2, Pillow {PIL.__version__}' # with another Pillow, the same file may give another picture
+_BY = f'3, Pillow {PIL.__version__}' # with another Pillow, the same file may give another picture
 
 def _kept(name):
     "What is known of the photo with the fingerprint `name`, from this process or an earlier one"

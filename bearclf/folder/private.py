@@ -8,10 +8,8 @@ __all__ = ['without_personal_data']
 # %% ../../nbs/library/folder/06_private.ipynb #1a000013
 import io, re, struct
 
-from PIL import ImageOps
-
 from ..photo import *
-from ..photo import at_scale, open_image, suffix_of
+from ..photo import at_scale, look_into, orientation, suffix_of, upright
 
 # %% ../../nbs/library/folder/06_private.ipynb #984ba47f
 def _jpeg_pieces(data):
@@ -83,13 +81,14 @@ def _save_options(src, fmt, data):
 # %% ../../nbs/library/folder/06_private.ipynb #c1ab50ef
 def _saved_again(data):
     "The bytes of a file with the first picture of `data`, upright, and the format's name"
-    with at_scale(open_image(data)) as src:
-        fmt = 'JPEG' if src.format == 'MPO' else src.format
-        src.load()
-        im = ImageOps.exif_transpose(src)
-        special = im.mode not in ('RGB', 'L', 'CMYK', 'YCbCr') or 'transparency' in im.info
-        if fmt not in _SHOWN: fmt = 'PNG' if special else 'JPEG'
-        kw = _save_options(src, fmt, data)
+    return look_into(data, lambda src: _saved(at_scale(src), data))
+
+def _saved(src, data):
+    fmt = 'JPEG' if src.format == 'MPO' else src.format
+    im = upright(src, keep=True)
+    special = im.mode not in ('RGB', 'L', 'CMYK', 'YCbCr') or 'transparency' in im.info
+    if fmt not in _SHOWN: fmt = 'PNG' if special else 'JPEG'
+    kw = _save_options(src, fmt, data)
     if fmt == 'PNG' and im.mode not in ('1', 'L', 'LA', 'P', 'RGB', 'RGBA', 'I', 'I;16'): im = _plain(im, kw)
     if fmt == 'JPEG' and src.format not in ('JPEG', 'MPO') and im.mode == 'CMYK': im = _plain(im, kw)
     im.info = {}
@@ -106,9 +105,8 @@ def _plain(im, kw):
 # %% ../../nbs/library/folder/06_private.ipynb #21d59340
 def _header(data):
     "Format, orientation and number of pictures; `read_photo` says what is wrong if there is no format"
-    try:
-        with open_image(data) as im: return im.format, im.getexif().get(0x0112, 1), getattr(im, 'n_frames', 1)
-    except Exception: return None, 1, 1
+    try: return look_into(data, lambda im: (im.format, orientation(im), getattr(im, 'n_frames', 1)))
+    except PhotoError: return None, 1, 1
 
 # %% ../../nbs/library/folder/06_private.ipynb #b9fabca3
 def without_personal_data(
@@ -116,13 +114,13 @@ def without_personal_data(
     name:str=None, # What to call the photo in an error
 ): # (bytes, suffix, picture): the file to keep, the end of its name, and the picture as `read_photo` gives it
     "A photo's file with nothing in it but the picture, upright; `PhotoError` if it cannot be decoded whole"
-    fmt, orientation, frames = _header(data)
+    fmt, turn, frames = _header(data)
     im = read_photo(data, name)
     clean = {'JPEG': _clean_jpeg, 'MPO': _clean_jpeg, 'PNG': _clean_png, 'WEBP': _clean_webp}.get(fmt)
-    if clean and orientation in (0, 1) and not (fmt == 'WEBP' and frames > 1):
+    if clean and turn == 1 and not (fmt == 'WEBP' and frames > 1):
         try: return clean(data), suffix_of(fmt), im
         except (ValueError, IndexError, struct.error): pass  # an odd file that Pillow reads all the same
     try: data, fmt = _saved_again(data)
-    except (OSError, ValueError, SyntaxError, KeyError, RuntimeError) as e:
-        raise PhotoError(f'{name or "this photo"} cannot be saved again ({e}).', 'not to be saved again') from e
+    except PhotoError as e:
+        raise PhotoError(f'{name or "this photo"} cannot be saved again.', 'not to be saved again') from e
     return data, suffix_of(fmt), im
