@@ -19,6 +19,7 @@ from ..folder.copies import Compared, MARKS, exact_copies, near_copies, other_na
 from ..folder.moves import DELETE
 from ..train.features import *
 from ..train.features import copies_for, quick_head
+from ..train.data import check_answers, files_of
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
     from fastai.vision.all import *
@@ -99,8 +100,25 @@ def _colours(im):
 MEASURES = MARKS | dict(quality=_quality, colours=_colours)
 
 # %% ../../nbs/library/clean/18_issues.ipynb #b0a47c29
+def _check_labels(learn, path):
+    "Raise a `BearclfError` if the labels that `learn` has learned have nothing to do with the folders below `path`"
+    check_answers(learn.dls, 'To look for issues')
+    path, seen = Path(os.path.abspath(existing_folder(path))), {}
+    for ds in learn.dls.train_ds, learn.dls.valid_ds:
+        if not hasattr(ds, 'tls') or len(ds.tls) < 2: return
+        for file, y in zip(files_of(ds), ds.tls[-1]):
+            if isinstance(file, Path) and path in (file := Path(os.path.abspath(file))).parents:
+                seen.setdefault(file.parent, []).append(int(y))
+    counts = [Counter(o) for o in seen.values()]
+    same, n = (sum(f(o.values()) for o in counts) for f in (max, sum))
+    if same >= .9*n and len(set().union(*counts)) <= len(counts): return
+    raise BearclfError(f'The labels of this learner are not the folders of {path}, so moving photos would not change '
+                       'them. Put the photos into a folder for each class, and give that folder.')
+
+# %% ../../nbs/library/clean/18_issues.ipynb #6fc48e45
 def look_for_issues(learn, path):
     "A `FolderReport` of the photos below `path`, each looked at once for all that `issues_of` wants to know"
+    _check_labels(learn, path)
     return check_folder(Path(os.path.abspath(existing_folder(path))), copies=copies_for(learn), measures=MEASURES)
 
 def compared(report):
@@ -190,7 +208,7 @@ def _quality_findings(photos):
 # %% ../../nbs/library/clean/18_issues.ipynb #b5c48a73
 def _split_of(learn, files):
     "'train', 'valid' or '' for each of `files`, by the data of `learn`"
-    absolute = lambda ds: {Path(os.path.abspath(o)) for o in ds.items if isinstance(o, (str, Path))}
+    absolute = lambda ds: {Path(os.path.abspath(o)) for o in files_of(ds) if isinstance(o, Path)}
     train, valid = absolute(learn.dls.train_ds), absolute(learn.dls.valid_ds)
     return ['train' if o in train else 'valid' if o in valid else '' for o in files]
 
