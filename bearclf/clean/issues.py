@@ -19,6 +19,7 @@ from ..folder.copies import Compared, MARKS, exact_copies, near_copies, other_na
 from ..folder.moves import DELETE
 from ..train.features import *
 from ..train.features import copies_for, quick_head
+from ..train.data import check_answers, files_of
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
     from fastai.vision.all import *
@@ -102,18 +103,38 @@ MEASURES = MARKS | dict(quality=_quality, colours=_colours)
 def photos_folder(learn, path=None):
     "`path`, or else the folder that holds the photos of `learn`, as they lie, absolute"
     if path is not None: return Path(os.path.abspath(existing_folder(path)))
-    files = [o for ds in (learn.dls.train_ds, learn.dls.valid_ds) for o in getattr(ds, 'items', ())]
+    if 'level' in vars(learn.dls): return photos_folder(learn, learn.dls.path)  # from `photo_dls`; others take '.'
+    files = [*files_of(learn.dls.train_ds), *files_of(learn.dls.valid_ds)]
     if not files or not all(isinstance(o, (str, Path)) for o in files):
         raise BearclfError('This learner does not know where its photos are. Give their folder as path.')
-    if 'level' in vars(learn.dls): return photos_folder(learn, learn.dls.path)  # from `photo_dls`; others take '.'
     top = Path(os.path.commonpath([os.path.dirname(os.path.abspath(o)) for o in files]))
     if top not in (Path.home(), *Path.home().parents): return existing_folder(top)
     raise BearclfError(f'The photos of this learner have only {top} in common, which holds much else. '
                        'Give the folder to look at as path.')
 
+def _check_labels(learn, report):
+    "Raise a `BearclfError` if the labels that `learn` has learned have nothing to do with the folders of a report"
+    seen = {}
+    for ds in learn.dls.train_ds, learn.dls.valid_ds:
+        if not hasattr(ds, 'tls') or len(ds.tls) < 2: return
+        for file, y in zip(files_of(ds), ds.tls[-1]):
+            if isinstance(file, Path) and report.path in (file := Path(os.path.abspath(file))).parents:
+                seen.setdefault(report.label(file), []).append(int(y))
+    counts = [Counter(o) for o in seen.values()]
+    same, n = (sum(f(o.values()) for o in counts) for f in (max, sum))
+    if same >= .9*n and len(set().union(*counts)) <= len(counts): return
+    raise BearclfError(f'The labels of this learner are not the folders of {report.path}, so moving photos would not '
+                       'change them. Put the photos into a folder for each class, and give that folder.')
+
+
+# %% ../../nbs/library/clean/18_issues.ipynb #6fc48e45
 def look_for_issues(learn, path):
     "A `FolderReport` of the photos below `path`, each looked at once for all that `issues_of` wants to know"
-    return check_folder(path, copies=copies_for(learn), measures=MEASURES, level=getattr(learn.dls, 'level', None))
+    check_answers(learn.dls, 'To look for issues')
+    level = getattr(learn.dls, 'level', None)
+    report = check_folder(path, copies=copies_for(learn), measures=MEASURES, level=level)
+    _check_labels(learn, report)
+    return report
 
 def compared(report):
     "The photos of a report, as they are compared with each other"
@@ -201,7 +222,7 @@ def _quality_findings(photos):
 # %% ../../nbs/library/clean/18_issues.ipynb #b5c48a73
 def _split_of(learn, files):
     "'train', 'valid' or '' for each of `files`, by the data of `learn`"
-    absolute = lambda ds: {Path(os.path.abspath(o)) for o in ds.items if isinstance(o, (str, Path))}
+    absolute = lambda ds: {Path(os.path.abspath(o)) for o in files_of(ds) if isinstance(o, Path)}
     train, valid = absolute(learn.dls.train_ds), absolute(learn.dls.valid_ds)
     return ['train' if o in train else 'valid' if o in valid else '' for o in files]
 

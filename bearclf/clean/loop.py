@@ -19,7 +19,8 @@ from ..folder.moves import DELETE, KEEP
 from ..train.data import *
 from ..train.learner import *
 from ..train.features import *
-from ..train.features import steady
+from ..train.data import AsPicture
+from ..train.features import input_size
 from ..train.interpret import *
 from .issues import *
 from .issues import compared, issues_of, look_for_issues, photos_folder, twin_groups, twins
@@ -262,17 +263,23 @@ class _Without:
     def __call__(self, path): return L(o for o in find_photos(path) if Path(os.path.abspath(o)) not in self.files)
 
 # %% ../../nbs/library/clean/20_loop.ipynb #4b57e913
+def _GreyBlock(learn):
+    "A `PhotoBlock` for a model of one channel"
+    return TransformBlock(type_tfms=AsPicture(learn.dls), batch_tfms=IntToFloatTensor)
+
+# %% ../../nbs/library/clean/20_loop.ipynb #7b01b942
 @patch
 def retrain(self:CleaningLoop,
     size:int=None, # Height and width of what the model gets, in pixels; default: as in `learn`
     **kwargs # Any keyword of `photo_dls`
 ) -> Learner: # With the body of `learn` and a new head
     "Train a new head on the photos as they lie now, without those kept aside, and say how many of these it gets wrong"
-    size = size or steady(self.learn.dls.valid.after_item)(PILPhoto.create(Image.new('RGB', (64, 64)))).shape[-1]
-    dls = photo_dls(self.path, size, get_items=_Without(self.test),
-                    **({'level': getattr(self.learn.dls, 'level', None)} | kwargs))
+    n_in, *_, width = input_size(self.learn)
+    kwargs = {'level': getattr(self.learn.dls, 'level', None)} | kwargs
+    if n_in != 3: kwargs = dict(blocks=(_GreyBlock(self.learn), CategoryBlock)) | kwargs
+    dls = photo_dls(self.path, size or width, get_items=_Without(self.test), **kwargs)
     dls.add_tfms(self.learn.dls.valid.after_batch.fs.filter(risinstance(Normalize)), 'after_batch')
-    new = photo_learner(dls, self.learn.arch, pretrained=False)
+    new = photo_learner(dls, self.learn.arch, pretrained=False, n_in=n_in)
     new.model[0].load_state_dict(self.learn.model[0].state_dict())
     fit_head(new)
     if not self.test: return new

@@ -14,6 +14,7 @@ from pathlib import PurePath
 from ..core import *
 from ..core import cached, given_path, sha256_of
 from ..folder.look import ClassFolders
+from ..train.data import check_answers
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
     from fastai.vision.all import *
@@ -33,14 +34,21 @@ def _valid_error(learn):
     return (probs.argmax(1) != targs).float().mean().item()
 
 # %% ../../nbs/library/ship/21_export.ipynb #0ba546bd
+def _plain(o):
+    "The class `o` as JSON can hold it"
+    o = o.item() if isinstance(o, np.generic) else o
+    return o if isinstance(o, (str, int, float)) else str(o)
+
+# %% ../../nbs/library/ship/21_export.ipynb #6d68fa17
 def model_info(
     learn:Learner # A trained learner with its data
 ) -> dict: # Can be written as JSON; `error_rate` is between 0 and 1, of the validation photos
     "What a person wants to know about a model before using it"
+    check_answers(learn.dls, 'export_classifier')
     size, method = _resize(learn.dls)
     arch = getattr(learn, 'arch', type(learn.model))  # a plain `Learner` knows only its model
     versions = {o: version(o) for o in ('bearclf', 'fastai', 'torch', 'torchvision', 'timm')}
-    return dict(classes=list(learn.dls.vocab), arch=arch if isinstance(arch, str) else arch.__name__,
+    return dict(classes=list(map(_plain, learn.dls.vocab)), arch=arch if isinstance(arch, str) else arch.__name__,
                 pretrained=getattr(learn, 'pretrained', None), size=size, resize=method,
                 n_photos=len(learn.dls.train_ds) + len(learn.dls.valid_ds), error_rate=round(_valid_error(learn), 4),
                 date=datetime.now(timezone.utc).isoformat(timespec='seconds'),

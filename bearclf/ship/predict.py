@@ -103,6 +103,22 @@ class _Unpickler(pickle.Unpickler):
 _unpickling = SimpleNamespace(Unpickler=_Unpickler, load=lambda f, **kw: _Unpickler(f, **kw).load(), __name__='bearclf')
 
 # %% ../../nbs/library/ship/22_predict.ipynb #10de4c7f
+def _for_pictures(learn):
+    "`learn`, which opens pictures afterwards also where its items were rows of a table, or its photos grey"
+    from fastai.vision.all import Image, L
+    from bearclf.train.data import AsPicture, check_answers
+    check_answers(learn.dls, 'load_classifier')
+    picture = AsPicture(learn.dls)
+    for ds in {id(o.dataset): o.dataset for o in learn.dls.loaders}.values():
+        tl, im = ds.tls[0], Image.new('RGB', (8, 8))
+        try:
+            if type(tl.tfms(im)) is picture.kind and tl.tfms(im).mode == picture.mode: continue
+        except Exception: pass  # it takes rows of a table
+        n = tl.infer_idx(picture(im))
+        tl.tfms.fs, tl.types = L(picture, *tl.tfms.fs[n:]), [object, *tl.types[n:]]
+    return learn
+
+# %% ../../nbs/library/ship/22_predict.ipynb #49ae3e14
 def _load_learner(file):
     "The `Learner` in `file`; a `BearclfError` if it does not load"
     with warnings.catch_warnings():
@@ -114,7 +130,7 @@ def _load_learner(file):
         except BearclfError: raise
         except Exception as e:
             raise BearclfError(f'{file} is not a model that can be opened, or it is damaged. Export it again.') from e
-    if hasattr(learn, 'dls') and hasattr(learn.dls, 'vocab'): return learn
+    if hasattr(learn, 'dls'): return _for_pictures(learn)
     raise BearclfError(f'{file} is not a classifier that fastai exported; `learn.export()` makes one.')
 
 # %% ../../nbs/library/ship/22_predict.ipynb #ac9f382b

@@ -6,7 +6,7 @@
 __all__ = ['PILPhoto', 'open_photo', 'PhotoBlock', 'photo_block', 'photo_dls']
 
 # %% ../../nbs/library/train/12_data.ipynb #dd1b3099
-import warnings
+import hashlib, os, warnings
 from difflib import get_close_matches
 from functools import partial
 from inspect import Parameter, signature
@@ -21,16 +21,39 @@ with warnings.catch_warnings():
     from fastai.vision.all import *
 
 # %% ../../nbs/library/train/12_data.ipynb #3c533da6
+def _array_picture(o):
+    "The picture in an array or a tensor"
+    if isinstance(o, Tensor):
+        first = isinstance(o, TensorImageBase) or o.ndim == 3 and o.shape[0] in (1, 3, 4) and o.shape[2] not in (1, 3, 4)
+        o = to_np((o.permute(1, 2, 0) if first and o.ndim == 3 else o).as_subclass(Tensor).detach().cpu())
+    if o.ndim == 3 and o.shape[2] == 1: o = o[..., 0]
+    if o.dtype == bool or o.dtype.kind == 'f' and o.size and 0 <= o.min() <= o.max() <= 1: o = (255*o).round()
+    if o.size and 0 <= o.min() <= o.max() <= 255: o = o.astype(np.uint8)
+    try: return Image.fromarray(o)
+    except (TypeError, ValueError, AttributeError): pass
+    raise PhotoError(f'An array of shape {tuple(o.shape)} and type {o.dtype} is no picture. Give one of shape '
+                     '(height, width) or (height, width, 3), with numbers from 0 to 255, or from 0 to 1.')
+
+# %% ../../nbs/library/train/12_data.ipynb #7a0baa1a
+def _readable(o):
+    "`o`, in a form that `read_photo` takes"
+    if hasattr(o, 'read'): o = o.read()
+    if isinstance(o, os.PathLike): return Path(o)
+    if isinstance(o, (bytearray, memoryview)): return bytes(o)
+    if isinstance(o, (str, bytes, Image.Image)): return o
+    if isinstance(o, (np.ndarray, Tensor)): return _array_picture(o)
+    raise PhotoError(f'{type(o).__name__} is nothing that a photo can be read from. Give one file, its bytes, '
+                     'a picture, an array or a tensor.')
+
+# %% ../../nbs/library/train/12_data.ipynb #c40ec85e
 class PILPhoto(PILImage):
     "A `PILImage` that is upright, and white where the file was transparent"
     @classmethod
-    def create(cls, fn, **kwargs):
-        if isinstance(fn, (str, Path, bytes, memoryview, Image.Image)): fn = read_photo(fn)
-        return super().create(fn, **kwargs)
+    def create(cls, fn:object, **kwargs): return super().create(read_photo(_readable(fn)), **kwargs)
 
 # %% ../../nbs/library/train/12_data.ipynb #a1f30c04
 def open_photo(
-    fn # A file, its bytes, an array, or a picture that is open already
+    fn:object # A file, its bytes, a picture that is open already, an array or a tensor
 ) -> PILPhoto:
     "`PILPhoto.create`, as a function"
     return PILPhoto.create(fn)
@@ -38,8 +61,16 @@ def open_photo(
 # %% ../../nbs/library/train/12_data.ipynb #e6d7ed2a
 class _OpenCopy(Transform):
     "`open_photo`, but of the smaller copy where there is a file"
+    input_types = object
     def __init__(self, copies): self.copies = copies
-    def encodes(self, o) -> PILPhoto: return open_photo(self.copies(o) if isinstance(o, (str, Path)) else o)
+    def encodes(self, o) -> PILPhoto:
+        o = _readable(o)
+        if isinstance(o, bytes): o = self._of_bytes(o)
+        return open_photo(self.copies(o) if isinstance(o, (str, Path)) else o)
+
+    def _of_bytes(self, data):
+        name, im = hashlib.sha256(data).hexdigest(), read_photo(data, side=max(SIDE, self.copies.side))
+        return self.copies.keep(self.copies.named(name), data, im)
 
 # %% ../../nbs/library/train/12_data.ipynb #4f0c6947
 def PhotoBlock(
@@ -206,3 +237,53 @@ def photo_dls(
     dls = block.dataloaders(report.path, path=report.path, bs=_fitting_bs(bs, len(splits[0])), **kwargs)
     dls.level = level  # for those who read the folder again
     return dls
+
+# %% ../../nbs/library/train/12_data.ipynb #8db59378
+def items_of(ds): return L(ds.items, use_list=None)
+
+def files_of(ds):
+    "The `Path`s of the photos of a dataset, in its order, also where its items are rows of a table"
+    items, steps = items_of(ds), list(ds.tls[0].tfms.fs) if hasattr(ds, 'tls') else []
+    n = _steps_to_file(items[0], steps) if len(items) else None
+    if n is None: return list(items)  # these photos are no files
+    return [Path(compose_tfms(items[i], steps[:n])) for i in range(len(items))]
+
+def _steps_to_file(item, steps):
+    "After how many of `steps` the `item` is the name of a file; `None` if it never is"
+    found = 0 if isinstance(item, (str, Path)) else None
+    for n, f in enumerate(steps, 1):
+        try: item = f(item)
+        except Exception: return found  # it is not there any more
+        if isinstance(item, (Image.Image, Tensor)): return found
+        if isinstance(item, (str, Path)): found = n
+    return found
+
+# %% ../../nbs/library/train/12_data.ipynb #80bae5c2
+def answers_of(dls):
+    "What a model learns from `dls` to answer with: one 'class', several 'classes' for a photo, or 'numbers'"
+    ds = dls.valid_ds
+    if not hasattr(ds, 'tls'): return 'class' if hasattr(dls, 'vocab') else 'numbers'
+    kind = ds.tls[-1].types[-1]
+    if issubclass(kind, TensorMultiCategory): return 'classes'
+    return 'class' if hasattr(dls, 'vocab') and not issubclass(kind, (PILBase, TensorMask)) else 'numbers'
+
+def check_answers(dls, what, several=False):
+    "Raise a `BearclfError` if `what` is about one label for each photo, or `several`, and `dls` have others"
+    answers = answers_of(dls)
+    if answers == 'class' or several and answers == 'classes': return
+    why = (' needs one label for each photo, and here a photo can have several. ' if answers == 'classes' else
+           ' needs classes, and this model answers with numbers, points or areas. ')
+    raise BearclfError(what + why + "Training, learn.predict, learn.show_results and fastai's learn.export() work.")
+
+# %% ../../nbs/library/train/12_data.ipynb #d4fd8ff7
+class AsPicture(Transform):
+    "Opens what `open_photo` opens, as the kind of picture that `dls` give their model"
+    input_types = object
+    def __init__(self, dls):
+        kind = dls.valid_ds.tls[0].types[-1] if hasattr(dls.valid_ds, 'tls') else PILPhoto
+        self.kind = kind if issubclass(kind, PILBase) else PILPhoto
+        self.mode = self.kind._open_args['mode']
+
+    def encodes(self, o:object):
+        im = open_photo(o)
+        return self.kind(im if im.mode == self.mode else im.convert(self.mode))

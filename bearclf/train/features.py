@@ -22,7 +22,7 @@ from ..photo import *
 from ..photo import fingerprint
 from ..folder.look import *
 from .data import *
-from .data import _working_side
+from .data import AsPicture, _working_side, check_answers, files_of
 from .bodies import ClassRows, class_rows, find_or_choose_arch, own_classifier
 from .learner import *
 with warnings.catch_warnings():
@@ -122,16 +122,21 @@ def steady(tfms):
     tfms.split_idx = 1
     return tfms
 
+def input_size(learn):
+    "Channels, height and width of what the model of `learn` gets"
+    return steady(learn.dls.valid.after_item)(AsPicture(learn.dls)(Image.new('RGB', (64, 64)))).shape
+
 class _Reader:
     "Reads photos in threads: file and numbers of views -> the tensors of these views, or why there are none"
     def __init__(self, learn, views):
         self.dls, self.views, self.copies, self.mine = learn.dls, views, copies_for(learn), threading.local()
+        self.picture = AsPicture(learn.dls)
 
     def __call__(self, file, wanted):
         if not hasattr(self.mine, 'tfms'): self.mine.tfms = steady(self.dls.valid.after_item)
         try: views = photo_views(self.copies(file), self.views)
         except PhotoError as e: return e.reason
-        return torch.stack([self.mine.tfms(PILPhoto.create(views[i])) for i in wanted])
+        return torch.stack([self.mine.tfms(self.picture(views[i])) for i in wanted])
 
 # %% ../../nbs/library/train/15_features.ipynb #fcb872aa
 @dataclass
@@ -165,7 +170,7 @@ def photo_features(
 ) -> Features:
     "What the body of `learn` says of each photo, from the cache folder as far as it is there"
     files, body = L(files), learn.model[0].to(learn.dls.device, memory_format=torch.channels_last).eval()
-    size = steady(learn.dls.valid.after_item)(PILPhoto.create(Image.new('RGB', (64, 64)))).shape
+    size = input_size(learn)
     with torch.inference_mode(), ThreadPoolExecutor(os.cpu_count()) as ex:
         store, maps = _store(learn, body, torch.zeros(1, *size, device=learn.dls.device))
         read, prints = _Reader(learn, views), dict(zip(files, ex.map(fingerprint, files)))
@@ -228,9 +233,11 @@ def fit_head(
     pull:float=.01, # What a step away from there costs
 ) -> Learner: # The same, ready for `predict`, `export`, or `unfreeze` and `fit_one_cycle`
     "Give `learn` a head of one linear layer that was trained on the body's answers; the body stays as it is"
-    train, valid, n = learn.dls.train_ds, learn.dls.valid_ds, len(learn.dls.vocab)
-    features = features or photo_features(L(train.items) + L(valid.items), learn, views)
-    x, y = features.averages(train.items, views).to(learn.dls.device), tensor([int(o) for o in train.tls[1]])
+    check_answers(learn.dls, 'fit_head')
+    (train, valid), n = map(files_of, (learn.dls.train_ds, learn.dls.valid_ds)), len(learn.dls.vocab)
+    features = features or photo_features(train + valid, learn, views)
+    x = features.averages(train, views).to(learn.dls.device)
+    y = tensor([int(o) for o in learn.dls.train_ds.tls[-1]])
     start = start or ClassRows(torch.zeros(n, x.shape[1]), torch.zeros(n), {})
     pool = (nn.AdaptiveAvgPool2d(1), nn.Flatten()) if features.maps else ()
     learn.model[1] = nn.Sequential(*pool, fit_linear(x, y.repeat(views), learn.loss_func, start, pull))
@@ -261,7 +268,7 @@ def precomputed_learner(
     learn = photo_learner(dls, arch, pretrained, seed=seed)
     if rows: print(rows)
     began = time.perf_counter()
-    features = photo_features(L(dls.train_ds.items) + L(dls.valid_ds.items), learn, views)
+    features = photo_features(files_of(dls.train_ds) + files_of(dls.valid_ds), learn, views)
     looked = time.perf_counter()
     fit_head(learn, views, features, rows, pull)
     print(f'{looked-began:.1f} s for the body to look at {len(features.names)} photos (what it knew already it did not '

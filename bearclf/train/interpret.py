@@ -15,6 +15,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import classification_report
 
 from ..core import *
+from .data import answers_of, check_answers, files_of
 from .steer import left_as_it_was
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
@@ -54,6 +55,7 @@ def interpret(
     **kwargs # Any keyword of `ClassificationInterpretation.from_learner`
 ) -> ClassificationInterpretation:
     "fastai's `ClassificationInterpretation` of `learn`"
+    check_answers(learn.dls, 'interpret', several=True)
     with _quietly(learn): interp = ClassificationInterpretation.from_learner(learn, ds_idx, **kwargs)
     interp.run = _last_training(learn)
     return interp
@@ -64,14 +66,13 @@ def predictions_table(
 ): # A `DataFrame`: file, actual, predicted, probability (of the prediction) and margin (both 0 to 1), loss (in nats)
     "What the model says about each photo, in their order; a `BearclfError` if a photo can have several labels"
     if hasattr(interp, 'predictions'): return interp.predictions
+    check_answers(interp.learn.dls, 'This table')
     with _quietly(interp.learn):
         said = interp.learn.get_preds(dl=interp.dl, with_loss=True, with_decoded=True, act=interp.act)
     probs, targs, decoded, losses = said
-    if targs.ndim != 1:
-        raise BearclfError('This table needs one label for each photo, and here a photo can have several.')
     vocab, (first, second) = interp.vocab, probs.topk(2).values.unbind(1)
     interp.predictions = pd.DataFrame(dict(
-        file=list(interp.dl.items), actual=[vocab[o] for o in targs], predicted=[vocab[o] for o in decoded],
+        file=files_of(interp.dl.dataset), actual=[vocab[o] for o in targs], predicted=[vocab[o] for o in decoded],
         probability=first.tolist(), margin=(first - second).tolist(), loss=losses.tolist()))
     return interp.predictions
 
@@ -152,6 +153,7 @@ def grad_cam(
     layer:nn.Module=None, # Whose activations to weigh; the whole body, `learn.model[0]`, if `None`
 ) -> Tensor: # Height by width of that layer's activations, 0 or more; the larger, the more that place speaks for `cls`
     "Where the model looked, by Grad-CAM (Selvaraju and others, 2017); a `BearclfError` if `layer` gives no pictures"
+    check_answers(learn.dls, 'grad_cam', several=True)
     layer = layer or _body(learn)
     with left_as_it_was(learn.model) as model, hook_output(layer, detach=False) as hook, torch.enable_grad():
         x, = learn.dls.test_dl([photo], num_workers=0).one_batch()
@@ -178,7 +180,8 @@ def show_cam(
     with left_as_it_was(learn.model) as model, torch.no_grad():
         dl = learn.dls.test_dl([photo], num_workers=0)
         batch = dl.one_batch()
-        probs = model(batch[0]).softmax(1)[0]
+        said = model(batch[0])[0]
+        probs = said.sigmoid() if answers_of(learn.dls) == 'classes' else said.softmax(0)
         seen = dl.decode(batch)[0][0]
     i = int(probs.argmax()) if cls is None else list(learn.dls.vocab).index(cls)
     ctx = show_image(seen, ctx=ctx, title=f'{learn.dls.vocab[i]} {probs[i].item():.0%}')
@@ -191,11 +194,13 @@ def top_losses_table(
     k:int=10, # So many photos; all if there are fewer
 ): # A pandas `DataFrame`: file, actual, predicted, loss (in nats), probability (of the prediction, 0 to 1)
     "The `k` photos with the highest loss, the highest first"
-    vocab, k = interp.vocab, min(k, len(interp.losses))
-    losses, idxs, files = interp.top_losses(k, items=True)
+    check_answers(interp.learn.dls, 'This table')
+    vocab, files, k = interp.vocab, files_of(interp.dl.dataset), min(k, len(interp.losses))
+    losses, idxs = interp.top_losses(k)
+    name = lambda o: f'{o.parent.name}/{o.name}' if isinstance(o, Path) else str(o)
     with interp.learn.no_bar(), interp.learn.no_logging(): _, probs, targs, decoded, _ = interp[idxs]
     return pd.DataFrame(dict(
-        file=[f'{o.parent.name}/{o.name}' for o in files], actual=[vocab[o] for o in targs],
+        file=[name(files[i]) for i in idxs], actual=[vocab[o] for o in targs],
         predicted=[vocab[o] for o in decoded], loss=losses.tolist(), probability=probs.max(1).values.tolist()))
 
 # %% ../../nbs/library/train/17_interpret.ipynb #365db172

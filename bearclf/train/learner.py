@@ -16,6 +16,7 @@ from ..core import cached
 from ..photo import fingerprint
 from ..folder.look import *
 from .data import *
+from .data import answers_of
 from .bodies import add_to_fastai, fetch_weights, find_or_choose_arch
 
 with warnings.catch_warnings():
@@ -28,7 +29,7 @@ def photo_learner(
     dls:DataLoaders, # From `photo_dls`, or from a `DataBlock` of your own
     arch=None, # Name of the architecture, or a function that makes a model; default `resnet18`, or what came with pip
     pretrained:bool=True, # Start from ImageNet weights?
-    metrics=error_rate, # What to report after each epoch
+    metrics=error_rate, # What to report after each epoch; `accuracy_multi` by itself where a photo has several labels
     seed:int=42, # Same seed, same first weights of the head
     **kwargs # Any keyword of `vision_learner`
 ) -> Learner:
@@ -38,6 +39,7 @@ def photo_learner(
         add_to_fastai(arch)
         if pretrained: fetch_weights(arch)
     set_seed(seed, reproducible=True)
+    if metrics is error_rate: metrics = {'class': error_rate, 'classes': accuracy_multi}.get(answers_of(dls))
     try: learn = vision_learner(dls, arch, pretrained=pretrained, metrics=metrics, **kwargs)
     except OSError as e:
         raise BearclfError(f'The pretrained weights of {arch} could not be fetched. '

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from inspect import signature
 
 from ..core import *
+from .data import check_answers, files_of, items_of
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
     from fastai.vision.all import *
@@ -88,7 +89,7 @@ def _no_layer(name, model):
 
 # %% ../../nbs/library/train/16_steer.ipynb #6d33f56f
 def _batch_of_one(learn, photo):
-    if photo is None: photo = learn.dls.valid_ds.items[0]
+    if photo is None: photo = items_of(learn.dls.valid_ds)[0]
     batch = learn.dls.test_dl([photo], num_workers=0).one_batch()[0]
     return to_device(batch, next(learn.model.parameters()).device).as_subclass(Tensor)
 
@@ -103,7 +104,9 @@ def activations(
     return np.stack([np.load(o) for o in files])
 
 # %% ../../nbs/library/train/16_steer.ipynb #08be97b4
-def _train_labels(dls): return [int(o) for o in dls.train_ds.tls[-1]]
+def _train_labels(dls):
+    check_answers(dls, 'To count the classes')
+    return [int(o) for o in dls.train_ds.tls[-1]]
 
 # %% ../../nbs/library/train/16_steer.ipynb #feca6c13
 def class_weights(
@@ -169,7 +172,7 @@ def _without_address(o):
 def _photos_digest(dl):
     "A short name for the photos of `dl`: their order, folders, names and sizes"
     about = lambda o: (o.parent.name, o.name, o.stat().st_size) if isinstance(o, Path) else str(o)
-    items = [about(o) for o in getattr(dl, 'items', [])]
+    items = [about(o) for o in files_of(dl.dataset)]
     return hashlib.sha256(repr((len(dl.dataset), items)).encode()).hexdigest()[:16]
 
 # %% ../../nbs/library/train/16_steer.ipynb #58efe487
