@@ -207,6 +207,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'bearclf.cli._model_dir': ('library/cli.html#_model_dir', 'bearclf/cli.py'),
                              'bearclf.cli._model_of': ('library/cli.html#_model_of', 'bearclf/cli.py'),
                              'bearclf.cli._overview': ('library/cli.html#_overview', 'bearclf/cli.py'),
+                             'bearclf.cli._photos': ('library/cli.html#_photos', 'bearclf/cli.py'),
                              'bearclf.cli._report': ('library/cli.html#_report', 'bearclf/cli.py'),
                              'bearclf.cli._said': ('library/cli.html#_said', 'bearclf/cli.py'),
                              'bearclf.cli._to_decide': ('library/cli.html#_to_decide', 'bearclf/cli.py'),

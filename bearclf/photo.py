@@ -6,7 +6,7 @@
 __all__ = ['PhotoError', 'read_photo', 'real_suffix', 'contact_sheet', 'ResizedPhotos']
 
 # %% ../nbs/library/01_photo.ipynb #1a000003
-import errno, io, json, math, os, re, shutil, stat, struct, threading, warnings
+import errno, glob, io, json, math, os, re, shutil, stat, struct, threading, warnings
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from multiprocessing import parent_process
@@ -214,6 +214,9 @@ def _of_path(path, name):
         raise _unreadable(text if len(text) < 80 else text[:79] + '…', 'an address, not a file',
                           "download it first, such as with fastai's download_url")
     if text == '': return given_path(text)  # it says so
+    if isinstance(text, str) and glob.has_magic(text) and not os.path.lexists(text):
+        raise _unreadable(text, *(['a pattern, not a file', 'give the files that fit it, as from glob.glob']
+                                  if glob.glob(text) else ['a pattern that no file fits']))
     try: return Path(path if os.path.lexists(text) else os.path.expanduser(text))
     except (TypeError, ValueError): raise _unreadable('this photo', 'given by what is no name of a file') from None
 
