@@ -8,6 +8,7 @@ __all__ = []
 # %% ../nbs/library/90_cli.ipynb #661756d6
 import hashlib, json as jsonlib, os, re, sys
 from difflib import get_close_matches
+from glob import glob
 from pathlib import Path
 
 from fastcore.script import anno_parser
@@ -251,23 +252,30 @@ def evaluate(
     for name, why in left_out.items(): print(f'left out: {name}: {why}')
 
 # %% ../nbs/library/90_cli.ipynb #446f76fa
+def _photos(word):
+    "The files that `word` means: itself if there is one, else those that fit it, where no shell has looked for them"
+    if os.path.lexists(word): return [word]
+    word = os.path.expanduser(word)
+    return sorted(o for o in glob(word, recursive=True) if not os.path.isdir(o)) or [word]
+
 def predict(
     model:Path, # export.pkl, or the folder that holds it
-    *images:str, # One or more photos
+    *images:str, # One or more photos; ~ and patterns such as '*.jpg' are understood
     json:bool=False, # Print one JSON object for each photo, for other programs
 ):
     "Say what is on one or more photos."
     from bearclf.ship.predict import load_classifier
     if not images: raise BearclfError('Give at least one photo after the model.')
-    clf, failed = load_classifier(model), False
+    images = [o for word in images for o in _photos(word)]
+    clf, failed = load_classifier(model), 0
     for file in images:
         try: pred, row = clf(file), {}
-        except PhotoError as e: pred, row, failed = None, {'error': str(e)}, True
+        except PhotoError as e: pred, row, failed = None, {'error': str(e)}, failed + 1
         if pred: row = dict(label=pred.label, probability=pred.probability, probabilities=pred.probabilities,
                             familiar=pred.familiar)
         if json: print(jsonlib.dumps({'file': file} | row, ensure_ascii=False), flush=True)
         else: print(f'{file}: {pred}' if pred else row['error'], flush=True)
-    return int(failed)
+    return (failed > 0) + (failed == len(images))
 
 # %% ../nbs/library/90_cli.ipynb #e211d4ab
 def _model_of(data, arch):
@@ -329,7 +337,8 @@ def _call(f, args):
     if f is collect:
         for name, kw in _repeated.items(): parser.add_argument(name, action='append', **kw)
     if f is clean: parser.add_argument('--report', **_report_argument)
-    kwargs = vars(parser.parse_args(args))
+    parse = parser.parse_intermixed_args if f is predict else parser.parse_args  # options between the photos
+    kwargs = vars(parse(args))
     for o in ('pdb', 'xtra'): kwargs.pop(o, None)
     pos = [kwargs.pop('model'), *kwargs.pop('images')] if 'images' in kwargs else []
     if f in (train, clean, evaluate, predict, app): lines_for_bars()

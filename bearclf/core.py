@@ -176,6 +176,30 @@ def existing_folder(
     hint = f'Did you mean {" or ".join(near)}?' if near else 'Check the spelling.'
     raise BearclfError(f'There is no folder {path}{where}. {hint}')
 
+# %% ../nbs/library/00_core.ipynb #7d6f2751
+def cut(name, room=40):
+    "`name`, its middle left out if it is longer than `room` characters"
+    name, half = printable(str(name)), room//2
+    return name if len(name) <= room else f'{name[:half]}…{name[half + 1 - room:]}'
+
+def a_few(
+    names, # Names of classes, say
+    room:int=70, # Characters for them
+) -> str: # `black, grizzly and 995 others`
+    "All `names`, or where there is no room for so many, the first of them and the number of the others"
+    names = [cut(o) for o in names]
+    if len(said := ', '.join(names)) <= room: return said
+    n = 1 + sum(len(', '.join(names[:i])) <= room for i in range(2, len(names)))
+    return f'{", ".join(names[:n])} and {len(names) - n} others'
+
+def top(
+    probabilities:dict, # Class -> probability
+) -> list: # of (name, probability), most probable first
+    "All classes if there are at most ten, else the five most probable, and the others as one"
+    ranked = sorted(probabilities.items(), key=lambda o: -o[1])
+    if len(ranked) <= 10: return ranked
+    return ranked[:5] + [(f'{len(ranked) - 5} others', sum(o for _, o in ranked[5:]))]
+
 # %% ../nbs/library/00_core.ipynb #15d00002
 def _no_name(name):
     "Why `name` cannot be that of a file below a folder, in the spelling of POSIX; '' if it can"

@@ -6,7 +6,7 @@
 __all__ = ['PhotoError', 'read_photo', 'real_suffix', 'contact_sheet', 'ResizedPhotos']
 
 # %% ../nbs/library/01_photo.ipynb #1a000003
-import errno, io, json, math, os, re, shutil, stat, struct, threading, warnings, zlib
+import errno, glob, io, json, math, os, re, shutil, stat, struct, threading, warnings, zlib
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from multiprocessing import parent_process
@@ -293,6 +293,82 @@ def _two_numbers(levels):
     except (TypeError, ValueError): black = white = 0
     if math.isfinite(white - black) and black != white: return black, white
     raise BearclfError(f'levels={levels!r} has to be two numbers, for black and for white, such as (0, 4095).')
+
+# %% ../nbs/library/01_photo.ipynb #74304835
+def _odd(what, name): return _unreadable(name, what, 'give numbers from 0 to 255, or from 0 to 1')
+
+def _eight_bits(x, name):
+    "The array `x` as numbers from 0 to 255; of what is no colours, a `PhotoError`"
+    if x.dtype == bool or x.dtype.name == 'uint8': return x*255 if x.dtype == bool else x
+    if x.dtype.kind not in 'uif': raise _odd(f'an array of {x.dtype}, not of colours', name)
+    low, high, whole = float(x.min()), float(x.max()), x.dtype.kind in 'ui'
+    if not math.isfinite(low + high): raise _odd('an array in which not everything is a number', name)
+    tops = (255, 1023, 4095, 16383, 65535) if whole else (1, 255)
+    top = next((o for o in tops if high <= (o if whole else 1.1*o)), 0)
+    dim = not whole and top == 255 and high < 8  # neither up to 1 nor up to 255
+    if low < (0 if whole else -.1) or dim or not top:
+        raise _odd(f'an array with numbers from {low:.3g} to {high:.3g}, not of colours', name)
+    return (x.astype('float32')*(255/top)).clip(0, 255).round()
+
+# %% ../nbs/library/01_photo.ipynb #71f7ad6f
+def _of_array(x, name):
+    "The picture in an array or a tensor"
+    import numpy as np
+    tensor = hasattr(x, 'detach')
+    if tensor: x = x.detach().cpu(); x = (x.float() if x.is_floating_point() else x).numpy()
+    x = np.asarray(x)
+    if x.ndim == 3:
+        first, last = x.shape[0] in (1, 3, 4), x.shape[2] in (1, 2, 3, 4)
+        if first and (tensor or not last): x = x.transpose(1, 2, 0)
+        if x.shape[2] == 1: x = x[..., 0]
+    if not x.size or x.ndim not in (2, 3) or x.ndim == 3 and x.shape[2] not in (2, 3, 4):
+        raise _unreadable(name, f'an array of shape {x.shape}, not a picture',
+                          'give one of shape (height, width) or (height, width, 3)')
+    return Image.fromarray(np.ascontiguousarray(_eight_bits(x, name), 'uint8'))
+
+# %% ../nbs/library/01_photo.ipynb #732640da
+def _of_file(file, name):
+    "What an open file holds"
+    if hasattr(file, 'seek') and (not hasattr(file, 'seekable') or file.seekable()): file.seek(0)
+    data = file.read(_MOST_BYTES + 1)
+    if isinstance(data, (bytes, bytearray)): return bytes(data)
+    raise _unreadable(name, 'a file that gives no bytes', "open it with open(file, 'rb')")
+
+def _of_path(path, name):
+    "The file at `path`, in which `~` stands for the home"
+    text = os.fspath(path)
+    if isinstance(text, str) and re.match(r'[a-z][a-z0-9+.-]+:/|data:', text, re.IGNORECASE):
+        raise _unreadable(text if len(text) < 80 else text[:79] + '…', 'an address, not a file',
+                          "download it first, such as with fastai's download_url")
+    if text == '': return given_path(text)  # it says so
+    if isinstance(text, str) and glob.has_magic(text) and not os.path.lexists(text):
+        raise _unreadable(text, *(['a pattern, not a file', 'give the files that fit it, as from glob.glob']
+                                  if glob.glob(text) else ['a pattern that no file fits']))
+    try: return Path(path if os.path.lexists(text) else os.path.expanduser(text))
+    except (TypeError, ValueError): raise _unreadable('this photo', 'given by what is no name of a file') from None
+
+# %% ../nbs/library/01_photo.ipynb #20c79da3
+def any_photo(
+    photo, # A path, bytes, an open file or upload, a picture of any mode, an array or a tensor
+    name:str=None, # What to call it in an error
+) -> Image.Image: # Upright, RGB
+    "The photo in whatever holds one; `PhotoError` says what is wrong with it"
+    if isinstance(photo, dict) and 'content' in photo: photo, name = photo['content'], name or photo.get('name')
+    called = name or getattr(photo, 'filename', None) or getattr(photo, 'name', None)
+    called = os.path.basename(called) if called and isinstance(called, str) else 'this photo'
+    if hasattr(getattr(photo, 'file', None), 'read'): photo = photo.file  # an upload of FastAPI
+    try:
+        if isinstance(photo, Image.Image):
+            if 0 in photo.size: raise _unreadable(called, 'an empty picture')
+            return read_photo(photo.convert('LA') if photo.mode == 'La' else photo)
+        if isinstance(photo, (str, os.PathLike)): return read_photo(_of_path(photo, name), name)
+        if isinstance(photo, (bytes, bytearray, memoryview)): return read_photo(bytes(photo), called)
+        if hasattr(photo, 'read'): return read_photo(_of_file(photo, called), called)
+        if hasattr(photo, '__array__'): return read_photo(_of_array(photo, called))
+    except BearclfError: raise
+    except Exception as e: raise _unreadable(called, f'not to be read ({getattr(e, "strerror", e) or e})') from e
+    raise _unreadable(f'This ({type(photo).__name__})', 'no photo',
+                      'give a file, its bytes, an open file, a picture, an array or a tensor')
 
 # %% ../nbs/library/01_photo.ipynb #76608805
 _SUFFIX = dict(JPEG='.jpg', MPO='.jpg', TIFF='.tif', HEIF='.heic')

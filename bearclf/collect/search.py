@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from email.utils import parsedate_to_datetime
+from functools import wraps
 from html import unescape
 from itertools import islice, zip_longest
 from urllib.parse import urlsplit
@@ -138,18 +139,30 @@ def _commons(term, page, safe, web):
     return [_commons_result(o) for o in pages if o['imageinfo'][0]['mime'].startswith('image/')]
 
 # %% ../../nbs/library/collect/09_search.ipynb #b8fc9b4a
+class _Address(str): "As ddgs gives it out; `whole` is what the engine said"
+
+def _remembering(f):
+    "`f`, which makes an address of what an engine said, but that what it makes remembers that"
+    f = getattr(f, '__wrapped__', f)
+    @wraps(f)
+    def g(said):
+        o = _Address(f(said))
+        o.whole = said
+        return o
+    return g
+
 def _ddgs_rows(backend, term, page, safe, web):
     "The page's results as ddgs gives them, a list of dicts"
     from ddgs import DDGS, results
-    kept = {k: f for k, f in results.BaseResult._normalizers.items() if k not in ('image', 'url')}
-    results.ImagesResult._normalizers = kept
+    ways = results.BaseResult._normalizers
+    results.ImagesResult._normalizers = {**ways, 'image': _remembering(ways['image']), 'url': _remembering(ways['url'])}
     return DDGS(proxy=web.proxy, timeout=web.timeout, verify=web.verify).images(
         term, region='wt-wt', safesearch='on' if safe else 'off', page=page, backend=backend, max_results=None)
 
 def _old_rows(term, page, safe, web):
     "The same with the package `duckduckgo_search`: DuckDuckGo only, and all pages up to the one that is asked for"
     from duckduckgo_search import DDGS, duckduckgo_search as old
-    old._normalize_url = lambda url: url or ''  # as in `_ddgs_rows`
+    old._normalize_url = _remembering(old._normalize_url)
     with warnings.catch_warnings(record=True):  # it says on each use that it has a new name, whatever the filters are
         ddg = DDGS(proxy=web.proxy, timeout=web.timeout, verify=bool(web.verify))
         return ddg.images(term, region='wt-wt', safesearch='on' if safe else 'off', max_results=100*page)[100*(page-1):]
@@ -168,7 +181,8 @@ def _with_ddgs(backend, term, page, safe, web):
         if page > 1 and 'No results' in str(e): return []
         raise EngineError(_ddgs_reason(e)) from None
     whole = lambda o: int(o) if str(o).isdigit() else None
-    return [ImageResult(o['image'], o.get('url') or '', o.get('title') or '',
+    said = lambda o: getattr(o, 'whole', o) or ''
+    return [ImageResult(said(o['image']), said(o.get('url')), o.get('title') or '',
                         *[whole(o.get(k)) for k in ('width', 'height')])
             for o in rows if o.get('image')]
 
@@ -193,22 +207,17 @@ def _bing(term, page, safe, web):
 # %% ../../nbs/library/collect/09_search.ipynb #d5f3d43d
 @search_engine
 def _serpapi(term, page, safe, web):
-    "https://serpapi.com/images-results with your key in the environment variable SERPAPI_KEY, through fastai"
+    "https://serpapi.com/images-results, asked for Bing's, with your key in the environment variable SERPAPI_KEY"
     if page > 1: return []
-    if not os.environ.get('SERPAPI_KEY'):
+    if not (key := os.environ.get('SERPAPI_KEY')):
         raise EngineError('SerpApi wants a key, in the environment variable SERPAPI_KEY', again=False)
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        from fastai.vision import utils
-    asked, utils.requests = utils.requests, web  # fastai's own way to ask knows no time limit and no proxy
-    try: return [ImageResult(o) for o in utils.search_images_serpapi(term, max_images=150)]
-    except EngineError: raise
-    except KeyError: return []  # it found nothing
-    except Exception as e:
-        status = getattr(getattr(e, 'response', None), 'status_code', None)
-        raise EngineError(f'refused with status {status}' if status else f'not reached ({type(e).__name__})',
-                          again=status != 401) from None
-    finally: utils.requests = asked
+    home = 'https://serpapi.com/search'
+    found, url, params = [], home, dict(engine='bing_images', q=term)
+    while (url or '').startswith(home) and len(found) < 150:  # the key goes nowhere else
+        j = web.json(url, **params, api_key=key)
+        found += [] if 'error' in j else j['images_results']  # with nothing found comes an error that says so
+        url, params = j.get('serpapi_pagination', {}).get('next'), {}
+    return [ImageResult(o['original'], o.get('link') or '', o.get('title') or '') for o in found[:150]]
 
 # %% ../../nbs/library/collect/09_search.ipynb #d50bc268
 _PAUSE = dict(openverse=.5, duckduckgo=.375, bing=.375, commons=.25)  # between two requests, in units of `wait`

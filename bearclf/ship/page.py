@@ -19,6 +19,7 @@ from urllib.request import ProxyHandler, build_opener
 import anywidget, ipywidgets as widgets, traitlets
 
 from ..core import *
+from ..core import top
 from ..photo import *
 
 # %% ../../nbs/library/ship/23_page.ipynb #94554b9b
@@ -51,13 +52,12 @@ def _text(name):
 def bars_html(
     probabilities:dict, # Class -> probability
 ) -> str: # A `style` and an ordered list
-    "Every class with its probability as a bar, most likely first"
+    "Every class with its probability as a bar, most likely first; of more than ten, five and the others as one"
     def row(name, p):
         return (f'<li><span class="name" dir="auto">{escape(str(name))}</span>'
                 f'<span class="share">{escape(percent(p))}</span>'
                 f'<span class="track" aria-hidden="true"><i style="width:{p:.2%}"></i></span></li>')
-    rows = sorted(probabilities.items(), key=lambda o: o[1], reverse=True)
-    return f'<style>{_text("bars.css")}</style><ol class="bearclf-bars">{"".join(row(*o) for o in rows)}</ol>'
+    return f'<style>{_text("bars.css")}</style><ol class="bearclf-bars">{"".join(row(*o) for o in top(probabilities))}</ol>'
 
 # %% ../../nbs/library/ship/23_page.ipynb #50095761
 def answer_html(

@@ -6,21 +6,26 @@
 __all__ = ['model_facts', 'demo_model', 'load_classifier', 'evaluate']
 
 # %% ../../nbs/library/ship/22_predict.ipynb #139f56cf
-import hashlib, json, os, pickle, sys, warnings
+import hashlib, json, os, pickle, sys, threading, warnings
 from contextlib import nullcontext
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.resources import files
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 
+from fastcore.basics import patch
+from PIL import Image
+
 from ..core import *
-from ..core import cached, given_path, sha256_of
+from ..core import a_few, cached, cut, given_path, sha256_of, top
 from ..photo import *
+from ..photo import any_photo
 from ..practice.drawn import *
 from ..folder.look import *
 
-# %% ../../nbs/library/ship/22_predict.ipynb #0664d796
+# %% ../../nbs/library/ship/22_predict.ipynb #2437068e
 @dataclass(frozen=True)
 class Prediction:
     "What the model says about one photo"
@@ -28,6 +33,10 @@ class Prediction:
     probability: float # Of `label`, between 0 and 1
     probabilities: dict # Class -> probability, most probable first; they add up to 1
     familiar: bool=True # Is it like the photos that the model has learned from? True if the model does not know
+    def __repr__(self):
+        return (f'Prediction(label={self.label!r}, probability={self.probability}, '
+                f'probabilities={dict(top(self.probabilities))}, familiar={self.familiar})')
+
     def __str__(self):
         said = f'{self.label} ({self.probability:.1%})'
         return said if self.familiar else f'nothing that I have seen; the nearest is {said}'
@@ -134,30 +143,59 @@ def _load_learner(file):
     raise BearclfError(f'{file} is not a classifier that fastai exported; `learn.export()` makes one.')
 
 # %% ../../nbs/library/ship/22_predict.ipynb #ac9f382b
+_one = threading.Lock() # held while a `Learner` answers: it is changed by that
+
+def _opener(dls):
+    "Which of the learner's transforms opens a photo, and the mode of the picture that it gives"
+    types = getattr(next(iter(getattr(dls.valid_ds, 'tls', ())), None), 'types', ())
+    made = [i for i, o in enumerate(types[1:]) if isinstance(o, type) and issubclass(o, Image.Image)]
+    if not made: return 0, 'RGB'
+    return made[0], getattr(types[1 + made[0]], '_open_args', {}).get('mode', 'RGB')
+
+# %% ../../nbs/library/ship/22_predict.ipynb #b11d8367
 class Classifier:
-    "A trained model that answers for one photo or for many; `learn` is fastai's `Learner`"
+    "A trained model that answers for a photo or many, to all threads that share it; not so its `learn`, fastai's"
     def __init__(self, learn, info):
         self.learn, self.info, self.classes = learn, info, [str(o) for o in learn.dls.vocab]
 
-    def __repr__(self): return f'Classifier of {", ".join(self.classes)}'
+    def __repr__(self): return f'Classifier of {a_few(self.classes)}'
 
     def __call__(self,
-        photo # A file, its bytes, or a picture that is open already
+        photo # A path, bytes, an open file or upload, a picture of any mode, an array or a tensor
     ) -> Prediction:
         "What the model says about `photo`; a `PhotoError` if it is not one"
-        return self.many([read_photo(photo)])[0]
+        if isinstance(photo, (list, tuple)): raise BearclfError('These are several things; `many` takes a list.')
+        return self._batch([any_photo(photo)])[0]
 
     def many(self,
-        photos:list # Pictures that are open already
+        photos, # A list of what can be asked about alone, or anything else that gives one after the other
     ) -> list: # A `Prediction` for each, in order
-        "What the model says about several photos, computed as one batch"
-        from fastai.callback.hook import hook_output
-        dl = self.learn.dls.test_dl(photos, rm_type_tfms=0, num_workers=0, bs=max(1, len(photos)))
-        familiar = getattr(self.learn, 'familiar', None)
+        "What the model says about several photos, of which 64 are in memory at a time"
+        if _is_one(photos): raise BearclfError('This is one thing, and `many` takes a list: many([photo]).')
+        photos, said = iter(photos), []
+        with ThreadPoolExecutor() as ex:
+            while some := list(islice(photos, 64)): said += self._batch(list(ex.map(any_photo, some)))
+        return said
+
+def _is_one(o):
+    one = not hasattr(o, '__iter__') or hasattr(o, 'read') or getattr(o, 'ndim', 1) in (0, 2, 3)
+    return one or isinstance(o, (str, bytes, bytearray, memoryview, dict, os.PathLike, Image.Image))
+
+# %% ../../nbs/library/ship/22_predict.ipynb #c33c083e
+@patch
+def _batch(self:Classifier, photos):
+    "What the model says about pictures, computed at once"
+    from fastai.callback.hook import hook_output
+    (start, mode), familiar = _opener(self.learn.dls), getattr(self.learn, 'familiar', None)
+    photos = [o.convert(mode) for o in photos]
+    with _one:
+        dl = self.learn.dls.test_dl(photos, rm_type_tfms=start, num_workers=0, bs=len(photos))
         averages = hook_output(self.learn.model[1][1]) if familiar else nullcontext()
-        with self.learn.no_bar(), self.learn.no_logging(), averages as seen: probs, _ = self.learn.get_preds(dl=dl)
+        try:
+            with self.learn.no_bar(), self.learn.no_logging(), averages as seen: probs, _ = self.learn.get_preds(dl=dl)
+        except BaseException: self.learn.lock = threading.Lock(); raise  # fastai may have left it closed
         knows = familiar(seen.stored).tolist() if familiar else [True]*len(probs)
-        return [_prediction(self.classes, *o) for o in zip(probs, knows)]
+    return [_prediction(self.classes, *o) for o in zip(probs, knows)]
 
 # %% ../../nbs/library/ship/22_predict.ipynb #f15e0030
 def say_what_opens(file):
@@ -186,29 +224,48 @@ class Evaluation:
     @property
     def error_rate(self): return self.n_wrong/self.n
 
-    def _as_text(self):
-        "A sentence, and the confusion matrix as rows of text, its head first"
+    def _said(self): return f'{self.n_wrong} of {self.n} photos are wrong ({self.error_rate:.1%}).'
+
+    def _rows(self):
+        "The confusion matrix as rows of text, its head first; none if they would be wider than a page"
+        if len(self.confusion) > 30: return []
         rows = [[a, *(str(row[p]) for p in self.confusion)] for a, row in self.confusion.items()]
-        said = f'{self.n_wrong} of {self.n} photos are wrong ({self.error_rate:.1%}).'
-        return said, [['actual \\ predicted', *self.confusion], *rows]
+        rows = [['actual \\ predicted', *self.confusion], *rows]
+        return rows if sum(max(map(len, col)) + 2 for col in zip(*rows)) <= 102 else []
+
+    def __repr__(self):
+        matrix = self.confusion if len(self.confusion) <= 10 else f'<of {len(self.confusion)} classes>'
+        return (f'Evaluation(n={self.n}, n_wrong={self.n_wrong}, confusion={matrix}, '
+                f'left_out={self.left_out if len(self.left_out) <= 10 else f"<{len(self.left_out)} files>"})')
 
     def __str__(self):
-        said, rows = self._as_text()
+        if not (rows := self._rows()): return '\n'.join([self._said(), *self._pairs()])
         widths = [max(map(len, col)) for col in zip(*rows)]
-        return '\n'.join([said] + ['  '.join(o.rjust(w) for o, w in zip(row, widths)) for row in rows])
+        return '\n'.join([self._said()] + ['  '.join(o.rjust(w) for o, w in zip(row, widths)) for row in rows])
 
     def _repr_markdown_(self):
-        said, rows = self._as_text()
+        if not (rows := self._rows()): return '\n\n'.join([self._said(), *self._pairs()])
         head, *rows = ['| ' + ' | '.join(o) + ' |' for o in rows]
-        return '\n'.join([said, '', head, '|---'*(len(self.confusion)+1) + '|', *rows])
+        return '\n'.join([self._said(), '', head, '|---'*(len(self.confusion)+1) + '|', *rows])
 
 # %% ../../nbs/library/ship/22_predict.ipynb #5c908e47
-def _check_classes(clf, names):
-    unknown = ', '.join(map(repr, sorted(set(names) - set(clf.classes))))
-    if unknown: raise BearclfError(f'The model does not know {unknown}; it knows {", ".join(clf.classes)}. '
-                                   'Folders have to be called as the classes are.')
+@patch
+def _pairs(self:Evaluation, most=10):
+    "Sentences about the pairs of classes that are mistaken most often, in place of a matrix that is too wide"
+    pairs = [(n, a, p) for a, row in self.confusion.items() for p, n in row.items() if n and a != p]
+    pairs.sort(key=lambda o: -o[0])
+    said = [f'{n} of {cut(a, 35)} taken for {cut(p, 35)}' for n, a, p in pairs[:most]]
+    if more := pairs[most:]: said.append(f'{sum(o[0] for o in more)} in {len(more)} other pairs')
+    return [*said, f'The matrix of {len(self.confusion)} classes is too wide to show; '
+                   '`.confusion` and `bearclf evaluate --json` have it.']
 
 # %% ../../nbs/library/ship/22_predict.ipynb #fc9e5bb9
+def _check_classes(clf, names):
+    unknown = a_few(map(repr, sorted(set(names) - set(clf.classes))))
+    if unknown: raise BearclfError(f'The model does not know {unknown}; it knows {a_few(clf.classes)}. '
+                                   'Folders have to be called as the classes are.')
+
+# %% ../../nbs/library/ship/22_predict.ipynb #e831d91e
 def evaluate(
     clf:Classifier, # From `load_classifier`
     path:str|Path, # A folder with a folder of photos for each class, called as the model's classes are
@@ -222,9 +279,7 @@ def evaluate(
     _check_classes(clf, report.counts)
     confusion = {a: {p: 0 for p in clf.classes} for a in clf.classes}
     batches = [report.photos[i:i+bs] for i in range(0, len(report.photos), bs)]
-    with ThreadPoolExecutor() as ex:
-        for files in progress(batches, 'Judging the photos'):
-            preds = clf.many(list(ex.map(read_photo, files)))
-            for file, pred in zip(files, preds): confusion[report.label(file)][pred.label] += 1
+    for files in progress(batches, 'Judging the photos'):
+        for file, pred in zip(files, clf.many(files)): confusion[report.label(file)][pred.label] += 1
     n_wrong = sum(n for a, row in confusion.items() for p, n in row.items() if a != p)
     return Evaluation(len(report.photos), n_wrong, confusion, report.left_out)

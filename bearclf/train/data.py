@@ -13,43 +13,18 @@ from inspect import Parameter, signature
 
 from ..core import *
 from ..photo import *
-from ..photo import SIDE
+from ..photo import SIDE, any_photo
 from ..folder.look import *
 from ..folder.look import ClassFolders, some
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
     from fastai.vision.all import *
 
-# %% ../../nbs/library/train/12_data.ipynb #3c533da6
-def _array_picture(o):
-    "The picture in an array or a tensor"
-    if isinstance(o, Tensor):
-        first = isinstance(o, TensorImageBase) or o.ndim == 3 and o.shape[0] in (1, 3, 4) and o.shape[2] not in (1, 3, 4)
-        o = to_np((o.permute(1, 2, 0) if first and o.ndim == 3 else o).as_subclass(Tensor).detach().cpu())
-    if o.ndim == 3 and o.shape[2] == 1: o = o[..., 0]
-    if o.dtype == bool or o.dtype.kind == 'f' and o.size and 0 <= o.min() <= o.max() <= 1: o = (255*o).round()
-    if o.size and 0 <= o.min() <= o.max() <= 255: o = o.astype(np.uint8)
-    try: return Image.fromarray(o)
-    except (TypeError, ValueError, AttributeError): pass
-    raise PhotoError(f'An array of shape {tuple(o.shape)} and type {o.dtype} is no picture. Give one of shape '
-                     '(height, width) or (height, width, 3), with numbers from 0 to 255, or from 0 to 1.')
-
-# %% ../../nbs/library/train/12_data.ipynb #7a0baa1a
-def _readable(o):
-    "`o`, in a form that `read_photo` takes"
-    if hasattr(o, 'read'): o = o.read()
-    if isinstance(o, os.PathLike): return Path(o)
-    if isinstance(o, (bytearray, memoryview)): return bytes(o)
-    if isinstance(o, (str, bytes, Image.Image)): return o
-    if isinstance(o, (np.ndarray, Tensor)): return _array_picture(o)
-    raise PhotoError(f'{type(o).__name__} is nothing that a photo can be read from. Give one file, its bytes, '
-                     'a picture, an array or a tensor.')
-
 # %% ../../nbs/library/train/12_data.ipynb #c40ec85e
 class PILPhoto(PILImage):
     "A `PILImage` that is upright, and white where the file was transparent"
     @classmethod
-    def create(cls, fn:object, **kwargs): return super().create(read_photo(_readable(fn)), **kwargs)
+    def create(cls, fn:object, **kwargs): return super().create(any_photo(fn), **kwargs)
 
 # %% ../../nbs/library/train/12_data.ipynb #a1f30c04
 def open_photo(
@@ -64,9 +39,8 @@ class _OpenCopy(Transform):
     input_types = object
     def __init__(self, copies): self.copies = copies
     def encodes(self, o) -> PILPhoto:
-        o = _readable(o)
-        if isinstance(o, bytes): o = self._of_bytes(o)
-        return open_photo(self.copies(o) if isinstance(o, (str, Path)) else o)
+        if isinstance(o, (bytes, bytearray, memoryview)): o = self._of_bytes(bytes(o))
+        return open_photo(self.copies(o) if isinstance(o, (str, os.PathLike)) else o)
 
     def _of_bytes(self, data):
         name, im = hashlib.sha256(data).hexdigest(), read_photo(data, side=max(SIDE, self.copies.side))

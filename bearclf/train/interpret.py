@@ -9,12 +9,14 @@ __all__ = ['interpret', 'predictions_table', 'confused_photos', 'precision_recal
 # %% ../../nbs/library/train/17_interpret.ipynb #1838db36
 import math, warnings
 from contextlib import contextmanager
+from difflib import get_close_matches
 from types import SimpleNamespace
 
 from scipy.stats import binomtest
 from sklearn.metrics import classification_report
 
 from ..core import *
+from ..core import a_few
 from .data import answers_of, check_answers, files_of
 from .steer import left_as_it_was
 with warnings.catch_warnings():
@@ -79,7 +81,9 @@ def predictions_table(
 # %% ../../nbs/library/train/17_interpret.ipynb #0f475cdf
 def _check_class(name, vocab):
     if name in vocab: return name
-    raise BearclfError(f'There is no class {name!r}. The classes are {", ".join(map(str, vocab))}.')
+    near = get_close_matches(str(name), map(str, vocab))
+    hint = f'Did you mean {a_few(near)}?' if near and len(vocab) > 10 else f'The classes are {a_few(vocab)}.'
+    raise BearclfError(f'There is no class {name!r}. {hint}')
 
 # %% ../../nbs/library/train/17_interpret.ipynb #678bfc29
 def confused_photos(

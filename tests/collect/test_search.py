@@ -1,5 +1,6 @@
 "The search goes on when services refuse, asks politely, and gives addresses and licences as the services said them"
 import json, random, sys, threading, time
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -10,6 +11,7 @@ from bearclf.practice import web as practice
 from bearclf.core import BearclfError
 from bearclf.practice.web import practice_web
 from bearclf.collect.search import *
+from bearclf.collect.search import ENGINES, Web
 
 NAMES = 'duckduckgo', 'bing', 'openverse', 'commons'
 
@@ -295,8 +297,9 @@ def serpapi(web, monkeypatch):
     return dict(engine='serpapi', proxy=None, verify=True)
 
 
-def test_serpapi_through_fastai(web, serpapi):
+def test_serpapi(web, serpapi):
     res = find(web, n=200, **serpapi)
+    assert all(o.page.startswith('http') and o.title for o in res)
     assert {o.address for o in res} <= {a.address for a in web.addresses('teddy')} and len(res) == 130
     assert {(o.engine, o.licence) for o in res} == {('serpapi', 'unknown')}
     assert {parameters(o)['api_key'] for o in web.log} == {'secret'}
@@ -313,6 +316,37 @@ def test_serpapi_is_asked_only_by_name_and_with_a_key(web, serpapi, monkeypatch)
 def test_serpapi_that_refuses_does_not_tell_the_key(web, serpapi):
     web.engine_faults['serpapi'] = ['403']*3
     assert 'serpapi: refused with status 403' in (said := sentence(web, **serpapi)) and 'secret' not in said
+
+
+def test_two_serpapi_searches_at_once_leave_fastai_as_it_is(web, serpapi):
+    from fastai.vision import utils
+    theirs, terms = utils.requests, ['teddy', 'grizzly', 'black', 'no such thing']
+    with ThreadPoolExecutor(4) as ex: found = list(ex.map(lambda o: ENGINES['serpapi'](o, 1, True, Web()), 3*terms))
+    assert utils.requests is theirs
+    alone = [ENGINES['serpapi'](o, 1, True, Web()) for o in terms]
+    assert found == 3*alone and len(alone[0]) == 130
+
+
+def test_serpapi_sends_its_key_nowhere_else(serpapi, monkeypatch):
+    "An answer that says that it goes on elsewhere"
+    asked = []
+    def answer(self, url, **params):
+        asked.append(url)
+        return dict(images_results=[dict(original='http://a.example/1.jpg')],
+                    serpapi_pagination=dict(next='https://serpapi.com.evil.example/search?page=2'))
+    monkeypatch.setattr(Web, 'json', answer)
+    assert [o.address for o in ENGINES['serpapi']('teddy', 1, True, Web())] == ['http://a.example/1.jpg']
+    assert asked == ['https://serpapi.com/search']
+
+
+def test_who_uses_ddgs_besides_gets_what_they_always_got(web):
+    "Its addresses are put in order for them, and ours are as the engine said"
+    from ddgs.results import ImagesResult
+    find(web, engine='duckduckgo'), find(web, engine='bing')
+    said = 'http://a.example/?src=b%3Fw%3D1 2'
+    theirs = ImagesResult(image=said, url=said)
+    assert theirs.image == theirs.url == 'http://a.example/?src=b?w=1+2'
+    assert theirs.image.whole == said and not hasattr(theirs.image.whole, 'whole')
 
 
 def test_serpapi_that_is_silent(web, serpapi):
