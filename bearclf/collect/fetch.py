@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/library/collect/10_fetch.ipynb #c82a39bc
-import asyncio, hashlib, ipaddress, json, random, re, socket, threading, time
+import asyncio, hashlib, ipaddress, json, os, random, re, socket, threading, time
 from dataclasses import dataclass
 from urllib.parse import quote, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
