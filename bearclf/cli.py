@@ -15,7 +15,7 @@ from fastcore.script import anno_parser
 
 from . import __version__
 from .core import *
-from .core import lines_for_bars, printable, table_text
+from .core import lines_for_bars, print_any_sign, printable, table_text
 from .photo import *
 
 # %% ../nbs/library/90_cli.ipynb #b37a0228
@@ -114,7 +114,7 @@ def bundle(
 def _model_dir(path):
     "Where the model of the photos in `path` goes if nobody says: one folder for each folder of photos"
     path = Path(path).resolve()
-    return Path('models')/f'{path.name}-{hashlib.sha256(str(path).encode()).hexdigest()[:6]}'
+    return Path('models')/f'{path.name}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:6]}'
 
 # %% ../nbs/library/90_cli.ipynb #8ea3cac5
 def _is_better_off_with_the_head(pretrained, full):
@@ -235,6 +235,11 @@ def clean(
     return _said(Decisions(path).undo() if undo else apply_csv(path, apply, new_class))
 
 # %% ../nbs/library/90_cli.ipynb #b338ccc6
+def _print_json(said):
+    if hasattr(sys.stdout, 'reconfigure'): sys.stdout.reconfigure(encoding='utf-8')  # it might be UTF-16
+    print(jsonlib.dumps(said), flush=True)
+
+# %% ../nbs/library/90_cli.ipynb #0c4e22e3
 def evaluate(
     model:Path, # export.pkl, or the folder that holds it
     path:Path, # A folder with a folder of photos for each class, best of photos that were not trained on
@@ -247,9 +252,9 @@ def evaluate(
     left_out = {o.relative_to(path).as_posix(): why for o, why in res.left_out.items()}
     if json:
         said = dict(n=res.n, n_wrong=res.n_wrong, error_rate=res.error_rate, confusion=res.confusion, left_out=left_out)
-        return print(jsonlib.dumps(said, ensure_ascii=False))
+        return _print_json(said)
     print(res)
-    for name, why in left_out.items(): print(f'left out: {name}: {why}')
+    for name, why in left_out.items(): print(printable(f'left out: {name}: {why}'))
 
 # %% ../nbs/library/90_cli.ipynb #446f76fa
 def _photos(word):
@@ -273,8 +278,8 @@ def predict(
         except PhotoError as e: pred, row, failed = None, {'error': str(e)}, failed + 1
         if pred: row = dict(label=pred.label, probability=pred.probability, probabilities=pred.probabilities,
                             familiar=pred.familiar)
-        if json: print(jsonlib.dumps({'file': file} | row, ensure_ascii=False), flush=True)
-        else: print(f'{file}: {pred}' if pred else row['error'], flush=True)
+        if json: _print_json({'file': file} | row)
+        else: print(printable(f'{file}: {pred}') if pred else row['error'], flush=True)
     return (failed > 0) + (failed == len(images))
 
 # %% ../nbs/library/90_cli.ipynb #e211d4ab
@@ -296,17 +301,19 @@ def app(
     model:Path=None, # export.pkl, or the folder that holds it
     data:Path=None, # Serve the model of the photos in this folder; it is trained first if there is none
     demo:bool=False, # Serve the model of the bears that bearclf draws; it is trained first if there is none
-    port:int=8866, # Where the page listens
+    port:int=8866, # Where the page listens; 0 for any port that is free
     arch:str=None, # The network to train with --data (default: as for train)
     ip:str='localhost', # Who may open it: localhost is this machine alone, 0.0.0.0 also the phones in the room
+    base_url:str='/', # The path below which the page lives behind JupyterHub, nginx and the like, such as /bears/
     open_browser:bool=False, # Open the page in a browser?
 ):
     "Serve the page on which anybody can upload a photo and read what it is."
-    from bearclf.ship.page import serve
+    from bearclf.ship.page import listen_at, serve
     from bearclf.ship.predict import demo_model
+    port, *_ = listen_at(port, ip, base_url)  # before a training
     if data: model = _model_of(data, arch)
     elif demo: model = demo_model()
-    return serve(model, port=port, open_browser=open_browser, ip=ip)
+    return serve(model, port=port, open_browser=open_browser, ip=ip, base_url=base_url)
 
 # %% ../nbs/library/90_cli.ipynb #f16561a3
 def cache(
@@ -334,6 +341,8 @@ def _call(f, args):
     if any(re.fullmatch('(--[a-z-]+=)?', o) for o in args):  # a variable that was never set
         raise BearclfError('One of the words is empty. Give the folder or the file; "." is the folder that you are in.')
     parser = anno_parser(f, prog=f'bearclf {f.__name__}')
+    def error(message): raise BearclfError(f'{message}. bearclf {f.__name__} --help says what it takes.')
+    parser.error = error
     if f is collect:
         for name, kw in _repeated.items(): parser.add_argument(name, action='append', **kw)
     if f is clean: parser.add_argument('--report', **_report_argument)
@@ -347,22 +356,31 @@ def _call(f, args):
     return f(*pos, **kwargs)
 
 # %% ../nbs/library/90_cli.ipynb #84126e49
+def _run(name='--help', *args):
+    if name in ('-h', '--help'): return print(_overview())
+    if name == '--version': return print(f'bearclf {__version__}')
+    if name in _commands: return _call(_commands[name], args)
+    near = get_close_matches(name, _commands)
+    hint = f' Did you mean {near[0]}?' if near else ''
+    print(printable(f'bearclf: there is no command {name!r}.{hint}\n\n{_overview()}'), file=sys.stderr)
+    return 2
+
+def _say_last(said=''):
+    "Say what went wrong; that nobody reads what else was to be said is no error any more"
+    if said: print(printable(f'bearclf: {said}'), file=sys.stderr)
+    try: sys.stdout.flush()
+    except OSError: os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except AttributeError: pass  # there is no output
+
+# %% ../nbs/library/90_cli.ipynb #5aa43fa3
 def main(
     args:list=None # The command's words; those of the command line by default
-) -> int: # Exit status: 0 if all went well, 1 if something failed, 2 if the command was not understood
+) -> int: # Exit status: 0 if all went well, 1 if some of it failed, 2 if nothing came of it, as a sentence says
     "The `bearclf` command"
-    name, *args = (sys.argv[1:] if args is None else args) or ['--help']
-    if name in ('-h', '--help'): return print(_overview()) or 0
-    if name == '--version': return print(f'bearclf {__version__}') or 0
-    if name not in _commands:
-        near = get_close_matches(name, _commands)
-        hint = f' Did you mean {near[0]}?' if near else ''
-        print(f'bearclf: there is no command {name!r}.{hint}\n\n{_overview()}', file=sys.stderr)
-        return 2
-    try: return _call(_commands[name], args) or 0
-    except BearclfError as e: print(f'bearclf: {e}', file=sys.stderr)
-    except OSError as e:
-        said = f'bearclf: {e.filename or "A file"} cannot be read or written: {e.strerror or e}.'
-        print(printable(said), file=sys.stderr)
-    except KeyboardInterrupt: print('Stopped.', file=sys.stderr)
-    return 1
+    print_any_sign(command=True)
+    try: return _run(*(sys.argv[1:] if args is None else args)) or 0
+    except BearclfError as e: _say_last(e)
+    except BrokenPipeError: return _say_last() or 1  # who has read this has gone, as `head` does
+    except OSError as e: _say_last(f'{e.filename or "A file"} cannot be read or written: {e.strerror or e}.')
+    except KeyboardInterrupt: return print('Stopped.', file=sys.stderr) or 1
+    return 2

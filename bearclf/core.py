@@ -6,9 +6,10 @@
 __all__ = ['BearclfError', 'error_text', 'atomic_path', 'cache_dir', 'empty_cache', 'made_once', 'existing_folder', 'progress']
 
 # %% ../nbs/library/00_core.ipynb #d156f065
-import csv, hashlib, io, os, re, shutil, stat, sys, time
+import codecs, csv, errno, hashlib, io, os, re, shutil, stat, sys, tempfile, threading, time
 from contextlib import contextmanager
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -40,6 +41,24 @@ def error_text(
     try: f(*args, **kwargs)
     except BearclfError as e: return str(e)
     raise AssertionError(f'{f.__name__} was expected to fail, and did not')
+
+# %% ../nbs/library/00_core.ipynb #cbe1cf86
+def _with_what_it_knows(e):
+    "What stands for signs that an output does not know: # for the block of a bar, else their numbers, as \\u043a"
+    text = e.object[e.start:e.end].replace('█', '#')
+    return text.encode('ascii', 'backslashreplace').decode(), e.end
+
+codecs.register_error('bearclf', _with_what_it_knows)
+
+def print_any_sign(command=False):
+    "Have all that is printed arrive, whatever the output knows"
+    for o in sys.stdout, sys.stderr:
+        if not hasattr(o, 'reconfigure'): continue  # of a notebook; or there is none
+        raw = o.errors == 'surrogateescape' and (command or codecs.lookup(o.encoding).name != 'utf-8')
+        if o.errors == 'strict' or raw: o.reconfigure(errors='bearclf')
+        if command: o.reconfigure(line_buffering=True)
+
+print_any_sign()
 
 # %% ../nbs/library/00_core.ipynb #1a7823d3
 @contextmanager
@@ -83,25 +102,78 @@ def remove_empty(folder):
         except OSError: pass  # something is in it
 
 # %% ../nbs/library/00_core.ipynb #59ee0110
-def cache_dir() -> Path: # The folder, which need not exist yet
-    "Where bearclf keeps what can be made again: `$BEARCLF_CACHE`, or the user's cache folder"
-    return Path(os.environ.get('BEARCLF_CACHE') or user_cache_path('bearclf', appauthor=False))
+def _temporary():
+    "A cache in the folder for temporary files, ours alone"
+    tmp = Path(tempfile.gettempdir())/f'.bearclf-{getattr(os, "getuid", str)()}'
+    tmp.mkdir(0o700, exist_ok=True)
+    st = os.lstat(tmp)
+    ours = os.name == 'nt' or stat.S_ISDIR(st.st_mode) and st.st_uid == os.getuid() and not st.st_mode & 0o077
+    return tmp if ours else Path(tempfile.mkdtemp(prefix='.bearclf-'))
 
-# %% ../nbs/library/00_core.ipynb #75e6b3db
-DAYS = 30 # a thing that nobody has used for so long goes
+# %% ../nbs/library/00_core.ipynb #4ff1200b
+def _place():
+    asked = os.environ.get('BEARCLF_CACHE') or user_cache_path('bearclf', appauthor=False)
+    return Path(os.path.expanduser(asked))
+
+_only_read = [] # caches that turned out to be only for reading
+
+def _move_away(place, e):
+    "Have a temporary cache take over from `place`, also for processes that this one starts; whether there is one"
+    if place != _place(): return True  # another thread was faster
+    try: tmp = _temporary()
+    except OSError: return False
+    if tmp == place or e.errno in (errno.ENOSPC, errno.EDQUOT): return False
+    print(printable(f'Nothing can be written into the cache folder {place} ({e.strerror}), so {tmp} takes its place; '
+                    'BEARCLF_CACHE names another one.'), file=sys.stderr, flush=True)
+    _only_read.append(place)
+    os.environ['BEARCLF_CACHE'] = str(tmp)
+    return True
+
+# %% ../nbs/library/00_core.ipynb #1203d082
 _TAG = ('CACHEDIR.TAG', 'Signature: 8a477f597d28d172789f06886806bc55\n'
         '# bearclf made this folder, and can make again what lies here.\n')
 
+def _make(folder, kind):
+    "Make `folder` if it is not there; an `OSError` if no file can be written into it"
+    if str(folder)[0] == '~': raise OSError(errno.ENOENT, 'there is no home')  # nor does the system know who we are
+    try: folder.mkdir(parents=True)
+    except FileExistsError: pass
+    else:
+        if kind: (folder/_TAG[0]).write_text(_TAG[1])
+    tempfile.TemporaryFile(dir=folder).close()
+
+_made = set()
+_one_makes = threading.RLock()
+
+def _folder(kind=''):
+    "The folder for a `kind` of things, or the cache itself, made if need be; in another place if it has to be"
+    place = _place()
+    if (folder := place/kind) in _made and folder.is_dir(): return folder
+    with _one_makes:
+        try: _make(folder, kind)
+        except OSError as e:
+            if _move_away(place, e): return _folder(kind)
+        _made.add(folder)  # if there is no other place, whoever writes is told
+    return folder
+
+# %% ../nbs/library/00_core.ipynb #7d133648
+def cache_dir() -> Path: # The folder, made if it was not there
+    "Where bearclf keeps what can be made again: `$BEARCLF_CACHE`, or the user's cache folder, or a temporary one"
+    return _folder()
+
+# %% ../nbs/library/00_core.ipynb #75e6b3db
+DAYS = 30 # a thing that nobody has used for so long goes
+_GROW = 'features', 'fetched', 'locks', 'prints' # kinds in which things are written more than once
+
 def cached(kind, name):
     "Where the thing `name` of a `kind` lies in the cache folder; it need not be there yet. To ask is to use it"
-    folder = cache_dir()/kind
-    try: folder.mkdir(parents=True); (folder/_TAG[0]).write_text(_TAG[1])
-    except OSError: pass  # it is there already; or it cannot be made, and whoever writes into it is told
+    folder = _folder(kind)
     _expire()
     try:
         if _idle(folder/name) > 1: os.utime(folder/name)
     except OSError: pass  # a cache that can only be read; nothing in it is removed from here either
-    return folder/name
+    given = [o/kind/name for o in _only_read if kind not in _GROW and (o/kind/name).exists()]
+    return given[0] if given else folder/name
 
 def _idle(path):
     "How many days ago `path` was last used; 0 if it is not there"
@@ -122,7 +194,7 @@ _asked = set() # cache folders that this process has looked through for what is 
 
 def _expire():
     "Once a day, remove what nobody has used for `DAYS`"
-    mark = cache_dir()/'last-emptied'
+    mark = _folder()/'last-emptied'
     if mark.parent in _asked: return
     _asked.add(mark.parent)
     if mark.exists() and _idle(mark) < 1: return
@@ -318,10 +390,25 @@ def said(self:Table, name):
 
 # %% ../nbs/library/00_core.ipynb #5ad1c0e2
 class _Line(std.tqdm):
-    "One line in place of a bar"
-    def display(self, *_, **__):
-        if self.desc: print(f'{self.desc} ...', file=sys.stderr, flush=True)
-        self.delay = float('inf')  # it is said once
+    "Lines in place of a bar"
+    next = 0. # when the next one may come, whichever bar it is of
+
+    def close(self, close=std.tqdm.close): self.delay = float('inf'); close(self)  # that would move a cursor
+
+    def display(self, msg=None, pos=None):
+        if self.desc and not vars(self).get('_said') and _took(self) >= 2:
+            self._said = True
+            print(f'{self.desc} ...', file=sys.stderr, flush=True)
+        size = partial(std.tqdm.format_sizeof, divisor=self.unit_divisor) if self.unit_scale else '{:,}'.format
+        _say_how_far(self, self.desc, self.n, self.total, size)
+
+def _took(bar): return time.monotonic() - vars(bar).setdefault('_began', time.monotonic())
+
+def _say_how_far(bar, desc, n, total, size='{:,}'.format):
+    now, took = time.monotonic(), _took(bar)
+    if took < 5 or now < _Line.next or not n: return
+    _Line.next = now + min(60, max(5, took/10))
+    print(f'{desc or "So far"}: {size(n)}' + f' of {size(total)}'*bool(total) + ' ...', file=sys.stderr, flush=True)
 
 # %% ../nbs/library/00_core.ipynb #5705d398
 def progress(
@@ -329,19 +416,44 @@ def progress(
     desc:str, # What is being done, for the person who waits
     total:int=None, # How many there are, if `it` does not know
 ): # An iterator over the same things
-    "Go through `it`, with a progress bar once it has taken two seconds, or a line where output goes to a file"
-    seen = IN_NOTEBOOK or sys.stderr.isatty()
+    "Go through `it`, with a progress bar once it has taken two seconds, or lines where output goes to a file"
+    seen = IN_NOTEBOOK or _is_seen(sys.stderr)
     quiet = not seen and in_ipython()  # a notebook that is run without a page, whose outputs are kept
-    return (tqdm if seen else _Line)(it, desc=desc, total=total, delay=2, leave=False, disable=quiet)
+    if seen: return tqdm(it, desc=desc, total=total, delay=2, leave=False)
+    return _Line(it, desc=desc, total=total, miniters=1, disable=quiet)
+
+def _is_seen(out): return getattr(out, 'isatty', bool)()  # there may be no output at all
 
 # %% ../nbs/library/00_core.ipynb #5ad1c0e4
 def lines_for_bars():
-    "Where output goes to a file, a line at most in place of each bar: in all of this process, whoever draws it"
-    if not sys.stderr.isatty(): std.tqdm.display = _Line.display
-    if sys.stdout.isatty(): return
+    "Where output goes to a file, lines in place of bars: in all of this process, whoever draws them"
+    if not _is_seen(sys.stderr): std.tqdm.display, std.tqdm.close = _Line.display, _Line.close
+    if _is_seen(sys.stdout): return
     from fastprogress import fastprogress
     fastprogress.NO_BAR = True
     fastprogress.print = lambda *_, **__: None  # with a block and a carriage return it tries what a terminal can show
+    def on_update(bar, n, _):
+        if bar.display: _say_how_far(bar, bar.prefix.rstrip(' :'), n, bar.total)
+    fastprogress.ConsoleProgressBar.on_update = on_update
+
+# %% ../nbs/library/00_core.ipynb #24207900
+def _can_be_made(folder):
+    while not os.path.lexists(folder) and folder.name: folder = folder.parent
+    try: tempfile.TemporaryFile(dir=folder).close()
+    except OSError: return False
+    return folder.is_absolute()
+
+_homes = dict(MPLCONFIGDIR=('XDG_CONFIG_HOME', '~/.config', 'matplotlib'),
+              TORCH_HOME=('XDG_CACHE_HOME', '~/.cache', 'torch'), HF_HOME=('XDG_CACHE_HOME', '~/.cache', 'huggingface'))
+
+def _lend_homes():
+    for name, (xdg, usual, own) in _homes.items():
+        home = Path(os.environ.get(xdg) or os.path.expanduser(usual))/own
+        if os.environ.get(name) or _can_be_made(home) or own != 'matplotlib' and home.is_dir(): continue
+        try: os.environ[name] = str((cache_dir() if os.environ.get('BEARCLF_CACHE') else _temporary())/own)
+        except OSError: return  # nor is there a place for temporary files
+
+_lend_homes()
 
 # %% ../nbs/library/00_core.ipynb #e8392d47
 os.environ.setdefault('GOMP_SPINCOUNT', '10000')

@@ -23,7 +23,7 @@ def run(child):
     return lambda *args, **kw: child(main, [*map(str, args)], **kw).finish()
 
 
-def sentence(res, status=1):
+def sentence(res, status=2):
     "The one sentence with which a command failed"
     assert res.returncode == status, res.stdout + res.stderr
     assert 'Traceback' not in res.stderr

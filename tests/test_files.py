@@ -42,7 +42,7 @@ def test_an_empty_word_on_the_command_line(words, tmp_path, monkeypatch, capsys)
     draw_bears(tmp_path/'bears', 6, 64)
     monkeypatch.chdir(tmp_path/'bears')
     before = sorted(tmp_path.rglob('*'))
-    assert main(words) == 1 and sorted(tmp_path.rglob('*')) == before
+    assert main(words) == 2 and sorted(tmp_path.rglob('*')) == before
     said = capsys.readouterr().err
     assert said.startswith('bearclf: ') and '"."' in said and said.count('\n') == 1
 

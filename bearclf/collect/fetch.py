@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/library/collect/10_fetch.ipynb #c82a39bc
-import asyncio, hashlib, ipaddress, json, random, re, socket, threading, time
+import asyncio, hashlib, ipaddress, json, os, random, re, socket, threading, time
 from dataclasses import dataclass
 from urllib.parse import quote, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -226,7 +226,7 @@ def _prepared(data):
     return data, Photo('', True, True, sha256, suffix, perceptual_hash(im), *size_of(data), len(data))
 
 # %% ../../nbs/library/collect/10_fetch.ipynb #53d0a032
-def folder_key(dest): return hashlib.sha256(str(dest.resolve()).encode()).hexdigest()[:24]
+def folder_key(dest): return hashlib.sha256(os.fsencode(dest.resolve())).hexdigest()[:24]
 
 def remove_half_written(folder):
     "Remove what `atomic_path` was writing in `folder` when a run was killed; only one run at a time works there"

@@ -257,7 +257,7 @@ def _page(name, term, page, safe, web, wait, days):
     try:
         if days:
             text = json.dumps([time.time(), [asdict(o) for o in rows]], ensure_ascii=False)
-            with atomic_path(file) as tmp: tmp.write_text(text, encoding='utf-8')
+            with atomic_path(file) as tmp: tmp.write_text(text, encoding='utf-8', errors='backslashreplace')
     except OSError: pass  # the answer is there all the same
     return rows
 

@@ -7,7 +7,7 @@ __all__ = ['uploaded', 'percent', 'bars_html', 'answer_html', 'PhotoUpload', 'Li
            'classifier_page', 'serve']
 
 # %% ../../nbs/library/ship/23_page.ipynb #78fc777b
-import errno, io, os, shutil, signal, socket, subprocess, sys, threading, time, webbrowser
+import errno, io, os, re, shutil, signal, socket, subprocess, sys, threading, time, webbrowser
 from concurrent.futures import Future, ThreadPoolExecutor
 from html import escape
 from importlib import resources
@@ -235,11 +235,12 @@ def app_notebook() -> Path: # `bear_classifier.ipynb`
     raise BearclfError(f'bear_classifier.ipynb is missing beside {here}; install bearclf again.')
 
 # %% ../../nbs/library/ship/23_page.ipynb #3a8f1a3a
-def _voila_command(notebook, port, ip, preheat):
+def _voila_command(notebook, port, ip, preheat, base='/'):
     "Program and arguments that serve `notebook` with Voilà"
+    below = [f'--Voila.base_url={base}', f'--Voila.server_url=(?:{re.escape(base[:-1])})?']
     return [sys.executable, '-m', 'voila', str(notebook), '--no-browser', f'--port={port}', f'--Voila.ip={ip}',
             '--Voila.port_retries=0', '--Voila.log_level=WARN', f'--Voila.config_file_paths={_static}',
-            f'--preheat_kernel={preheat}']
+            f'--preheat_kernel={preheat}', *below*(base != '/')]
 
 # %% ../../nbs/library/ship/23_page.ipynb #f540fe53
 def _voila_env(found):
@@ -248,15 +249,19 @@ def _voila_env(found):
     asked = {'BEARCLF_MODEL': str(found)} if found else {}
     return os.environ | asked | {'BEARCLF_CWD': os.getcwd(), 'JUPYTER_PATH': jupyter}
 
-def _port_free(port, ip):
-    "Can we listen there?"
-    with socket.socket() as s:
+def _free_port(port, ip):
+    "`port`, or any one for 0, if we can listen there; 0 if somebody else does"
+    with socket.socket(socket.AF_INET6 if ':' in ip else socket.AF_INET) as s:
         if os.name != 'nt': s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try: s.bind(('127.0.0.1' if ip == 'localhost' else ip, port))
-        except OSError as e:
-            if not isinstance(e, socket.gaierror) and e.errno != errno.EADDRNOTAVAIL: return False
-            raise BearclfError(f'{ip} is not an address of this machine; 0.0.0.0 stands for all that it has.') from None
-    return True
+        try: s.bind(('127.0.0.1' if ip == 'localhost' else ip, port)); return s.getsockname()[1]
+        except (OSError, UnicodeError) as e: # the second for what is no name of a machine at all
+            no_address = not isinstance(e, OSError) or isinstance(e, socket.gaierror) or e.errno == errno.EADDRNOTAVAIL
+            if no_address:
+                said = f'{ip} is not an address of this machine; 0.0.0.0 stands for all that it has.'
+                raise BearclfError(said) from None
+            if e.errno == errno.EACCES and os.name != 'nt':
+                raise BearclfError(f'Port {port} is kept for the system. Take one from 1024 on, or 0 for any.') from None
+            return 0
 
 def _wait_for(url, proc):
     "Wait until a server answers at `url`; False if `proc` has ended before"
@@ -288,26 +293,41 @@ def _can_show(text):
     except UnicodeError: return False
 
 # %% ../../nbs/library/ship/23_page.ipynb #5e85b66d
+def listen_at(
+    port, # 0 for any that is free
+    ip, # `localhost`, or an address of this machine
+    base_url, # The path below which the page lives
+): # The port, the path with / at both ends, and the address of the page
+    "Where a page can be served; a `BearclfError` if it cannot"
+    base = '/' + f'{base_url.strip("/")}/'.lstrip('/')
+    if not re.fullmatch(r'/((?!\.\.?/)[\w.~%@:+-]+/)*', base, re.ASCII):
+        raise BearclfError(f'{base_url} is no path of a page. Give what stands behind the host alone, such as /bears/.')
+    if not 0 <= port < 65536: raise BearclfError(f'{port} is no port; one is from 1 to 65535, and 0 is any free one.')
+    if found := _free_port(port, ip):
+        host = f'[{_reachable(ip)}]' if ':' in ip else _reachable(ip)
+        return found, base, f'http://{host}:{found}{base}'
+    raise BearclfError(f'Port {port} is taken, perhaps by a page that is still open in another terminal. '
+                       f'Stop that one, or use another port, such as {port+1}.')
+
+# %% ../../nbs/library/ship/23_page.ipynb #bd3b71c6
 def serve(
     model:str|Path=None, # An export.pkl or the folder that holds it; None looks for one as `find_model` does
-    port:int=8866, # Where to listen
+    port:int=8866, # Where to listen; 0 for any port that is free
     open_browser:bool=False, # Show the page at once?
     ip:str='localhost', # `0.0.0.0` also lets the phones in the room in
     preheat:bool=True, # Keep a kernel ready for the next visitor?
+    base_url:str='/', # The path below which the page lives, such as `/bears/` behind nginx
 ) -> int: # Voilà's exit code
     "Serve the page until it is stopped with Ctrl-C"
     found = find_model(model)
     if model and not found:
         raise BearclfError(f'There is no model in {model}; give an export.pkl or the folder that holds it.')
-    if not _port_free(port, ip):
-        raise BearclfError(f'Port {port} is taken, perhaps by a page that is still open in another terminal. '
-                           f'Stop that one, or use another port, such as {port+1}.')
+    port, base, url = listen_at(port, ip, base_url)
     from bearclf.ship.predict import say_what_opens
     if found: say_what_opens(found)
-    url = f'http://{_reachable(ip)}:{port}/'
     if threading.current_thread() is threading.main_thread(): signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     log, alone = TemporaryFile('w+', encoding='utf-8', errors='replace'), TemporaryDirectory(prefix='bearclf-')
-    command = _voila_command(shutil.copy(app_notebook(), alone.name), port, ip, preheat and bool(found))
+    command = _voila_command(shutil.copy(app_notebook(), alone.name), port, ip, preheat and bool(found), base)
     proc = subprocess.Popen(command, env=_voila_env(found), stderr=log)
     try:
         if not _wait_for(url, proc): raise BearclfError(f'Voilà did not start: {_last_line(log)}')

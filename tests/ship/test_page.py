@@ -1,9 +1,10 @@
 """The page in a real browser, served as `bearclf app` serves it. `demo_model` and `fresh_bears` are in conftest.py."""
-import base64, io, json, os, re, signal, socket, subprocess, sys
-from contextlib import contextmanager
+import base64, io, json, os, re, signal, socket, socketserver, subprocess, sys, threading
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from types import SimpleNamespace
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 import pytest
 from packaging.requirements import Requirement
@@ -11,22 +12,23 @@ from packaging.utils import canonicalize_name
 from PIL import Image
 
 from helpers import LONG, free_port, python, top
-from bearclf.ship.page import serve
+from bearclf.core import error_text
+from bearclf.ship.page import listen_at, serve
 
 SERVE = ('import sys; from bearclf.ship.page import serve; '
-         'sys.exit(serve(sys.argv[1] or None, port=int(sys.argv[2]), ip=sys.argv[3]))')
+         'sys.exit(serve(sys.argv[1] or None, port=int(sys.argv[2]), ip=sys.argv[3], base_url=(sys.argv[4:] or "/")[0]))')
 
 
 @contextmanager
-def served(model, cwd, ip='localhost'):
+def served(model, cwd, ip='localhost', base='/'):
     "The address of a page with `model`, in a process of its own"
     port, env = free_port(), {k: v for k, v in os.environ.items() if k != 'BEARCLF_MODEL'}
     env['PYTHONPATH'] = os.pathsep.join(filter(None, (str(top), env.get('PYTHONPATH'))))
-    proc = subprocess.Popen([sys.executable, '-c', SERVE, str(model or ''), str(port), ip], cwd=cwd, env=env,
+    proc = subprocess.Popen([sys.executable, '-c', SERVE, str(model or ''), str(port), ip, base], cwd=cwd, env=env,
                             stdout=subprocess.PIPE, text=True)
     try:
         line = proc.stdout.readline()  # said when the page answers; empty if it never will
-        url = re.search(rf'http://([^/]+):{port}/', line)
+        url = re.search(rf'http://([^/]+):{port}{base}(?= )', line)
         assert url and (url[1] == ip or ip == '0.0.0.0'), f'the page did not start, it said: {line!r}'
         yield url[0]
     finally:
@@ -299,6 +301,70 @@ def test_qr_code(tmp_path, ip, encoding, has):
 def test_an_address_of_another_machine(demo_model):
     with pytest.raises(ValueError, match='not an address of this machine; 0.0.0.0'):
         serve(demo_model, ip='no.such.host.example')
+
+
+class Between(socketserver.BaseRequestHandler):
+    "A reverse proxy, as nginx is one: hands on what is below `/bears/`, with this path or without it, and nothing else"
+    def handle(self):
+        head = b''
+        while b'\r\n\r\n' not in head:
+            if not (more := self.request.recv(65536)): return
+            head += more
+        method, path, rest = head.split(b' ', 2)
+        self.server.asked.append(path.decode())
+        if not path.startswith(b'/bears/'): return self.request.sendall(b'HTTP/1.1 404 Not Found\r\n\r\n')
+        if self.server.cuts: path = path.removeprefix(b'/bears')
+        if b'websocket' not in rest.lower(): rest = re.sub(rb'(?i)connection: [^\r]*', b'Connection: close', rest, count=1)
+        with socket.create_connection(('localhost', self.server.to)) as there:
+            there.sendall(b' '.join([method, path, rest]))
+            back = threading.Thread(target=self.copy, args=(there, self.request))
+            back.start(); self.copy(self.request, there); back.join()
+
+    def copy(self, a, b):
+        with suppress(OSError):
+            while data := a.recv(65536): b.sendall(data)
+            b.shutdown(socket.SHUT_WR)
+
+@contextmanager
+def between(port, cuts):
+    with socketserver.ThreadingTCPServer(('127.0.0.1', 0), Between) as server:
+        server.daemon_threads, server.to, server.cuts, server.asked = True, port, cuts, []
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try: yield server, f'http://localhost:{server.server_address[1]}/bears/'
+        finally: server.shutdown()
+
+def test_below_a_path(browser, demo_model, fresh_bears, tmp_path):
+    "The page, its web socket, an upload and the goodbye, through a proxy that hands the path on and one that cuts it off"
+    alive = 'async kernel => (await fetch("api/kernels/" + kernel)).ok'
+    with served(demo_model, tmp_path, base='/bears/') as local, visit(browser, local) as other:
+        assert local.endswith('/bears/')
+        for cuts in False, True:
+            with between(urlsplit(local).port, cuts) as (server, url):
+                with visit(browser, url) as v:
+                    check_good_bear(v.page, fresh_bears, 'teddy')
+                    with urlopen(url) as answer: policy = answer.headers['Content-Security-Policy']
+                    assert "frame-ancestors 'self'" in policy and any(o.startswith('ws://') for o in v.asked)
+                    kernel = v.page.evaluate('JSON.parse(document.getElementById("jupyter-config-data").textContent).kernelId')
+                    assert other.page.evaluate(alive, kernel)
+                    v.page.goto('about:blank')
+                    for _ in range(4*LONG):
+                        if not other.page.evaluate(alive, kernel): break
+                        other.page.wait_for_timeout(250)
+                    assert not other.page.evaluate(alive, kernel)
+                assert [o for o in server.asked if not o.startswith('/bears/') and o != '/favicon.ico'] == []
+
+@pytest.mark.parametrize('port, ip, base, words', [
+    (70000, 'localhost', '/', '70000 is no port'), (-1, 'localhost', '/', '-1 is no port'), (65536, '0.0.0.0', '/', 'port'),
+    (0, 'localhost', 'http://a.example/bears/', 'no path of a page'), (0, 'localhost', '/a/../b/', 'no path of a page'),
+    (0, 'localhost', '/"><script>', 'no path of a page'), (0, '300.1.1.1', '/', 'not an address of this machine'),
+    (0, 'a b', '/', 'not an address'), (0, '.', '/', 'not an address'), (0, '192.0.2.1', '/', 'not an address')])
+def test_where_no_page_can_be(port, ip, base, words):
+    assert words in error_text(listen_at, port, ip, base)
+
+def test_any_port_that_is_free():
+    port, base, url = listen_at(0, 'localhost', 'a/b')
+    assert port > 0 and base == '/a/b/' and url == f'http://localhost:{port}/a/b/'
+    assert listen_at(port, '127.0.0.1', '')[1:] == ('/', f'http://127.0.0.1:{port}/')
 
 def test_no_model_yet(browser, tmp_path):
     with served(None, tmp_path) as url, visit(browser, url) as v:
