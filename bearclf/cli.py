@@ -118,16 +118,16 @@ def _model_dir(path):
 # %% ../nbs/library/90_cli.ipynb #8ea3cac5
 def _is_better_off_with_the_head(pretrained, full):
     "Whether there is no GPU, and nobody has said that all of the network is to be trained; says so if it is"
-    import torch
-    if full or not pretrained or torch.cuda.is_available() or torch.backends.mps.is_available(): return False
-    print('There is no GPU here, so the body of the network looks at each photo once, and only the head is trained. '
+    from bearclf.train.machine import usable_device
+    if full or not pretrained or usable_device().type != 'cpu': return False
+    print('There is no GPU here that works, so the body of the network looks at each photo once, and only the head is trained. '
           'For all of it, as in the book: --full', flush=True)
     return True
 
 def _fit_all(*args, **kwargs):
     from bearclf.train.learner import CPUMixedPrecision, computes_in_bf16, train_photos
-    from fastai.torch_core import default_device
-    cbs = CPUMixedPrecision() if computes_in_bf16(default_device()) else None
+    from bearclf.train.machine import usable_device
+    cbs = CPUMixedPrecision() if computes_in_bf16(usable_device()) else None
     return train_photos(*args, cbs=cbs, **kwargs)
 
 def _fit_head_only(path, arch, epochs, size, pretrained, lr, seed, **kwargs):
@@ -311,9 +311,17 @@ def cache(
     print(f'In {cache_dir()}:')
     for o in cache_kinds(): print(f'  {o.name:<10}{len(things_in(o)):>8,} things{size(o)/1e6:>10,.1f} MB')
 
+# %% ../nbs/library/90_cli.ipynb #d0c70002
+def doctor(
+    online:bool=False, # Also ask the search engines, and the hosts of weights
+):
+    "Say what machine this is, and what is not well with it: packages, GPU, memory, disk, weights."
+    from bearclf.train.machine import doctor as look
+    print(printable(look(online)))
+
 # %% ../nbs/library/90_cli.ipynb #21a5f990
 _commands = {f.__name__: f for f in (draw, collect, verify, history, bundle, train, clean, evaluate, predict, app,
-                                      cache)}
+                                      cache, doctor)}
 
 def _overview():
     rows = [f'  {name:<10}{f.__doc__}' for name, f in _commands.items()]

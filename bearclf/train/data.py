@@ -15,6 +15,7 @@ from ..core import *
 from ..photo import *
 from ..photo import SIDE
 from ..folder.look import *
+from .machine import usable_device
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
     from fastai.vision.all import *
@@ -148,8 +149,7 @@ def _check_divided(report, block):
 # %% ../../nbs/library/train/12_data.ipynb #d605ac63
 def _suitable_workers(num_workers, device, copies):
     "`num_workers`; by default none beside a model that uses all cores itself, and fastai's choice beside a GPU"
-    cpu = torch.device(device or default_device()).type == 'cpu'
-    return 0 if num_workers is None and copies and cpu else num_workers
+    return 0 if num_workers is None and copies and device.type == 'cpu' else num_workers
 
 # %% ../../nbs/library/train/12_data.ipynb #b2c9846f
 @delegates(photo_block, keep=True)
@@ -176,5 +176,6 @@ def photo_dls(
     for o, use in zip(splits, ('to learn from', 'to judge by')):
         if not len(o): raise BearclfError(f'The splitter left none of the {len(report.photos)} photos {use}. '
                                           'Look at the names that it goes by.')
-    kwargs['num_workers'] = _suitable_workers(kwargs.get('num_workers'), kwargs.get('device'), copies)
+    device = usable_device(kwargs.get('device'))
+    kwargs['num_workers'] = _suitable_workers(kwargs.get('num_workers'), device, copies)
     return block.dataloaders(report.path, path=report.path, bs=_fitting_bs(bs, len(splits[0])), **kwargs)

@@ -21,6 +21,7 @@ from ..core import cached
 from ..photo import *
 from ..photo import fingerprint
 from ..folder.look import *
+from .machine import on_usable_device
 from .data import *
 from .data import _working_side
 from .bodies import ClassRows, class_rows, find_or_choose_arch, own_classifier
@@ -164,6 +165,7 @@ def photo_features(
     views:int=1, # Views of each photo, 1 to 3
 ) -> Features:
     "What the body of `learn` says of each photo, from the cache folder as far as it is there"
+    on_usable_device(learn)
     files, body = L(files), learn.model[0].to(learn.dls.device, memory_format=torch.channels_last).eval()
     size = steady(learn.dls.valid.after_item)(PILPhoto.create(Image.new('RGB', (64, 64)))).shape
     with torch.inference_mode(), ThreadPoolExecutor(os.cpu_count()) as ex:

@@ -15,6 +15,7 @@ from ..core import *
 from ..core import cached
 from ..photo import fingerprint
 from ..folder.look import *
+from .machine import on_usable_device
 from .data import *
 from .bodies import add_to_fastai, fetch_weights, find_or_choose_arch
 
@@ -123,6 +124,7 @@ def fit_photos(
     **kwargs # Any keyword of `fine_tune`, or of `fit_one_cycle` without pretrained weights
 ) -> Learner: # The same
     "`learn.fine_tune` if its weights are pretrained, or else `learn.fit_one_cycle`; says where the time went"
+    on_usable_device(learn)
     report = TimeReport()
     kwargs['cbs'] = L(kwargs.get('cbs')) + report
     if getattr(learn, 'pretrained', False): learn.fine_tune(epochs or 4, lr or 2e-3, **kwargs)
