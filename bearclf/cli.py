@@ -120,8 +120,8 @@ def _is_better_off_with_the_head(pretrained, full):
     "Whether there is no GPU, and nobody has said that all of the network is to be trained; says so if it is"
     from bearclf.train.machine import usable_device
     if full or not pretrained or usable_device().type != 'cpu': return False
-    print('There is no GPU here that works, so the body of the network looks at each photo once, and only the head is trained. '
-          'For all of it, as in the book: --full', flush=True)
+    print('There is no GPU here that works, so the body of the network looks at each photo once, and only the head is '
+          'trained. For all of it, as in the book: --full', flush=True)
     return True
 
 def _fit_all(*args, **kwargs):
@@ -317,7 +317,7 @@ def doctor(
 ):
     "Say what machine this is, and what is not well with it: packages, GPU, memory, disk, weights."
     from bearclf.train.machine import doctor as look
-    print(printable(look(online)))
+    print(printable(str(look(online))))
 
 # %% ../nbs/library/90_cli.ipynb #21a5f990
 _commands = {f.__name__: f for f in (draw, collect, verify, history, bundle, train, clean, evaluate, predict, app,

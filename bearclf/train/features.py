@@ -258,7 +258,9 @@ def precomputed_learner(
     "Look at each photo once, keep what the body says of it, and train the head: seconds in place of minutes"
     if start not in (None, 'imagenet'): raise BearclfError(f"start={start!r} is unknown; it is 'imagenet' or None.")
     if start and not pretrained: raise BearclfError("start='imagenet' needs pretrained=True.")
-    dls, arch = photo_dls(path, size, seed=seed, **kwargs), find_or_choose_arch(arch, pretrained)
+    if arch is not None: arch = find_or_choose_arch(arch, pretrained)
+    dls = photo_dls(path, size, seed=seed, **kwargs)
+    arch = find_or_choose_arch(arch, pretrained)
     rows = class_rows(dls.vocab, arch, like) if start else None
     learn = photo_learner(dls, arch, pretrained, seed=seed)
     if rows: print(rows)

@@ -17,7 +17,7 @@ from ..photo import fingerprint
 from ..folder.look import *
 from .machine import on_usable_device
 from .data import *
-from .bodies import add_to_fastai, fetch_weights, find_or_choose_arch
+from .bodies import fetch_weights, find_or_choose_arch, weights_of
 
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
@@ -35,11 +35,11 @@ def photo_learner(
 ) -> Learner:
     "fastai's `vision_learner` for `dls`; stops with a sentence if `arch` or its weights are not to be had"
     arch = find_or_choose_arch(arch, pretrained)
-    if getattr(arch, '__module__', '').startswith('torchvision.'):
-        add_to_fastai(arch)
-        if pretrained: fetch_weights(arch)
+    if pretrained and getattr(arch, '__module__', '').startswith('torchvision.'): fetch_weights(arch)
     set_seed(seed, reproducible=True)
-    try: learn = vision_learner(dls, arch, pretrained=pretrained, metrics=metrics, **kwargs)
+    try:
+        with weights_of(arch, pretrained):
+            learn = vision_learner(dls, arch, pretrained=pretrained, metrics=metrics, **kwargs)
     except OSError as e:
         raise BearclfError(f'The pretrained weights of {arch} could not be fetched. '
                            'Choose another arch, or train without: pretrained=False.') from e
@@ -146,6 +146,7 @@ def train_photos(
     **kwargs # Any keyword of `photo_dls`
 ) -> Learner:
     "Look at the folder, make the `DataLoaders` and the `Learner`, and train it"
+    if arch is not None: arch = find_or_choose_arch(arch, pretrained)  # a slip of the pen is said first
     dls = photo_dls(path, size or (224 if pretrained else 64), seed=seed, **kwargs)
     learn = photo_learner(dls, arch, pretrained, seed=seed)
     return learn if epochs == 0 else fit_photos(learn, epochs, lr, cbs=cbs)

