@@ -9,6 +9,7 @@ __all__ = []
 import hashlib, json as jsonlib, os, re, sys
 from difflib import get_close_matches
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from fastcore.script import anno_parser
 
@@ -135,6 +136,14 @@ def _fit_head_only(path, arch, epochs, size, pretrained, lr, seed, **kwargs):
     if epochs or lr: print('A head alone has no epochs and no learning rate; --epochs and --lr are for --full.')
     return precomputed_learner(path, arch, size or 224, seed=seed, **kwargs)
 
+def _writable(folder):
+    "`folder`, made if need be, once a file could be made in it"
+    folder.mkdir(parents=True, exist_ok=True)
+    try: TemporaryFile(dir=folder).close()
+    except OSError as e:
+        raise BearclfError(f'{folder} cannot be written ({e.strerror}). Name another folder after --out.') from e
+    return folder
+
 def _check_train(precompute, full, pretrained, **least):
     "One sentence for what does not go together, and for numbers that are too small: name -> (value, least)"
     if precompute and full: raise BearclfError('--precompute and --full are opposites; give one of them.')
@@ -163,8 +172,9 @@ def train(
     existing_folder(path)
     _check_train(precompute, full, pretrained, epochs=(epochs, 1), size=(size, 32), bs=(bs, 2))
     from bearclf.ship.export import export_classifier, model_place
-    out = model_place(out or _model_dir(path))
-    out.mkdir(parents=True, exist_ok=True)  # before the training: what cannot be written stops it at once
+    out = _writable(model_place(out or _model_dir(path)))  # before the training: what cannot be done stops it at once
+    from bearclf.train.bodies import find_or_choose_arch
+    if arch: arch = find_or_choose_arch(arch, pretrained)
     from bearclf.ship.predict import model_facts
     head_only = precompute or _is_better_off_with_the_head(pretrained, full)
     fit = _fit_head_only if head_only else _fit_all

@@ -123,8 +123,8 @@ def _put_there(file):
 def _no_weights(name, what_to_do):
     there = archs_at_hand()
     other = f'arch={there[0]!r}, whose weights are here' if there else 'another arch whose weights are here'
-    return (f'The pretrained weights of {name} are not on this machine and could not be fetched. {what_to_do}, or go on '
-            f'with {other}, or without pretrained weights: pretrained=False, on the command line --no-pretrained.')
+    return (f'The pretrained weights of {name} could not be fetched, and are not on this machine. {what_to_do}, or go '
+            f'on with {other}, or without pretrained weights: pretrained=False, on the command line --no-pretrained.')
 
 # %% ../../nbs/library/train/13_bodies.ipynb #d0c70102
 def _timm_source(arch):

@@ -17,6 +17,7 @@ from ..photo import fingerprint
 from ..folder.look import *
 from .machine import on_usable_device
 from .data import *
+from .data import _check_trainable, _labeller
 from .bodies import fetch_weights, find_or_choose_arch, weights_of
 
 with warnings.catch_warnings():
@@ -174,6 +175,7 @@ def trained_learner(
     "What `train_photos` gives, trained once and then loaded from the cache folder"
     path = existing_folder(path)
     kwargs = {'pretrained': not (path/'planted.csv').exists()} | kwargs
+    _check_trainable(check_folder(path, _labeller(kwargs)), kwargs.get('valid_pct', .2))  # before 45 MB are fetched
     if kwargs['pretrained']: kwargs['arch'] = find_or_choose_arch(kwargs.get('arch'))
     file = cached('learners', f'{_training_key(path, kwargs)}.safetensors')
     made_once(file, lambda tmp: _save_weights(train_photos(path, **kwargs).model, tmp))

@@ -143,9 +143,8 @@ def _cache():
     return cache_dir()
 
 # %% ../../nbs/library/train/11_machine.ipynb #f818f739
-_IMPORTED = dict(torch='torch', torchvision='torchvision', fastai='fastai.vision.all', timm='timm', pillow='PIL.Image',
-                 numpy='numpy', ipywidgets='ipywidgets', anywidget='anywidget')
-_ON_TORCH = 'torchvision', 'fastai', 'timm'
+_IMPORTED = dict(numpy='numpy', pillow='PIL.Image', torch='torch', torchvision='torchvision', timm='timm',
+                 fastai='fastai.vision.all', ipywidgets='ipywidgets', anywidget='anywidget')
 
 def _numbers(text): return [int(o) for o in re.match(r'[\d.]*', text)[0].split('.') if o]
 
@@ -156,21 +155,23 @@ def _needed():
     found = [re.match(r'([\w-]+)(?:[>=]=([\d.]+))?(.*)', o) for o in lines]
     return {o[1]: (o[2] or '', 'train' in o[3]) for o in found if 'extra' not in o[3] or 'train' in o[3]}
 
-def _fault(name, least, broken):
-    "What to do about one package; '' if it is well"
+def _imported(module):
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        return importlib.import_module(module)
+
+def _fault(name, least='', said=''):
+    "What to do about one package; '' if it is well, or if why it is not was `said` already"
     package = f'"{name}>={least}"' if least else name
     try: found = version(name)
     except PackageNotFoundError: found = ''
-    if name in _IMPORTED and not (name in _ON_TORCH and 'torch' in broken):
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter('ignore')
-                found = found or getattr(importlib.import_module(_IMPORTED[name]), '__version__', 'installed')
-                importlib.import_module(_IMPORTED[name])
-        except Exception as e:
-            broken.add(name)
-            if found: return (f'{name} {found} is installed, but cannot be imported ({_first_line(e)}). '
-                              f'Install it again: pip install --force-reinstall {package}')
+    try:
+        if name in _IMPORTED: found = found or getattr(_imported(_IMPORTED[name]), '__version__', '') or 'installed'
+        if name in _IMPORTED: _imported(_IMPORTED[name])
+    except Exception as e:
+        if (why := _first_line(e)) in said: return ''
+        if found: return (f'{name} {found} is installed, but cannot be imported ({why}). '
+                          f'Install it again: pip install --force-reinstall {package}')
     if not found: return f'{name} is not installed: pip install {package}'
     if _numbers(found) < _numbers(least): return f'{name} {found} is too old: pip install --upgrade {package}'
     return ''
@@ -179,13 +180,16 @@ def _fault(name, least, broken):
 _SHOWN = *_IMPORTED, 'voila'
 
 def _packages():
-    needed, broken = _needed(), set()
-    names = list(dict.fromkeys([*_SHOWN, *needed]))
-    faults = {o: _fault(o, needed.get(o, ('', False))[0], broken) for o in names}
+    needed, faults = _needed(), {}
+    for o in dict.fromkeys([*_SHOWN, *needed]):
+        faults[o] = _fault(o, needed.get(o, [''])[0], ' '.join(faults.values()))
     more = [o for o, said in faults.items() if 'is not installed' in said and needed.get(o, ('', False))[1]]
     advice = [said for o, said in faults.items() if said and o not in more]
     if more: advice.append(f'{", ".join(more)} {"is" if len(more) == 1 else "are"} not installed, which some of '
                            f'collecting, training and cleaning needs: pip install {" ".join(more)}')
+    if not any(faults.values()):  # whatever else may be broken
+        try: _imported('bearclf.all')
+        except Exception as e: advice.append(f'bearclf cannot be imported ({_first_line(e)}). Install it again.')
     here = [f'{o} {_asked(version, o) or "is missing"}' for o in _SHOWN]
     return ', '.join(here), advice
 

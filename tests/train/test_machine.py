@@ -1,5 +1,5 @@
 "A GPU that says that it is there and cannot compute, packages that are missing or broken, and a network that is not there"
-import os, socket, sys
+import re, socket, sys
 
 import pytest
 
@@ -112,3 +112,120 @@ def test_the_look_costs_no_randomness_and_works_in_any_mode():
     with torch.inference_mode(): assert machine._trial('cpu') == ''
     with torch.no_grad(): assert machine._trial('cpu') == ''
     assert before.equal(torch.get_rng_state())
+
+
+# --- packages
+
+WITHOUT = '''
+import sys
+from importlib.abc import MetaPathFinder
+class Missing(MetaPathFinder):
+    def find_spec(self, name, *_):
+        if name.split('.')[0] in {names}: raise ImportError(f'{{name}} is broken, undefined symbol')
+sys.meta_path.insert(0, Missing())
+sys.argv = ['bearclf', 'doctor']
+from bearclf.__main__ import main
+sys.exit(main())
+'''
+
+@pytest.mark.parametrize('names', [['torch'], ['PIL', 'fastcore', 'psutil', 'platformdirs'], ['sklearn']], ids=str)
+def test_the_doctor_works_where_others_do_not(names):
+    said = python(WITHOUT.format(names=names))
+    name = {'PIL': 'pillow', 'sklearn': 'bearclf'}.get(names[0], names[0])
+    assert re.search(rf'{name} .*cannot be imported \({names[0]} is broken', ' '.join(said.split()))
+    assert said.count('cannot be imported') == 1, 'those that need it are not blamed for it'
+
+
+def test_packages_that_are_missing_or_too_old(monkeypatch):
+    needed = dict(fastai=('99.1', False), bears=('1.0', False), ddgs_of_old=('9', True), imagehash=('4', True))
+    monkeypatch.setattr(machine, '_needed', lambda: needed)
+    monkeypatch.setattr(machine, '_imported', lambda module: pytest)
+    advice = machine._packages()[1]
+    assert any('fastai 2' in o and 'too old: pip install --upgrade "fastai>=99.1"' in o for o in advice)
+    assert 'bears is not installed: pip install "bears>=1.0"' in advice
+    assert any(o.startswith('ddgs_of_old is not installed') for o in advice) and not any('imagehash' in o for o in advice)
+
+
+def test_what_is_needed_is_what_the_metadata_say():
+    assert machine._needed()['torch'] == ('2.6', False) and machine._needed()['ddgs'] == ('9', True)
+    assert 'pytest' not in machine._needed()
+
+
+def test_a_home_is_nobodys_business(monkeypatch, tmp_path):
+    monkeypatch.setenv('HOME', str(tmp_path/'jane.doe'))
+    monkeypatch.delenv('BEARCLF_CACHE', raising=False)
+    said = str(machine.doctor())
+    assert 'jane' not in said and '~/.cache' in said.replace('Library/Caches', '.cache')
+
+
+@pytest.mark.parametrize('look', machine._LOOKS)
+def test_a_look_that_fails_is_no_reason_not_to_have_the_others(look, monkeypatch):
+    def dies(): raise OSError('no')
+    monkeypatch.setattr(machine, '_LOOKS', {o: dies if o == look else lambda: ('fine', []) for o in machine._LOOKS})
+    assert machine.doctor().rows == {o: 'cannot be looked at (no)' if o == look else 'fine' for o in machine._LOOKS}
+
+
+def test_low_disk_and_memory_are_said_once_and_only_then(bears, monkeypatch, capsys):
+    machine._say_what_is_low.cache_clear()
+    photo_dls(bears, 64, num_workers=0)
+    assert 'Only' not in capsys.readouterr().out
+    machine._say_what_is_low.cache_clear()
+    monkeypatch.setattr(machine, '_memory', lambda: (3e8, 8e9))
+    monkeypatch.setattr(machine, '_free', lambda folder: 2e8)
+    for _ in range(2): photo_dls(bears, 64, num_workers=0)
+    said = capsys.readouterr().out
+    assert said.count('Only 0.3 GB of memory') == said.count('Only 0.2 GB are free on the disk') == 1
+    machine._say_what_is_low.cache_clear()
+
+
+# --- widgets
+
+def test_a_page_that_was_open_before_anywidget(monkeypatch):
+    monkeypatch.setattr(machine, '_in_kernel', lambda: True)
+    for at, known in (0, True), (2e10, False):
+        monkeypatch.setattr(machine, '_installed_at', lambda _: at)
+        assert bool(machine.widgets_unknown()) != known
+    monkeypatch.setitem(sys.modules, 'google.colab', sys)
+    assert not machine.widgets_unknown(), 'Colab loads widgets by itself'
+
+
+# --- the network
+
+@pytest.fixture
+def connections(monkeypatch):
+    "Addresses that are connected to, while nobody answers"
+    made = []
+    def refused(address, *_, **__): made.append(address); raise ConnectionRefusedError(111, 'refused')
+    monkeypatch.setattr(socket, 'create_connection', refused)
+    for o in 'http_proxy', 'https_proxy', 'all_proxy', 'no_proxy':
+        for name in o, o.upper(): monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(socket, 'getaddrinfo', lambda host, port, *_, **__: [(2, 1, 6, '', (host, port))])
+    return made
+
+
+def test_a_host_is_asked_once_each_address(connections):
+    assert not machine.reachable('https://weights.example/x') and connections == [('weights.example', 443)]
+
+
+def test_the_way_leads_through_a_proxy(connections, monkeypatch):
+    monkeypatch.setenv('https_proxy', 'http://proxy.school.example:3128')
+    monkeypatch.setenv('no_proxy', 'near.example')
+    for o in 'weights.example', 'near.example': machine.reachable(f'https://{o}/x')
+    assert connections == [('proxy.school.example', 3128), ('near.example', 443)]
+
+
+def test_a_firewall_that_says_nothing(connections, monkeypatch):
+    import threading
+    never = threading.Event()
+    monkeypatch.setattr(socket, 'create_connection', lambda *_, **__: never.wait())
+    assert not machine.reachable('https://weights.example', .05)
+    monkeypatch.setattr(socket, 'getaddrinfo', lambda *_, **__: never.wait())
+    assert not machine.reachable('https://weights.example', .05)
+    never.set()
+
+
+def test_the_engines_on_request():
+    from bearclf.practice.web import practice_web
+    with practice_web():
+        said, advice = machine._engines()
+    assert 'openverse: answers' in said and not advice
