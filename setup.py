@@ -15,5 +15,5 @@ setup(
     packages=[*find_packages(include=['bearclf', 'bearclf.*']), 'bearclf.nbs'], package_dir={'bearclf.nbs': 'nbs'},
     package_data={'bearclf': ['static/**'], 'bearclf.nbs': ['bear_classifier.ipynb']},
     python_requires='>=' + cfg['min_python'], install_requires=cfg['requirements'].split(), extras_require=extras,
-    entry_points={'console_scripts': ['bearclf=bearclf.cli:main'], 'nbdev': ['bearclf=bearclf._modidx:d']},
+    entry_points={'console_scripts': ['bearclf=bearclf.__main__:main'], 'nbdev': ['bearclf=bearclf._modidx:d']},
 )

@@ -10,6 +10,7 @@ import hashlib, json as jsonlib, os, re, sys
 from difflib import get_close_matches
 from glob import glob
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from fastcore.script import anno_parser
 
@@ -119,22 +120,30 @@ def _model_dir(path):
 # %% ../nbs/library/90_cli.ipynb #8ea3cac5
 def _is_better_off_with_the_head(pretrained, full):
     "Whether there is no GPU, and nobody has said that all of the network is to be trained; says so if it is"
-    import torch
-    if full or not pretrained or torch.cuda.is_available() or torch.backends.mps.is_available(): return False
-    print('There is no GPU here, so the body of the network looks at each photo once, and only the head is trained. '
-          'For all of it, as in the book: --full', flush=True)
+    from bearclf.train.machine import usable_device
+    if full or not pretrained or usable_device().type != 'cpu': return False
+    print('There is no GPU here that works, so the body of the network looks at each photo once, and only the head is '
+          'trained. For all of it, as in the book: --full', flush=True)
     return True
 
 def _fit_all(*args, **kwargs):
     from bearclf.train.learner import CPUMixedPrecision, computes_in_bf16, train_photos
-    from fastai.torch_core import default_device
-    cbs = CPUMixedPrecision() if computes_in_bf16(default_device()) else None
+    from bearclf.train.machine import usable_device
+    cbs = CPUMixedPrecision() if computes_in_bf16(usable_device()) else None
     return train_photos(*args, cbs=cbs, **kwargs)
 
 def _fit_head_only(path, arch, epochs, size, pretrained, lr, seed, **kwargs):
     from bearclf.train.features import precomputed_learner
     if epochs or lr: print('A head alone has no epochs and no learning rate; --epochs and --lr are for --full.')
     return precomputed_learner(path, arch, size or 224, seed=seed, **kwargs)
+
+def _writable(folder):
+    "`folder`, made if need be, once a file could be made in it"
+    folder.mkdir(parents=True, exist_ok=True)
+    try: TemporaryFile(dir=folder).close()
+    except OSError as e:
+        raise BearclfError(f'{folder} cannot be written ({e.strerror}). Name another folder after --out.') from e
+    return folder
 
 def _check_train(precompute, full, pretrained, **least):
     "One sentence for what does not go together, and for numbers that are too small: name -> (value, least)"
@@ -164,8 +173,9 @@ def train(
     existing_folder(path)
     _check_train(precompute, full, pretrained, epochs=(epochs, 1), size=(size, 32), bs=(bs, 2))
     from bearclf.ship.export import export_classifier, model_place
-    out = model_place(out or _model_dir(path))
-    out.mkdir(parents=True, exist_ok=True)  # before the training: what cannot be written stops it at once
+    out = _writable(model_place(out or _model_dir(path)))  # before the training: what cannot be done stops it at once
+    from bearclf.train.bodies import find_or_choose_arch
+    if arch: arch = find_or_choose_arch(arch, pretrained)
     from bearclf.ship.predict import model_facts
     head_only = precompute or _is_better_off_with_the_head(pretrained, full)
     fit = _fit_head_only if head_only else _fit_all
@@ -326,9 +336,17 @@ def cache(
     print(f'In {cache_dir()}:')
     for o in cache_kinds(): print(f'  {o.name:<10}{len(things_in(o)):>8,} things{size(o)/1e6:>10,.1f} MB')
 
+# %% ../nbs/library/90_cli.ipynb #d0c70002
+def doctor(
+    online:bool=False, # Also ask the search engines, and the hosts of weights
+):
+    "Say what machine this is, and what is not well with it: packages, GPU, memory, disk, weights."
+    from bearclf.train.machine import doctor as look
+    print(printable(str(look(online))))
+
 # %% ../nbs/library/90_cli.ipynb #21a5f990
 _commands = {f.__name__: f for f in (draw, collect, verify, history, bundle, train, clean, evaluate, predict, app,
-                                      cache)}
+                                      cache, doctor)}
 
 def _overview():
     rows = [f'  {name:<10}{f.__doc__}' for name, f in _commands.items()]

@@ -6,14 +6,18 @@
 __all__ = ['efficientnet_lite0', 'ClassRows', 'class_rows']
 
 # %% ../../nbs/library/train/13_bodies.ipynb #1b0f5870
-import functools, hashlib, io, warnings
+import functools, hashlib, io, re, warnings
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.util import find_spec
 from urllib.parse import urlparse
 from urllib.request import Request, urlopen
 
+from huggingface_hub import constants as hub
+
 from ..core import *
+from .machine import holds_weights, hub_folder, reachable, timm_at_hand
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
     from fastai.vision.all import *
@@ -57,14 +61,28 @@ def find_arch(
 ): # What fastai's `vision_learner` takes as `arch`: a function for torchvision's, a name for timm's
     "The architecture called `arch`; a `BearclfError` with near names if there is none"
     if callable(arch): return arch
-    arch = str(arch)
+    arch = str(arch).strip()
     if arch == 'efficientnet_lite0': return efficientnet_lite0
-    known = list_models(module=torchvision.models)
-    if arch in known: return get_model_builder(arch)
-    if timm.is_model(arch): return arch
-    near = get_close_matches(arch, {*known, *timm.list_models()})
+    if arch in (known := list_models(module=torchvision.models)): return get_model_builder(arch)
+    if arch.startswith(_ELSEWHERE): return arch
+    name, _, weights = (arch := arch.removeprefix('timm/')).partition('.')
+    if name in (old := timm.models.get_deprecated_models()): return _name_today(name)
+    here = timm.list_models(f'{name}.*', include_tags=True) if timm.is_model(name) else []
+    if timm.is_model(name) and (not weights or arch in here): return arch
+    plain = re.sub('[^a-z0-9.]+', '_', (arch if here else name).casefold())
+    near = get_close_matches(plain, here or {*known, *timm.list_models(), *old, 'efficientnet_lite0'}) or here[:3]
     hint = f' Did you mean {" or ".join(near)}?' if near else ''
     raise BearclfError(f'There is no architecture called {arch!r}.{hint}')
+
+_ELSEWHERE = 'hf-hub:', 'hf_hub:', 'local-dir:' # timm's words for a model that somebody else has put somewhere
+
+@functools.cache
+def _name_today(name):
+    "What timm calls a network that it used to call `name`; said once"
+    new = timm.models.get_deprecated_models()[name]
+    if not new: raise BearclfError(f'timm has removed {name!r}, and names no other in its place. Take another arch.')
+    print(f'{name} is an old name; timm calls it {new} now.', flush=True)
+    return new
 
 # %% ../../nbs/library/train/13_bodies.ipynb #5cf50bcf
 def weights_file(
@@ -73,7 +91,7 @@ def weights_file(
     "Where the ImageNet weights that fastai uses for `arch` are kept: by PyTorch, or in the package that brought them"
     arch = find_arch(arch)
     if arch is efficientnet_lite0: return _pip_file()
-    return Path(torch.hub.get_dir())/'checkpoints'/Path(urlparse(_weights(arch).url).path).name
+    return hub_folder()/Path(urlparse(_weights(arch).url).path).name
 
 # %% ../../nbs/library/train/13_bodies.ipynb #bd41c25b
 def _weights(arch):
@@ -85,25 +103,52 @@ def _weights(arch):
 def archs_at_hand() -> list: # Names
     "The architectures whose pretrained weights are on this machine already"
     names = 'efficientnet_lite0', *list_models(module=torchvision.models)
-    return [o for o in names if weights_file(o).exists()]
+    return [o for o in names if weights_file(o).exists()] + [o for o in timm_at_hand() if timm.is_model(o)]
 
 # %% ../../nbs/library/train/13_bodies.ipynb #2cc49ed5
 def fetch_weights(arch):
     "See to it that the weights of torchvision's `arch` are on this machine; a `BearclfError` if they cannot be fetched"
-    file = weights_file(arch)
-    if file.exists() or arch is efficientnet_lite0: return
+    file, url = weights_file(arch), getattr(_weights(arch), 'url', '') if arch is not efficientnet_lite0 else ''
+    if file.exists() or not url: return
     try:
-        urlopen(Request(_weights(arch).url, method='HEAD'), timeout=10).close()  # some firewalls let one wait for ever
+        if not reachable(url): raise OSError('nobody takes a connection')
+        urlopen(Request(url, method='HEAD'), timeout=10).close()  # some firewalls let one wait for ever
         _weights(arch).get_state_dict(check_hash=True, progress=True)
-    except (OSError, RuntimeError) as e: raise BearclfError(_no_weights(arch.__name__, file)) from e
+    except (OSError, RuntimeError) as e: raise BearclfError(_no_weights(arch.__name__, _put_there(file))) from e
 
 # %% ../../nbs/library/train/13_bodies.ipynb #5599d1ce
-def _no_weights(name, file):
+def _put_there(file):
+    return f'Put the file {file.name} into {file.parent} (or set TORCH_HOME to the folder that holds hub/checkpoints)'
+
+def _no_weights(name, what_to_do):
     there = archs_at_hand()
     other = f'arch={there[0]!r}, whose weights are here' if there else 'another arch whose weights are here'
-    return (f'The pretrained weights of {name} are not on this machine and could not be fetched. Put the file '
-            f'{file.name} into {file.parent} (or set TORCH_HOME to the folder that holds hub/checkpoints), or go on '
-            f'with {other}, or without pretrained weights: pretrained=False, on the command line --no-pretrained.')
+    return (f'The pretrained weights of {name} could not be fetched, and are not on this machine. {what_to_do}, or go '
+            f'on with {other}, or without pretrained weights: pretrained=False, on the command line --no-pretrained.')
+
+# %% ../../nbs/library/train/13_bodies.ipynb #d0c70102
+def _timm_source(arch):
+    "Where timm's weights of `arch` come from: repository at Hugging Face, and address; empty where there are none"
+    if arch.startswith(_ELSEWHERE): return arch.partition(':')[2], hub.ENDPOINT
+    cfg = timm.models.get_pretrained_cfg(arch)
+    return cfg.hf_hub_id or '', hub.ENDPOINT if cfg.hf_hub_id else cfg.url or ''
+
+@contextmanager
+def weights_of(arch, pretrained=True):
+    "In the block, timm makes its `arch` with weights; a `BearclfError` before if there are none, or no way to them"
+    if not pretrained or not isinstance(arch, str) or arch.startswith('local-dir:'): return (yield)
+    repo, url = _timm_source(arch)
+    if not repo and not url: raise BearclfError(f'There are no pretrained weights of {arch}{_like(arch)}.')
+    here = holds_weights(repo) if repo else (hub_folder()/Path(urlparse(url).path).name).exists()
+    alone = hub.HF_HUB_OFFLINE or not reachable(url)
+    if alone and not here: raise BearclfError(_no_weights(arch, 'Fetch them once where there is a network'))
+    offline, hub.HF_HUB_OFFLINE = hub.HF_HUB_OFFLINE, alone
+    try: yield
+    finally: hub.HF_HUB_OFFLINE = offline
+
+def _like(arch):
+    near = get_close_matches(arch, timm.list_pretrained())
+    return f'; there are of {" and ".join(near)}. Or go on without: pretrained=False' if near else ''
 
 # %% ../../nbs/library/train/13_bodies.ipynb #59bd0a7e
 @functools.cache
@@ -123,8 +168,10 @@ def find_or_choose_arch(
     pretrained:bool=True, # Are pretrained weights wanted?
 ): # What fastai's `vision_learner` takes as `arch`
     "`find_arch`; without an `arch` `resnet18`, or `efficientnet_lite0` where weights of that are out of reach"
-    if arch is not None or not pretrained: return find_arch(arch or 'resnet18')
-    return _choice(weights_file('resnet18'))
+    if arch is None and pretrained: return _choice(weights_file('resnet18'))
+    arch = find_arch(arch or 'resnet18')
+    if getattr(arch, '__module__', '').startswith('torchvision.'): add_to_fastai(arch)
+    return arch
 
 # %% ../../nbs/library/train/13_bodies.ipynb #e5869646
 _CUTS = {'mobilenet_v2': 1, 'mnasnet': 1, 'shufflenet_v2': -1} # layers to keep; without the last ones, if negative
@@ -144,7 +191,8 @@ def add_to_fastai(arch):
 # %% ../../nbs/library/train/13_bodies.ipynb #2578d034
 def _whole(arch, pretrained):
     "The network with its own last layer"
-    if isinstance(arch, str): return timm.create_model(arch, pretrained=pretrained)
+    if isinstance(arch, str):
+        with weights_of(arch, pretrained): return timm.create_model(arch, pretrained=pretrained)
     if arch is efficientnet_lite0: return arch(pretrained)
     if pretrained: fetch_weights(arch)
     return arch(weights=_weights(arch) if pretrained else None)

@@ -15,7 +15,7 @@ from ..core import *
 from ..photo import *
 from ..photo import SIDE, any_photo
 from ..folder.look import *
-from ..folder.look import ClassFolders, some
+from .machine import usable_device
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
     from fastai.vision.all import *
@@ -82,8 +82,9 @@ def photo_block(
     return DataBlock(**(ours | tfms))
 
 # %% ../../nbs/library/train/12_data.ipynb #b7e29729
-def _check_trainable(report, valid_pct):
+def _check_trainable(report, valid_pct, block):
     "Raise a `BearclfError` if nothing sensible could be learned from the folder"
+    _check_divided(report, block)
     path, counts, n, read = report.path, report.counts, len(report.photos), ''.join(f' {o}' for o in report.notes)
     more, away = ('a folder with photos', 'folder') if report.by_folder else ('photos', 'photo')
     few = [o for o, k in counts.items() if k < 2]
@@ -168,8 +169,7 @@ def _check_divided(report, block):
 # %% ../../nbs/library/train/12_data.ipynb #d605ac63
 def _suitable_workers(num_workers, device, copies):
     "`num_workers`; by default none beside a model that uses all cores itself, and fastai's choice beside a GPU"
-    cpu = torch.device(device or default_device()).type == 'cpu'
-    return 0 if num_workers is None and copies and cpu else num_workers
+    return 0 if num_workers is None and copies and device.type == 'cpu' else num_workers
 
 # %% ../../nbs/library/train/12_data.ipynb #16d00001
 def _check_splits(report, items, splits):
@@ -197,8 +197,7 @@ def photo_dls(
     own = {'blocks', 'get_items'} & block.keys()
     copies = None if own else _resized(block.get('item_tfms', RandomResizedCrop(size)))
     report = check_folder(path, _labeller(block, level), copies)
-    _check_divided(report, block)
-    _check_trainable(report, valid_pct)
+    _check_trainable(report, valid_pct, block)
     print(report)
     set_seed(seed, reproducible=True)
     vocab = CategoryBlock(vocab=list(report.counts)) if report.counts else CategoryBlock # or what the DataBlock finds
@@ -207,7 +206,8 @@ def photo_dls(
     items = block.get_items(report.path)
     splits = block.splitter(items)
     _check_splits(report, items, splits)
-    kwargs['num_workers'] = _suitable_workers(kwargs.get('num_workers'), kwargs.get('device'), copies)
+    device = usable_device(kwargs.get('device'))
+    kwargs['num_workers'] = _suitable_workers(kwargs.get('num_workers'), device, copies)
     dls = block.dataloaders(report.path, path=report.path, bs=_fitting_bs(bs, len(splits[0])), **kwargs)
     dls.level = level  # for those who read the folder again
     return dls

@@ -21,6 +21,7 @@ from ..core import cached
 from ..photo import *
 from ..photo import fingerprint
 from ..folder.look import *
+from .machine import on_usable_device
 from .data import *
 from .data import AsPicture, _working_side, check_answers, files_of
 from .bodies import ClassRows, class_rows, find_or_choose_arch, own_classifier
@@ -169,6 +170,7 @@ def photo_features(
     views:int=1, # Views of each photo, 1 to 3
 ) -> Features:
     "What the body of `learn` says of each photo, from the cache folder as far as it is there"
+    on_usable_device(learn)
     files, body = L(files), learn.model[0].to(learn.dls.device, memory_format=torch.channels_last).eval()
     size = input_size(learn)
     with torch.inference_mode(), ThreadPoolExecutor(os.cpu_count()) as ex:
@@ -263,7 +265,9 @@ def precomputed_learner(
     "Look at each photo once, keep what the body says of it, and train the head: seconds in place of minutes"
     if start not in (None, 'imagenet'): raise BearclfError(f"start={start!r} is unknown; it is 'imagenet' or None.")
     if start and not pretrained: raise BearclfError("start='imagenet' needs pretrained=True.")
-    dls, arch = photo_dls(path, size, seed=seed, **kwargs), find_or_choose_arch(arch, pretrained)
+    if arch is not None: arch = find_or_choose_arch(arch, pretrained)
+    dls = photo_dls(path, size, seed=seed, **kwargs)
+    arch = find_or_choose_arch(arch, pretrained)
     rows = class_rows(dls.vocab, arch, like) if start else None
     learn = photo_learner(dls, arch, pretrained, seed=seed)
     if rows: print(rows)

@@ -15,9 +15,10 @@ from ..core import *
 from ..core import cached
 from ..photo import fingerprint
 from ..folder.look import *
+from .machine import on_usable_device
 from .data import *
-from .data import answers_of
-from .bodies import add_to_fastai, fetch_weights, find_or_choose_arch
+from .data import _check_trainable, _labeller, answers_of
+from .bodies import fetch_weights, find_or_choose_arch, weights_of
 
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
@@ -35,12 +36,12 @@ def photo_learner(
 ) -> Learner:
     "fastai's `vision_learner` for `dls`; stops with a sentence if `arch` or its weights are not to be had"
     arch = find_or_choose_arch(arch, pretrained)
-    if getattr(arch, '__module__', '').startswith('torchvision.'):
-        add_to_fastai(arch)
-        if pretrained: fetch_weights(arch)
+    if pretrained and getattr(arch, '__module__', '').startswith('torchvision.'): fetch_weights(arch)
     set_seed(seed, reproducible=True)
     if metrics is error_rate: metrics = {'class': error_rate, 'classes': accuracy_multi}.get(answers_of(dls))
-    try: learn = vision_learner(dls, arch, pretrained=pretrained, metrics=metrics, **kwargs)
+    try:
+        with weights_of(arch, pretrained):
+            learn = vision_learner(dls, arch, pretrained=pretrained, metrics=metrics, **kwargs)
     except OSError as e:
         raise BearclfError(f'The pretrained weights of {arch} could not be fetched. '
                            'Choose another arch, or train without: pretrained=False.') from e
@@ -125,6 +126,7 @@ def fit_photos(
     **kwargs # Any keyword of `fine_tune`, or of `fit_one_cycle` without pretrained weights
 ) -> Learner: # The same
     "`learn.fine_tune` if its weights are pretrained, or else `learn.fit_one_cycle`; says where the time went"
+    on_usable_device(learn)
     report = TimeReport()
     kwargs['cbs'] = L(kwargs.get('cbs')) + report
     if getattr(learn, 'pretrained', False): learn.fine_tune(epochs or 4, lr or 2e-3, **kwargs)
@@ -146,6 +148,7 @@ def train_photos(
     **kwargs # Any keyword of `photo_dls`
 ) -> Learner:
     "Look at the folder, make the `DataLoaders` and the `Learner`, and train it"
+    if arch is not None: arch = find_or_choose_arch(arch, pretrained)  # a slip of the pen is said first
     dls = photo_dls(path, size or (224 if pretrained else 64), seed=seed, **kwargs)
     learn = photo_learner(dls, arch, pretrained, seed=seed)
     return learn if epochs == 0 else fit_photos(learn, epochs, lr, cbs=cbs)
@@ -173,6 +176,8 @@ def trained_learner(
     "What `train_photos` gives, trained once and then loaded from the cache folder"
     path = existing_folder(path)
     kwargs = {'pretrained': not (path/'planted.csv').exists()} | kwargs
+    report = check_folder(path, _labeller(kwargs, kwargs.get('level')))
+    _check_trainable(report, kwargs.get('valid_pct', .2), kwargs)  # before 45 MB are fetched
     if kwargs['pretrained']: kwargs['arch'] = find_or_choose_arch(kwargs.get('arch'))
     file = cached('learners', f'{_training_key(path, kwargs)}.safetensors')
     made_once(file, lambda tmp: _save_weights(train_photos(path, **kwargs).model, tmp))
