@@ -15,6 +15,7 @@ from ..core import *
 from ..photo import *
 from ..photo import SIDE, any_photo
 from ..folder.look import *
+from ..folder.look import ClassFolders, some
 from .machine import usable_device
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated

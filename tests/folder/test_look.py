@@ -264,7 +264,7 @@ def test_a_decision_in_what_wraps_or_divides(tmp_path):
     from bearclf.clean.decisions import Decisions
     for top in 'photos/', 'train/', '':
         more = ['valid/cats', 'valid/dogs']*(top == 'train/')
-        path = coloured(tmp_path/f'{top[:1]}/all', f'{top}cats', f'{top}dogs', *more, n=2)
+        path = coloured(tmp_path/(top[:1] or 'x')/'all', f'{top}cats', f'{top}dogs', *more, n=2)
         photo = sorted((path/top/'cats').glob('*.png'))[0]
         decisions = Decisions(path)
         decisions.decide(photo, 'dogs')
@@ -316,11 +316,15 @@ def test_photos_that_have_only_the_home_in_common(tmp_path, monkeypatch):
     assert len(find_issues(learn, tmp_path)) == 24
 
 
-def test_photos_that_are_no_files(nested):
+def test_photos_that_are_rows_of_a_table(tmp_path):
+    "Their labels are those of the folders, or a sentence says that they are not"
+    import pandas as pd
     from bearclf.clean.loop import CleaningLoop
     from fastai.vision.all import ImageDataLoaders, Resize, vision_learner, xresnet18
-    import pandas as pd
-    df = pd.DataFrame(dict(name=[str(o.relative_to(nested)) for o in nested.rglob('*.png')], label=['x', 'y']*24))
-    dls = ImageDataLoaders.from_df(df, nested, item_tfms=Resize(64), bs=8, num_workers=0)
-    with pytest.raises(BearclfError, match='does not know where its photos are.*as path'):
-        CleaningLoop(vision_learner(dls, xresnet18, pretrained=False))
+    path = coloured(tmp_path/'pets', 'cats', 'dogs')
+    files = [o.relative_to(path) for o in sorted(path.rglob('*.png'))]
+    table = pd.DataFrame(dict(name=map(str, files), label=[o.parts[0] for o in files], other=['x', 'y']*12))
+    learner = lambda **kw: vision_learner(ImageDataLoaders.from_df(table, path, item_tfms=Resize(64), bs=8, num_workers=0,
+                                                                   **kw), xresnet18, pretrained=False)
+    assert CleaningLoop(learner()).path == path
+    with pytest.raises(BearclfError, match='are not the folders of'): CleaningLoop(learner(label_col='other'))
