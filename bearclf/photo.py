@@ -212,7 +212,7 @@ def orientation(im):
     "How `im` is to be turned, 1 to 8 as EXIF counts; 1 if it does not say, or makes no sense"
     try:
         o = im.getexif().get(0x0112, 1)
-        o = int(o[0] if isinstance(o, (tuple, list)) else o)
+        o = int(o[0] if isinstance(o, (tuple, bytes)) else o)
     except Exception: return 1
     return o if o in _TURNS else 1
 

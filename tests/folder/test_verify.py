@@ -136,6 +136,57 @@ def test_names(tmp_path):
     assert n_back(zoo.parent) and state(tmp_path) == before
 
 
+RAWS = 'nef NRW dng cr2 cr3 arw srf orf rw2 raf pef srw x3f 3fr iiq rwl kdc dcr mrw erf raw'.split()
+
+def test_a_raw_keeps_its_name_and_place(tmp_path):
+    "Whether it is read, built like a TIFF, or not; beside its JPEG, and twice"
+    for o in 'ab': (tmp_path/o).mkdir()
+    for i, o in enumerate(RAWS):
+        draw_bear('teddy', i, 200).save(tmp_path/f'a/{i}.{o}', 'TIFF')
+        (tmp_path/f'b/{i}.{o}').write_bytes(b'II*\0\x08\0\0\0' + bytes(99))
+    draw_bear('teddy', 0, 96).save(tmp_path/'a/0.jpg')  # smaller than the preview
+    shutil.copy(tmp_path/'a/1.NRW', tmp_path/'a/1 again.NRW')
+    for i, head in enumerate([b'FUJIFILMCCD-RAW 0201', b'\0\0\0\x18ftypcrx ', b'IIRO\x08', b'IIU\0\x08', b'', b'FOVb']):
+        (tmp_path/f'b/odd {i}.cr3').write_bytes(head + bytes(40*bool(head)))
+    before, report = state(tmp_path), verify(tmp_path, fix=True)
+    assert report.done == {} and state(tmp_path) == before
+    assert report.n_photos == len(RAWS) + 2 and set(report.table.action) == {'for you to decide'}
+    said = {r.file: r.what for r in report.table.itertuples() if r.finding == 'camera raw'}
+    assert len(said) == 2*len(RAWS) + 7 and not {'unreadable', 'wrong extension'} & {*report.table.finding}
+    for i, o in enumerate(RAWS):
+        assert said[f'a/{i}.{o}'] == 'only its preview of 200 x 200 pixels is read'
+        assert said[f'b/{i}.{o}'] == 'a camera raw that cannot be read here (export it as a JPEG)'
+    assert [r.file for r in report.table.itertuples() if r.finding.endswith('duplicate')] == ['a/1.NRW', 'a/0.nef']
+
+
+SIDE_CARS = ('1.xmp', '1.jpg.xmp', '1.AAE', '1.jpg.json', '1.jpg.supplemental-metadata.json', '1.json', '1.thm',
+             '1.pp3', '1.jpg.pp3', '1.jpg.dop', '1.on1', '1.cos', '1.vrd', '1.unheard', '1.jpg.md5', 'alone.xmp', 'alone.aae',
+             'Picasa.ini', '2.xmp', '2.png.json', '2.png.unheard', '3.xmp', '3.thm', '4.history', '4.cr3.xmp')
+
+def test_side_cars_stay_where_they_are(tmp_path):
+    "Also when their photo gets another name or is set aside; an undo brings the two together"
+    (tmp_path/'a').mkdir()
+    for o in SIDE_CARS: (tmp_path/'a'/o).write_text('<x:xmpmeta/>')
+    for i in 1, 2: draw_bear('teddy', i, 96).save(tmp_path/f'a/{i}.{"jpg" if i == 1 else "png"}', 'JPEG')
+    shutil.copy(tmp_path/'a/1.jpg', tmp_path/'a/3.jpg')
+    draw_bear('teddy', 1, 64).save(tmp_path/'a/3.thm', 'JPEG')
+    (tmp_path/'a/4.cr3').write_bytes(b'\0\0\0\x18ftypcrx ')
+    before, report = state(tmp_path), verify(tmp_path, fix=True)
+    assert report.done == {'a/2.png': 'a/2.jpg', 'a/3.jpg': '.bearclf/aside/a/3.jpg'} and report.n_photos == 3
+    assert {o for o in SIDE_CARS if (tmp_path/'a'/o).exists()} == {*SIDE_CARS}
+    assert [r.file for r in report.table.itertuples() if r.file not in report.done] == ['a/4.cr3']
+    undo(tmp_path)
+    assert state(tmp_path) == before
+
+
+def test_what_only_looks_like_a_side_car(tmp_path):
+    "A photo that cannot be read is one, whatever lies beside it"
+    (tmp_path/'a').mkdir()
+    draw_bear('teddy', 1, 96).save(tmp_path/'a/1.jpg')
+    for o in '1.png', '1.heic', '1.avif', '1', '2.unheard': (tmp_path/'a'/o).write_bytes(b'\xfe\xff no photo')
+    assert {*verify(tmp_path).table.file} == {'a/1.png', 'a/1.heic', 'a/1.avif', 'a/1', 'a/2.unheard'}
+
+
 def test_files_that_are_not_meant(tmp_path):
     (tmp_path/'a').mkdir()
     for o in 'labels.csv', 'a/notes.txt', 'a/Thumbs.db', 'a/.DS_Store', 'README': (tmp_path/o).write_text('a text')
