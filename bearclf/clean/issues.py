@@ -102,7 +102,7 @@ MEASURES = MARKS | dict(quality=_quality, colours=_colours)
 # %% ../../nbs/library/clean/18_issues.ipynb #b0a47c29
 def _check_labels(learn, path):
     "Raise a `BearclfError` if the labels that `learn` has learned have nothing to do with the folders below `path`"
-    check_answers(learn.dls, 'To look for issues')
+    check_answers(learn.dls, 'Looking for issues')
     path, seen = Path(os.path.abspath(existing_folder(path))), {}
     for ds in learn.dls.train_ds, learn.dls.valid_ds:
         if not hasattr(ds, 'tls') or len(ds.tls) < 2: return

@@ -23,13 +23,17 @@ with warnings.catch_warnings():
 def _array_picture(o):
     "The picture in an array or a tensor"
     if isinstance(o, Tensor):
-        first = isinstance(o, TensorImageBase) or o.ndim == 3 and o.shape[0] in (1, 3, 4) and o.shape[2] not in (1, 3, 4)
-        o = to_np((o.permute(1, 2, 0) if first and o.ndim == 3 else o).as_subclass(Tensor).detach().cpu())
+        some = 1, 3, 4  # channels
+        first = o.ndim == 3 and (isinstance(o, TensorImageBase) or o.shape[0] in some and o.shape[2] not in some)
+        o = to_np((o.permute(1, 2, 0) if first else o).as_subclass(Tensor).detach().cpu())
     if o.ndim == 3 and o.shape[2] == 1: o = o[..., 0]
-    if o.dtype == bool or o.dtype.kind == 'f' and o.size and 0 <= o.min() <= o.max() <= 1: o = (255*o).round()
-    if o.size and 0 <= o.min() <= o.max() <= 255: o = o.astype(np.uint8)
-    try: return Image.fromarray(o)
-    except (TypeError, ValueError, AttributeError): pass
+    shape_fits = o.ndim == 2 or o.ndim == 3 and o.shape[2] in (3, 4)
+    if shape_fits and o.size and o.dtype.kind in 'buif':
+        low, high = o.min(), o.max()
+        if o.dtype == bool or o.dtype.kind == 'f' and 0 <= low <= high <= 1: o = (255.*o).round()
+        if 0 <= low <= high <= 255: o = o.astype(np.uint8)
+        if o.dtype == np.uint8: return Image.fromarray(o)
+        if o.ndim == 2: return Image.fromarray(o if o.dtype == np.uint16 else o.astype(np.float32))
     raise PhotoError(f'An array of shape {tuple(o.shape)} and type {o.dtype} is no picture. Give one of shape '
                      '(height, width) or (height, width, 3), with numbers from 0 to 255, or from 0 to 1.')
 
@@ -156,6 +160,22 @@ def _labeller(block):
     get_y = block.get('get_y')
     return get_y if callable(get_y) and not {'blocks', 'get_items', 'getters'} & block.keys() else None
 
+# %% ../../nbs/library/train/12_data.ipynb #4e0000c1
+def _category_block(report):
+    "A `CategoryBlock` of the labels in a report; a `BearclfError` if they are none, or of several sorts"
+    if report.counts: return CategoryBlock(vocab=list(report.counts))
+    if not report.get_y: return CategoryBlock  # the DataBlock finds them
+    labels = [report.get_y(o) for o in report.photos]
+    nothing = [o for o, y in zip(report.photos, labels) if y is None or isinstance(y, float) and y != y]
+    if nothing: raise BearclfError(f'get_y gives no label for {nothing[0].name}. Change get_y, or move the file away.')
+    if any(isinstance(o, (list, tuple, set, L)) for o in labels):
+        raise BearclfError('get_y gives several labels for a photo. Say that this is meant: '
+                           'blocks=(PhotoBlock, MultiCategoryBlock); or let it give one.')
+    try: return CategoryBlock(vocab=sorted(set(labels)))
+    except TypeError: pass
+    some = ' and '.join(sorted({type(o).__name__ for o in labels}))
+    raise BearclfError(f'get_y gives labels that cannot be put in order ({some}). Let it give text for each photo.')
+
 # %% ../../nbs/library/train/12_data.ipynb #e647300e
 _DIVIDED = ('train',), ('valid', 'val', 'validation', 'test')
 
@@ -201,8 +221,7 @@ def photo_dls(
     _check_divided(report, block)
     print(report)
     set_seed(seed, reproducible=True)
-    vocab = CategoryBlock(vocab=list(report.counts)) if report.counts else CategoryBlock # or what the DataBlock finds
-    block = photo_block(size, valid_pct, seed, **({'blocks': (PhotoBlock(copies), vocab)} | block))
+    block = photo_block(size, valid_pct, seed, **({'blocks': (PhotoBlock(copies), _category_block(report))} | block))
     splits = block.splitter(block.get_items(report.path))
     for o, use in zip(splits, ('to learn from', 'to judge by')):
         if not len(o): raise BearclfError(f'The splitter left none of the {len(report.photos)} photos {use}. '

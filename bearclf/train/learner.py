@@ -16,7 +16,7 @@ from ..core import cached
 from ..photo import fingerprint
 from ..folder.look import *
 from .data import *
-from .data import answers_of
+from .data import AsPicture, answers_of
 from .bodies import add_to_fastai, fetch_weights, find_or_choose_arch
 
 with warnings.catch_warnings():
@@ -40,6 +40,7 @@ def photo_learner(
         if pretrained: fetch_weights(arch)
     set_seed(seed, reproducible=True)
     if metrics is error_rate: metrics = {'class': error_rate, 'classes': accuracy_multi}.get(answers_of(dls))
+    kwargs = {'n_in': 1 if AsPicture(dls).mode == 'L' else 3} | kwargs
     try: learn = vision_learner(dls, arch, pretrained=pretrained, metrics=metrics, **kwargs)
     except OSError as e:
         raise BearclfError(f'The pretrained weights of {arch} could not be fetched. '
