@@ -19,7 +19,6 @@ from ..folder.moves import DELETE, KEEP
 from ..train.data import *
 from ..train.learner import *
 from ..train.features import *
-from ..train.data import AsPicture
 from ..train.features import input_size
 from ..train.interpret import *
 from .issues import *
@@ -262,11 +261,6 @@ class _Without:
     def __init__(self, files): self.files = {Path(os.path.abspath(o)) for o in files}
     def __call__(self, path): return L(o for o in find_photos(path) if Path(os.path.abspath(o)) not in self.files)
 
-# %% ../../nbs/library/clean/20_loop.ipynb #4b57e913
-def _GreyBlock(learn):
-    "A `PhotoBlock` for a model of one channel"
-    return TransformBlock(type_tfms=AsPicture(learn.dls), batch_tfms=IntToFloatTensor)
-
 # %% ../../nbs/library/clean/20_loop.ipynb #7b01b942
 @patch
 def retrain(self:CleaningLoop,
@@ -276,10 +270,10 @@ def retrain(self:CleaningLoop,
     "Train a new head on the photos as they lie now, without those kept aside, and say how many of these it gets wrong"
     n_in, *_, width = input_size(self.learn)
     kwargs = {'level': getattr(self.learn.dls, 'level', None)} | kwargs
-    if n_in != 3: kwargs = dict(blocks=(_GreyBlock(self.learn), CategoryBlock)) | kwargs
+    if n_in == 1: kwargs = dict(blocks=(ImageBlock(cls=PILImageBW), CategoryBlock)) | kwargs
     dls = photo_dls(self.path, size or width, get_items=_Without(self.test), **kwargs)
     dls.add_tfms(self.learn.dls.valid.after_batch.fs.filter(risinstance(Normalize)), 'after_batch')
-    new = photo_learner(dls, self.learn.arch, pretrained=False, n_in=n_in)
+    new = photo_learner(dls, self.learn.arch, pretrained=False)
     new.model[0].load_state_dict(self.learn.model[0].state_dict())
     fit_head(new)
     if not self.test: return new

@@ -114,11 +114,12 @@ _unpickling = SimpleNamespace(Unpickler=_Unpickler, load=lambda f, **kw: _Unpick
 # %% ../../nbs/library/ship/22_predict.ipynb #10de4c7f
 def _for_pictures(learn):
     "`learn`, which opens pictures afterwards also where its items were rows of a table, or its photos grey"
-    from fastai.vision.all import Image, L
+    from fastai.vision.all import Image, L, PILBase
     from bearclf.train.data import AsPicture, check_answers
     check_answers(learn.dls, 'load_classifier')
     picture = AsPicture(learn.dls)
     for ds in {id(o.dataset): o.dataset for o in learn.dls.loaders}.values():
+        if not hasattr(ds, 'tls') or not issubclass(ds.tls[0].types[-1], PILBase): continue
         tl, im = ds.tls[0], Image.new('RGB', (8, 8))
         try:
             if type(tl.tfms(im)) is picture.kind and tl.tfms(im).mode == picture.mode: continue

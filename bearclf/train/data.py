@@ -138,6 +138,22 @@ def _labeller(block, level=None):
     if level: raise BearclfError('level is for classes that are folders; leave it out beside get_y or getters.')
     return get_y if callable(get_y) and not {'blocks', 'get_items', 'getters'} & block.keys() else None
 
+# %% ../../nbs/library/train/12_data.ipynb #4e0000c1
+def _category_block(report):
+    "A `CategoryBlock` of the labels in a report; a `BearclfError` if they are none, or of several sorts"
+    if report.counts: return CategoryBlock(vocab=list(report.counts))
+    if not report.get_y: return CategoryBlock  # the DataBlock finds them
+    labels = [report.get_y(o) for o in report.photos]
+    nothing = [o for o, y in zip(report.photos, labels) if y is None or isinstance(y, float) and y != y]
+    if nothing: raise BearclfError(f'get_y gives no label for {nothing[0].name}. Change get_y, or move the file away.')
+    if any(isinstance(o, (list, tuple, set, L)) for o in labels):
+        raise BearclfError('get_y gives several labels for a photo. Say that this is meant: '
+                           'blocks=(PhotoBlock, MultiCategoryBlock); or let it give one.')
+    try: return CategoryBlock(vocab=sorted(set(labels)))
+    except TypeError: pass
+    some = ' and '.join(sorted({type(o).__name__ for o in labels}))
+    raise BearclfError(f'get_y gives labels that cannot be put in order ({some}). Let it give text for each photo.')
+
 # %% ../../nbs/library/train/12_data.ipynb #e647300e
 def _splitter(parts, depths, n):
     "A `splitter` as one writes it that keeps `parts`, folders `n` levels down, with class folders so many levels below"
@@ -201,9 +217,8 @@ def photo_dls(
     _check_trainable(report, valid_pct, block)
     print(report)
     set_seed(seed, reproducible=True)
-    vocab = CategoryBlock(vocab=list(report.counts)) if report.counts else CategoryBlock # or what the DataBlock finds
     if isinstance(report.get_y, ClassFolders): block['get_y'] = report.get_y
-    block = photo_block(size, valid_pct, seed, **({'blocks': (PhotoBlock(copies), vocab)} | block))
+    block = photo_block(size, valid_pct, seed, **({'blocks': (PhotoBlock(copies), _category_block(report))} | block))
     items = block.get_items(report.path)
     splits = block.splitter(items)
     _check_splits(report, items, splits)

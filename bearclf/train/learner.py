@@ -17,7 +17,7 @@ from ..photo import fingerprint
 from ..folder.look import *
 from .machine import on_usable_device
 from .data import *
-from .data import _check_trainable, _labeller, answers_of
+from .data import _check_trainable, _labeller, AsPicture, answers_of
 from .bodies import fetch_weights, find_or_choose_arch, weights_of
 
 with warnings.catch_warnings():
@@ -39,6 +39,7 @@ def photo_learner(
     if pretrained and getattr(arch, '__module__', '').startswith('torchvision.'): fetch_weights(arch)
     set_seed(seed, reproducible=True)
     if metrics is error_rate: metrics = {'class': error_rate, 'classes': accuracy_multi}.get(answers_of(dls))
+    kwargs = {'n_in': 1 if AsPicture(dls).mode == 'L' else 3} | kwargs
     try:
         with weights_of(arch, pretrained):
             learn = vision_learner(dls, arch, pretrained=pretrained, metrics=metrics, **kwargs)

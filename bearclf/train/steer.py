@@ -105,7 +105,7 @@ def activations(
 
 # %% ../../nbs/library/train/16_steer.ipynb #08be97b4
 def _train_labels(dls):
-    check_answers(dls, 'To count the classes')
+    check_answers(dls, 'Counting the classes')
     return [int(o) for o in dls.train_ds.tls[-1]]
 
 # %% ../../nbs/library/train/16_steer.ipynb #feca6c13
