@@ -67,6 +67,7 @@ def collect(
     classes, hosts = _classes(lists['classes'] or []), lists['allow_hosts'] or []
     if bool(classes) == bool(bundle):
         raise BearclfError('Say which classes to collect, such as --class teddy="teddy bear", or name a --bundle.')
+    if certificates and not Path(certificates).is_file(): raise BearclfError(f'There is no file {certificates}.')
     print(fill(bundle or classes, dest, n, lists['engine'], safe, hosts, proxy, certificates or True, wait=wait))
     print(f'The photos are in {dest}, and where each came from is in {dest/"manifest.csv"}.')
 

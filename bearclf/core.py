@@ -112,7 +112,8 @@ def _temporary():
 
 # %% ../nbs/library/00_core.ipynb #4ff1200b
 def _place():
-    asked = os.environ.get('BEARCLF_CACHE') or user_cache_path('bearclf', appauthor=False)
+    try: asked = os.environ.get('BEARCLF_CACHE') or user_cache_path('bearclf', appauthor=False)
+    except RuntimeError: asked = '~/.cache/bearclf'  # the system does not know who we are
     return Path(os.path.expanduser(asked))
 
 _only_read = [] # caches that turned out to be only for reading
@@ -135,7 +136,7 @@ _TAG = ('CACHEDIR.TAG', 'Signature: 8a477f597d28d172789f06886806bc55\n'
 
 def _make(folder, kind):
     "Make `folder` if it is not there; an `OSError` if no file can be written into it"
-    if str(folder)[0] == '~': raise OSError(errno.ENOENT, 'there is no home')  # nor does the system know who we are
+    if str(folder)[0] == '~': raise OSError(errno.ENOENT, 'there is no home')
     try: folder.mkdir(parents=True)
     except FileExistsError: pass
     else:

@@ -130,7 +130,7 @@ def _check_labels(learn, report):
 # %% ../../nbs/library/clean/18_issues.ipynb #6fc48e45
 def look_for_issues(learn, path):
     "A `FolderReport` of the photos below `path`, each looked at once for all that `issues_of` wants to know"
-    check_answers(learn.dls, 'To look for issues')
+    check_answers(learn.dls, 'Looking for issues')
     level = getattr(learn.dls, 'level', None)
     report = check_folder(path, copies=copies_for(learn), measures=MEASURES, level=level)
     _check_labels(learn, report)

@@ -62,7 +62,9 @@ def model_file(
 def _facts_of(file, sha):
     "What a text beside the model `file` says of that which has the SHA-256 `sha`"
     for o in file.with_suffix('.json'), *file.parent.glob('export*.json'):
-        try: facts = json.loads(o.read_text(encoding='utf-8'))
+        try: facts = json.loads(o.read_bytes())  # as UTF-8 or, as an editor may have saved it, as UTF-16
+        except UnicodeDecodeError:
+            raise BearclfError(f'{o} is no UTF-8. Save it with this encoding, or move it away.') from None
         except (OSError, ValueError): continue
         if isinstance(facts, dict) and facts.get('sha256') == sha: return facts
     return {}
@@ -280,7 +282,9 @@ def evaluate(
     _check_classes(clf, report.counts)
     confusion = {a: {p: 0 for p in clf.classes} for a in clf.classes}
     batches = [report.photos[i:i+bs] for i in range(0, len(report.photos), bs)]
-    for files in progress(batches, 'Judging the photos'):
-        for file, pred in zip(files, clf.many(files)): confusion[report.label(file)][pred.label] += 1
+    with progress(None, 'Judging the photos', len(report.photos)) as bar:
+        for files in batches:
+            for file, pred in zip(files, clf.many(files)): confusion[report.label(file)][pred.label] += 1
+            bar.update(len(files))
     n_wrong = sum(n for a, row in confusion.items() for p, n in row.items() if a != p)
     return Evaluation(len(report.photos), n_wrong, confusion, report.left_out)

@@ -183,9 +183,11 @@ def photo_features(
         todo = [(f, w) for f, w in todo if w]
         jobs = ([(f, w, ex.submit(read, f, w)) for f, w in c] for c in _chunks(todo, 32))
         ahead = next(jobs, None)
-        for _ in progress(range(0, len(todo), 32), 'The body looks at the photos'):
-            now, ahead = ahead, next(jobs, None)
-            _add_rows(learn, body, store, [(f, w, o.result()) for f, w, o in now], names, left_out)
+        with progress(None, 'The body looks at the photos', len(todo)) as bar:
+            while ahead:
+                now, ahead = ahead, next(jobs, None)
+                _add_rows(learn, body, store, [(f, w, o.result()) for f, w, o in now], names, left_out)
+                bar.update(len(now))
     bad = {prints[f]: why for f, why in left_out.items()}
     left_out = {f: bad[o] for f, o in prints.items() if o in bad}
     return Features(store, {f: v for f, v in names.items() if f not in left_out}, left_out, maps)
