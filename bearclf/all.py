@@ -20,6 +20,7 @@ from .folder.private import *
 from .folder.verify import *
 from .collect.search import *
 from .collect.collect import *
+from .train.machine import *
 from .train.data import *
 from .train.bodies import *
 from .train.learner import *
@@ -36,7 +37,7 @@ from .ship.page import *
 # %% ../nbs/library/91_all.ipynb #683c74ab
 _modules = '''core photo practice.drawn folder.look folder.copies folder.private folder.verify
     collect.search collect.collect
-    train.data train.bodies train.learner train.features train.steer train.interpret
+    train.machine train.data train.bodies train.learner train.features train.steer train.interpret
     clean.issues clean.decisions clean.loop ship.export ship.predict ship.page'''.split()
 _own = {o for name in _modules for o in sys.modules[f'bearclf.{name}'].__all__}
 _fastai = {o for o in vars(sys.modules['fastai.vision.all']) if not o.startswith('_')}

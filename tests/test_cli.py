@@ -1,5 +1,5 @@
 "The command, as a person types it"
-import csv, json, os, re, subprocess, sys, sysconfig
+import csv, json, os, re, shutil, subprocess, sys, sysconfig
 from pathlib import Path
 
 import pytest
@@ -102,7 +102,9 @@ def test_evaluate_names_classes_it_does_not_know(run, cyrillic, fresh_folder):
 
 @pytest.mark.parametrize('args, words', [
     (['train', 'no_such_folder'], 'There is no folder'),
-    (['train', '.', '--arch', 'resent18'], 'no photos'),
+    (['train', '.', '--arch', 'resent18'], 'Did you mean resnet18'),
+    (['train', '.', '--arch', 'vit_b_16'], 'no network that can be cut'),
+    (['train', '.', '--arch', 'resnet18'], 'no photos'),
     (['evaluate', 'no_such_model', '.'], 'There is no model'),
     (['predict', 'no_such_model', 'x.jpg'], 'There is no model'),
     (['app', '--model', 'no_such_model'], 'There is no model'),
@@ -110,6 +112,29 @@ def test_evaluate_names_classes_it_does_not_know(run, cyrillic, fresh_folder):
 ])
 def test_mistakes_get_a_sentence(run, args, words, tmp_path):
     assert words in sentence(run(*args, cwd=tmp_path))
+
+
+def test_train_fetches_last(run, tmp_path, monkeypatch):
+    "One class, a place for the model where one cannot write: said before anything is asked for weights"
+    from bearclf.train import machine
+    import bearclf.cli as cli
+    asked = []
+    monkeypatch.setattr(machine, 'reachable', lambda *_: asked.append(1))
+    draw_bears(tmp_path/'bears', n=12, size=64)
+    for o in 'black', 'grizzly': shutil.rmtree(tmp_path/'bears'/o)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path/'torch'))
+    for words in [], ['--full'], ['--arch', 'resnet34']: assert main(['train', 'bears', *words]) == 1
+    def full(dir): raise OSError(30, 'Read-only file system')
+    monkeypatch.setattr(cli, 'TemporaryFile', full)
+    assert main(['train', 'bears', '--out', 'model']) == 1
+    assert not asked
+
+
+def test_doctor(run, tmp_path):
+    res = run('doctor', env=os.environ | {'HOME': str(tmp_path/'jane.doe')})
+    assert res.returncode == 0 and all(o in res.stdout for o in ('torch 2', 'fastai 2', 'memory free', 'GB free at'))
+    assert 'jane' not in res.stdout and ('All is well' in res.stdout or 'What is not well' in res.stdout)
 
 
 def test_a_folder_that_cannot_be_written(run, tmp_path):

@@ -7,15 +7,17 @@ __all__ = ['kept_aside', 'CleaningLoop']
 
 # %% ../../nbs/library/clean/20_loop.ipynb #2583eb4a
 import io, os, threading, warnings
+from html import escape
 from importlib import resources
 
-import anywidget, numpy as np
+import anywidget, ipywidgets, numpy as np
 
 from ..core import *
 from ..photo import *
 from ..folder.look import *
 from ..folder.copies import MARKS
 from ..folder.moves import DELETE, KEEP
+from ..train.machine import widgets_unknown
 from ..train.data import *
 from ..train.learner import *
 from ..train.features import *
@@ -460,11 +462,54 @@ def _judge_soon(self:CleaningView):
         if loop.curve is curve: self._send_error()
     self.judging.submit(learn_again)
 
+# %% ../../nbs/library/clean/20_loop.ipynb #d0c70202
+class PlainView(ipywidgets.VBox):
+    "The cards of a `CleaningLoop` as plain widgets, for a page that does not know others, and why it is them"
+    def __init__(self, loop, why=''):
+        self.loop, self.page = loop, 0
+        self.said, self.cards = ipywidgets.HTML(escape(why)), ipywidgets.Box(layout=dict(flex_flow='row wrap'))
+        does = {'Previous': lambda: self._turn(-1), 'Next': lambda: self._turn(1),
+                'Apply': lambda: self._moved(loop.apply), 'Undo': lambda: self._moved(loop.undo)}
+        buttons = [ipywidgets.Button(description=o) for o in does]
+        for o, f in zip(buttons, does.values()): o.on_click(lambda _, f=f: self._do(f))
+        super().__init__([self.said, ipywidgets.HBox(buttons), self.cards])
+        self._turn(0)
+
+    def _do(self, f):
+        try: f()
+        except (BearclfError, OSError) as e: self.said.value = escape(str(e))
+
+    def _turn(self, by):
+        found, pictures = self.loop._page({}, self.page + by)
+        self.page, self.classes = found['page'], found['classes']
+        self.said.value = self.said.value if not by else f"Page {self.page + 1} of {found['pages']}"
+        self.cards.children = [self._card(o, p) for o, p in zip(found['cards'], pictures)]
+
+    def _moved(self, what):
+        report, self.page = what(), 0
+        self._turn(0)
+        self.said.value = escape(str(report)).replace('\n', '<br>')
+
+# %% ../../nbs/library/clean/20_loop.ipynb #d0c70203
+@patch
+def _card(self:PlainView, card, picture):
+    "A photo, what is said about it, and the menu of what to do with it"
+    photo = self.loop.issues.photo[card['id']]
+    others = [(o, o) for o in self.classes if o != card['label']]
+    options = [('decide …', ''), ('keep', KEEP), ('delete', DELETE), *others]
+    menu = ipywidgets.Dropdown(options=options, value=card['decision'], layout=dict(width='auto'))
+    drop, decide = lambda _: self.loop.decisions.drop(photo), lambda o: self.loop.decide(photo, o)
+    menu.observe(lambda o: self._do(lambda: (decide if o['new'] else drop)(o['new'])), 'value')
+    about = f"<b>{escape(card['label'])}</b> {escape('; '.join(card['reasons']))}"
+    shown = ipywidgets.Image(value=picture, format='jpeg', layout=dict(height='150px', object_fit='contain'))
+    return ipywidgets.VBox([shown, ipywidgets.HTML(about), menu], layout=dict(width='200px', margin='0 8px 8px 0'))
+
 # %% ../../nbs/library/clean/20_loop.ipynb #3e7ac7dd
 @patch
-def widget(self:CleaningLoop) -> CleaningView:
+def widget(self:CleaningLoop): # A `CleaningView`, or plain widgets where the page does not know others yet
     "The page of cards; a `CleaningLoop` at the end of a cell shows it by itself"
-    self.view = self.view or CleaningView(self)
+    why = widgets_unknown()
+    self.view = self.view or (PlainView(self, why) if why else CleaningView(self))
     return self.view
 
 @patch

@@ -9,6 +9,7 @@ __all__ = ['uploaded', 'percent', 'bars_html', 'answer_html', 'PhotoUpload', 'Li
 # %% ../../nbs/library/ship/23_page.ipynb #78fc777b
 import errno, io, os, re, shutil, signal, socket, subprocess, sys, threading, time, webbrowser
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from html import escape
 from importlib import resources
 from pathlib import Path
@@ -108,6 +109,33 @@ class LiveHTML(anywidget.AnyWidget):
     _esm = _static/'live.js'
     html = traitlets.Unicode('', help='What to show; escape what people wrote').tag(sync=True)
 
+# %% ../../nbs/library/ship/23_page.ipynb #d0c70302
+class PlainUpload(widgets.VBox):
+    "`PhotoUpload` as plain widgets, for a page that does not know others"
+    photo = traitlets.Any(None, allow_none=True, help='(name, bytes) of the photo, or None')
+    note = traitlets.Unicode('', help='A sentence to the person')
+    busy = traitlets.Bool(False, help='As of `PhotoUpload`; here nothing is on its way').tag(sync=True)
+
+    def __init__(self, limit_mb=30):
+        self.limit_mb, self.chosen = limit_mb, widgets.FileUpload(accept='image/*', description='Choose a photo')
+        super().__init__([self.chosen, said := widgets.HTML()])
+        self.chosen.observe(self._received, 'value')
+        self.observe(lambda o: setattr(said, 'value', escape(o['new'])), 'note')
+
+    def _received(self, _):
+        self.photo, self.note = None, ''
+        if not self.chosen.value: return
+        name, data = uploaded(self.chosen)
+        try:
+            if len(data) > self.limit_mb*1e6: raise BearclfError(f'{name} is larger than {self.limit_mb:g} MB.')
+            read_photo(data, name=name)
+        except BearclfError as e: self.note = str(e)
+        else: self.photo = name, data
+
+class PlainHTML(widgets.HTML):
+    "`LiveHTML` as a plain widget"
+    html = property(lambda self: self.value, lambda self, html: setattr(self, 'value', html))
+
 # %% ../../nbs/library/ship/23_page.ipynb #06999c3a
 def find_model(
     model:str|Path=None, # An export.pkl or the folder that holds it; None looks for one
@@ -155,9 +183,9 @@ _private_html = ('Your photo stays between this page and the computer that serve
                  'It is kept in memory only, and nobody else is told.')
 
 # %% ../../nbs/library/ship/23_page.ipynb #e0e46ca7
-def _html(html, *classes):
+def _html(html, *classes, plain=False):
     "A piece of the page"
-    w = LiveHTML(html=html)
+    w = PlainHTML(html) if plain else LiveHTML(html=html)
     for o in classes: w.add_class(o)
     return w
 
@@ -207,14 +235,18 @@ def classifier_page(
 ) -> widgets.VBox: # To be displayed
     "The web page: choose or drop a photo, click *Classify*, see every class with its probability"
     def heading(text=''): return f'<h1>{escape(title)}</h1>{text and f"<p>{text}</p>"}'
-    head, foot = _html(heading(), 'bearclf-head'), _html('', 'bearclf-foot')
+    from bearclf.train.machine import widgets_unknown
+    why = widgets_unknown()
+    html = partial(_html, plain=bool(why))
+    head, foot = html(heading(), 'bearclf-head'), html('', 'bearclf-foot')
     asked = model or os.environ.get('BEARCLF_MODEL')
     if not callable(model): model = find_model(model)
-    if not model: return _framed(head, [_html(_text('no_model.html') + _nothing_at(asked))], foot, 'bearclf-alone')
+    if not model: return _framed(head, [html(_text('no_model.html') + _nothing_at(asked))], foot, 'bearclf-alone')
     head.html = heading('One moment, I am still waking up …')
-    upload, button, answer = PhotoUpload(limit_mb=limit_mb), widgets.Button(description='Classify'), _html(_hint)
+    upload = (PlainUpload if why else PhotoUpload)(limit_mb=limit_mb)
+    button, answer = widgets.Button(description='Classify'), html(_hint)
     button.add_class('bearclf-go')
-    foot.html = f'<p>Photos of up to {limit_mb:g} MB. {_private_html}</p>'
+    foot.html = f'<p>Photos of up to {limit_mb:g} MB. {_private_html}</p>' + (why and f'<p>{why}</p>')
     loading = load_in_background(model)
     def tell(f):
         if f.exception():

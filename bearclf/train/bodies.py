@@ -81,6 +81,8 @@ def _name_today(name):
     "What timm calls a network that it used to call `name`; said once"
     new = timm.models.get_deprecated_models()[name]
     if not new: raise BearclfError(f'timm has removed {name!r}, and names no other in its place. Take another arch.')
+    if '.' in new and new not in (here := timm.list_models(f'{new.partition(".")[0]}.*', include_tags=True)):
+        new = next((o for o in here if o.startswith(new)), new)  # timm's list has slips
     print(f'{name} is an old name; timm calls it {new} now.', flush=True)
     return new
 

@@ -6,8 +6,9 @@
 __all__ = ['Checkup', 'doctor']
 
 # %% ../../nbs/library/train/11_machine.ipynb #ade27660
-import functools, importlib, os, platform, queue, re, shutil, socket, sys, textwrap, threading, time, warnings
+import importlib, os, platform, queue, re, shutil, socket, sys, textwrap, threading, time, warnings
 from dataclasses import dataclass
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, distribution, requires, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,7 +33,7 @@ def _trial(device):
     except Exception as e: return _first_line(e)  # whatever a driver raises
     return '' if wrong < .01 else 'its numbers are wrong'  # NaN is not less than anything
 
-_problem = functools.cache(_trial)
+_problem = cache(_trial)
 
 # %% ../../nbs/library/train/11_machine.ipynb #a042264c
 def _asked(f, *args):
@@ -127,7 +128,7 @@ def _low_disk(folder):
     return [f'Only {free/1e9:.1f} GB are free on the disk of {_home(folder)}. Make room there; bearclf cache --empty '
             'all removes what can be made again.'] if free < LOW else []
 
-@functools.cache
+@cache
 def _say_what_is_low():
     "Once in a process"
     for o in [*_asked(lambda: _low_memory(_memory()[0])), *_asked(lambda: _low_disk(_cache()))]: print(o, flush=True)
@@ -319,31 +320,31 @@ def _widgets():
     return f'a notebook, {said}', [unknown]*bool(unknown)
 
 def _disk():
-    folders, cache = {_cache(): 'bearclf', hub_folder(): "PyTorch's weights", timm_folder(): "timm's weights"}, _cache()
-    said = ', '.join(f'{_free(o)/1e9:.1f} GB free at {o} ({v})' for o, v in folders.items())
-    advice = [s for o in folders for s in _low_disk(o)][:1]
+    folders, where = {"bearclf's": _cache(), "PyTorch's": hub_folder(), "timm's": timm_folder()}, _cache()
+    said = [f'{_free(o)/1e9:.1f} GB free at {o} ({k})' for k, o in folders.items()]
+    advice = [s for o in folders.values() for s in _low_disk(o)][:1]
     try:
-        cache.mkdir(parents=True, exist_ok=True)
-        (mark := cache/f'.{os.getpid()}').touch(); mark.unlink()
-    except OSError as e: advice.append(f'{cache} cannot be written ({e.strerror}). Set BEARCLF_CACHE to a folder '
+        where.mkdir(parents=True, exist_ok=True)
+        (mark := where/f'.{os.getpid()}').touch(); mark.unlink()
+    except OSError as e: advice.append(f'{where} cannot be written ({e.strerror}). Set BEARCLF_CACHE to a folder '
                                        'that can be.')
-    return said, advice
+    return ', '.join(said), advice
 
 # %% ../../nbs/library/train/11_machine.ipynb #9216b6b3
-def _engine(name):
+def _engine(name, reach):
     "What the engine `name` answers, in words; and whether it did"
     from bearclf.collect.search import search_images
     from bearclf.core import BearclfError
     began = time.perf_counter()
-    try: n = len(search_images('grizzly bear', 5, name, cache_days=0, wait=.5, timeout=5))
+    try: n = len(search_images('grizzly bear', 5, name, cache_days=0, wait=.5, **({'timeout': 5} | reach)))
     except BearclfError as e: return re.sub(r'^.*?\. |\. Check the network.*', '', str(e)), False
     return f'{name}: {"no pictures" if not n else f"answers in {time.perf_counter() - began:.1f} s"}', n > 0
 
-def _engines():
+def _engines(**reach):
     from concurrent.futures import ThreadPoolExecutor
     from bearclf.collect.search import check_search
     names = check_search('grizzly bear', None)
-    with ThreadPoolExecutor(len(names)) as ex: said = list(ex.map(_engine, names))
+    with ThreadPoolExecutor(len(names)) as ex: said = list(ex.map(partial(_engine, reach=reach), names))
     advice = ['No search engine answers. Check the network; a school may need a proxy.']*(not any(ok for _, ok in said))
     return '; '.join(o for o, _ in said), advice
 
@@ -360,7 +361,7 @@ class Checkup:
     advice: list # A sentence for each thing that is not well
 
     def __str__(self):
-        wrap = functools.partial(textwrap.fill, width=110, break_long_words=False, break_on_hyphens=False)
+        wrap = partial(textwrap.fill, width=110, break_long_words=False, break_on_hyphens=False)
         rows = [wrap(v, initial_indent=f'{k:<11}', subsequent_indent=' '*11) for k, v in self.rows.items()]
         faults = [wrap(o, initial_indent='- ', subsequent_indent='  ') for o in self.advice]
         return _home('\n'.join([*rows, '', *(['What is not well:', *faults] if faults else ['All is well.'])]))
@@ -374,15 +375,15 @@ def _python():
 
 _LOOKS = dict(bearclf=_python, place=lambda: (_place(), []), packages=_packages, processor=_processor, device=_device,
               disk=_disk, weights=_weights, widgets=_widgets)
-_ONLINE = dict(engines=_engines, hosts=_hosts)
 
 # %% ../../nbs/library/train/11_machine.ipynb #78ac2a82
 def doctor(
     online:bool=False, # Also ask the search engines, and the hosts of weights?
+    **reach # `proxy`, `verify`, `timeout` of `search_images`
 ) -> Checkup: # Print it
     "Look at Python, packages, device, memory, disk, weights and widgets, and say what is not well"
     rows, advice = {}, []
-    for name, look in (_LOOKS | (_ONLINE if online else {})).items():
+    for name, look in (_LOOKS | (dict(engines=partial(_engines, **reach), hosts=_hosts) if online else {})).items():
         try: rows[name], more = look()
         except Exception as e: rows[name], more = f'cannot be looked at ({_first_line(e)})', []
         advice += more

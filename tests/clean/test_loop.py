@@ -258,6 +258,28 @@ def ask(loop, do, **more):
     return heard
 
 
+def test_plain_widgets_where_the_page_knows_no_others(loop, photos, monkeypatch):
+    from bearclf.clean import loop as module
+    monkeypatch.setattr(module, 'widgets_unknown', lambda: 'Load the page again.')
+    view, first = loop.widget(), loop.issues.photo[0]
+    def press(name):
+        next(o for o in view.children[1].children if o.description == name).click()
+        return view.said.value
+    assert 'Load the page again' in view.said.value and len(view.cards.children) == min(24, len(loop.issues))
+    card = view.cards.children[0]
+    assert card.children[0].value[:2] == b'\xff\xd8' and loop.issues.label[0] in card.children[1].value
+    card.children[2].value = DELETE
+    assert dict(loop.decisions.pending) == {first: DELETE}
+    card.children[2].value = ''
+    assert not loop.decisions.pending
+    card.children[2].value = DELETE
+    assert 'Page 2 of' in press('Next') and 'Page 1 of' in press('Previous')
+    assert view.cards.children[0].children[2].value == DELETE, 'what was decided is still there'
+    assert '1' in press('Apply') and not first.exists()
+    press('Undo')
+    assert first.exists() and '0 photos were put back' in press('Undo')
+
+
 def kinds(heard): return [o['kind'] for o in heard]
 
 

@@ -1,6 +1,7 @@
 """The page in a real browser, served as `bearclf app` serves it. `demo_model` and `fresh_bears` are in conftest.py."""
 import base64, io, json, os, re, signal, socket, socketserver, subprocess, sys, threading
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from types import SimpleNamespace
 from urllib.parse import urlsplit
@@ -403,3 +404,29 @@ def test_the_page_needs_only_what_it_brings(browser, demo_model, fresh_bears, tm
     monkeypatch.setenv('MISSING', ','.join(missing))
     monkeypatch.setenv('PYTHONPATH', str(tmp_path))
     with served(demo_model, tmp_path) as url, visit(browser, url) as v: check_good_bear(v.page, fresh_bears, 'teddy')
+
+
+def test_plain_widgets_where_the_page_knows_no_others(monkeypatch, fresh_bears):
+    "The same page of what every notebook knows: nothing of it is an anywidget"
+    import anywidget, ipywidgets
+    from bearclf.ship.page import classifier_page
+    from bearclf.train import machine
+    monkeypatch.setattr(machine, 'widgets_unknown', lambda: 'Load the page again.')
+    def clf(photo): return SimpleNamespace(label='teddy', probability=.9, probabilities=dict(teddy=.9, black=.1))
+    clf.classes, clf.info = ['black', 'teddy'], {}
+    def all_of(w): return [w, *[p for o in getattr(w, 'children', ()) for p in all_of(o)]]
+    parts = all_of(classifier_page(clf))
+    assert not [o for o in parts if isinstance(o, anywidget.AnyWidget)]
+    upload, = [o for o in parts if isinstance(o, ipywidgets.FileUpload)]
+    button, = [o for o in parts if isinstance(o, ipywidgets.Button) and o.description == 'Classify']
+    def said(): return ' '.join(o.value for o in parts if isinstance(o, ipywidgets.HTML))
+    assert 'Load the page again.' in said()
+    button.click()
+    assert 'Choose a photo first.' in said()
+    def choose(name, data):
+        upload.value = [dict(name=name, type='', size=len(data), content=data, last_modified=datetime.now())]
+        button.click()
+        return said()
+    assert 'web page' in choose('<b>.jpg', b'<html>403</html>') and 'This looks like' not in said()
+    assert '<b>teddy' in choose('a.jpg', fresh_bears['teddy'][0].read_bytes()).replace('<b dir="auto">', '<b>')
+    assert 'larger than 30 MB' in choose('b.jpg', bytes(31_000_000)) and 'This looks like' not in said()

@@ -1,4 +1,4 @@
-"The body that comes with pip, and what is done where no weights are to be had"
+"The body that comes with pip, names old and misspelt, and what is done where no weights are to be had"
 import socket, subprocess, sys
 
 import pytest, timm
@@ -114,3 +114,93 @@ def test_rows_of_weights_that_are_out_of_reach(monkeypatch):
     monkeypatch.setattr(timm, 'create_model', unreachable)
     with pytest.raises(BearclfError, match='weights of resnet10t could not be fetched'):
         bodies.own_classifier('resnet10t')
+
+
+# --- names
+
+OLD = dict(convnext_tiny_in22k='convnext_tiny.fb_in22k', tf_efficientnet_b0_ns='tf_efficientnet_b0.ns_jft_in1k',
+           vit_tiny_patch16_224_in21k='vit_tiny_patch16_224.augreg_in21k', swsl_resnet18='resnet18.fb_swsl_ig1b_ft_in1k')
+
+@pytest.mark.parametrize('old', OLD)
+def test_old_names_of_timm(old, capsys, recwarn):
+    bodies._name_today.cache_clear()
+    assert [bodies.find_arch(old) for _ in range(3)] == [OLD[old]]*3
+    assert capsys.readouterr().out == f'{old} is an old name; timm calls it {OLD[old]} now.\n'
+    assert not recwarn.list
+
+
+def test_every_old_name_of_timm_is_one_that_it_has(capsys, monkeypatch):
+    known = {*timm.list_models(include_tags=True), *timm.list_models()}
+    for old, new in timm.models.get_deprecated_models().items():
+        if new: assert bodies.find_arch(old).startswith(new) and bodies.find_arch(old) in known, old
+    monkeypatch.setattr(timm.models, 'get_deprecated_models', lambda: dict(resnet0=None))
+    with pytest.raises(BearclfError, match="has removed 'resnet0'"): bodies.find_arch('resnet0')
+
+
+def test_an_old_name_trains(dls, capsys):
+    bodies._name_today.cache_clear()
+    learn = photo_learner(dls, 'swsl_resnet18', pretrained=False)
+    assert learn.arch == 'resnet18.fb_swsl_ig1b_ft_in1k' and capsys.readouterr().out.count('old name') == 1
+
+
+@pytest.mark.parametrize('name, near', [
+    ('resent18', 'resnet18'), ('ResNet-18', 'resnet18'), ('Efficientnet B0', 'efficientnet_b0'),
+    ('convnext_tinny', 'convnext_tiny'), ('convnext_tiny_in22kk', 'convnext_tiny_in22k'),
+    ('convnext_tiny.fb_in21k', 'convnext_tiny.fb_in22k'), ('resnet18.nonsense', 'resnet18.'),
+    ('resent18.a1_in1k', 'resnet18'), ('efficientnet_lit0', 'efficientnet_lite0')])
+def test_misspelt_names(name, near):
+    with pytest.raises(BearclfError, match=f'no architecture called.*Did you mean.* {near}'): bodies.find_arch(name)
+
+
+def test_names_that_other_places_use():
+    assert bodies.find_arch('timm/resnet18.a1_in1k') == 'resnet18.a1_in1k'
+    assert bodies.find_arch('hf-hub:somebody/bears') == 'hf-hub:somebody/bears'
+
+
+# --- timm's weights without a network
+
+@pytest.fixture
+def refused(tmp_path, monkeypatch):
+    "Connections that were tried, none of which is taken; a hub on this machine, and no weights"
+    tried = []
+    def connect(address, *_, **__): tried.append(address); raise ConnectionRefusedError(111, 'refused')
+    monkeypatch.setattr(socket, 'create_connection', connect)
+    for o in 'http_proxy', 'https_proxy', 'all_proxy':
+        for name in o, o.upper(): monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(bodies.hub, 'ENDPOINT', 'http://127.0.0.1:9')
+    monkeypatch.setattr(bodies.hub, 'HF_HUB_CACHE', str(tmp_path/'hub'))
+    monkeypatch.setenv('HF_HUB_CACHE', str(tmp_path/'hub'))
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path/'torch'))
+    monkeypatch.setattr(bodies.hub, 'HF_HUB_OFFLINE', False)
+    return tried
+
+
+@pytest.mark.parametrize('arch', ['resnet10t', 'swsl_resnet18', 'hf-hub:somebody/bears'])
+def test_one_try_and_a_sentence(arch, dls, refused):
+    with pytest.raises(BearclfError, match="could not be fetched.*arch='efficientnet_lite0', whose weights are here"):
+        photo_learner(dls, arch)
+    assert refused == [('127.0.0.1', 9)], 'and no second one'
+
+
+def test_who_is_offline_by_choice_is_not_asked_again(dls, refused, monkeypatch):
+    monkeypatch.setattr(bodies.hub, 'HF_HUB_OFFLINE', True)
+    with pytest.raises(BearclfError, match='could not be fetched'): photo_learner(dls, 'resnet10t')
+    assert not refused
+
+
+def test_weights_of_timm_that_are_here_need_no_network(dls, refused, tmp_path):
+    from safetensors.torch import save_file
+    there = timm.create_model('resnet10t')
+    folder = tmp_path/'hub/models--timm--resnet10t.c3_in1k'
+    for o in 'refs', 'snapshots/abc': (folder/o).mkdir(parents=True)
+    (folder/'refs/main').write_text('abc')
+    save_file(there.state_dict(), folder/'snapshots/abc/model.safetensors')
+    learn = photo_learner(dls, 'resnet10t')
+    assert learn.model[0].model.conv1[0].weight.equal(there.conv1[0].weight) and len(refused) == 1
+    assert 'resnet10t.c3_in1k' in bodies.archs_at_hand() and not bodies.hub.HF_HUB_OFFLINE
+
+
+def test_timm_has_no_weights_of_it(dls, refused):
+    with pytest.raises(BearclfError, match='no pretrained weights of efficientnet_b0_gn.*pretrained=False'):
+        photo_learner(dls, 'efficientnet_b0_gn')
+    assert not refused

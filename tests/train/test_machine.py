@@ -226,6 +226,8 @@ def test_a_firewall_that_says_nothing(connections, monkeypatch):
 
 def test_the_engines_on_request():
     from bearclf.practice.web import practice_web
-    with practice_web():
-        said, advice = machine._engines()
-    assert 'openverse: answers' in said and not advice
+    with practice_web(n=20, size=16) as web:
+        said = machine.doctor(online=True, **web.reach)
+        assert 'openverse: answers' in said.rows['engines'] and 'No search engine' not in str(said)
+    said = machine.doctor(online=True, proxy='http://127.0.0.1:9')
+    assert 'openverse: not reached' in said.rows['engines'] and 'No search engine answers' in ' '.join(said.advice)
