@@ -336,16 +336,16 @@ def _of_file(file, name):
 
 def _of_path(path, name):
     "The file at `path`, in which `~` stands for the home"
-    text = os.fspath(path)
-    if isinstance(text, str) and re.match(r'[a-z][a-z0-9+.-]+:/|data:', text, re.IGNORECASE):
+    text = os.fsdecode(path)
+    if re.match(r'[a-z][a-z0-9+.-]+:/|data:', text, re.IGNORECASE):
         raise _unreadable(text if len(text) < 80 else text[:79] + '…', 'an address, not a file',
                           "download it first, such as with fastai's download_url")
     if text == '': return given_path(text)  # it says so
-    if isinstance(text, str) and glob.has_magic(text) and not os.path.lexists(text):
+    if not os.path.lexists(text): text = os.path.expanduser(text)
+    if glob.has_magic(text) and not os.path.lexists(text):
         raise _unreadable(text, *(['a pattern, not a file', 'give the files that fit it, as from glob.glob']
                                   if glob.glob(text) else ['a pattern that no file fits']))
-    try: return Path(path if os.path.lexists(text) else os.path.expanduser(text))
-    except (TypeError, ValueError): raise _unreadable('this photo', 'given by what is no name of a file') from None
+    return Path(text)
 
 # %% ../nbs/library/01_photo.ipynb #20c79da3
 def any_photo(

@@ -87,6 +87,39 @@ def test_predict_goes_on_after_a_bad_file(run, demo_model, fresh_bears, tmp_path
     assert res.returncode == 1 and 'web page' in bad['error'] and good['label'] == 'teddy'
 
 
+@pytest.mark.parametrize('words', ['m --json a', '--json m a b', 'm a --json b', 'm --json -- a'])
+def test_predict_in_any_order_of_words(run, demo_model, fresh_bears, words):
+    known = dict(m=demo_model, a=fresh_bears['teddy'][0], b=fresh_bears['black'][0])
+    res = run('predict', *[known.get(o, o) for o in words.split()])
+    assert res.returncode == 0, res.stderr
+    rows = [json.loads(o) for o in res.stdout.splitlines()]
+    assert [(o['file'], o['label']) for o in rows] == [
+        (str(known[o]), dict(a='teddy', b='black')[o]) for o in words.split() if o in 'ab']
+
+
+def test_predict_where_no_shell_has_looked(run, demo_model, fresh_bears, tmp_path):
+    "Home and patterns, and a name that looks like a pattern"
+    for name, label in {'a[1].jpg': 'teddy', 'b.jpg': 'black', 'c.png': 'black', 'a1.jpg': 'grizzly'}.items():
+        (tmp_path/name).write_bytes(fresh_bears[label][0].read_bytes())
+    (tmp_path/'d.jpg').mkdir()
+    env = os.environ | dict(HOME=str(tmp_path), USERPROFILE=str(tmp_path))
+    found = lambda *words: [(Path(o.split(': ')[0]).name, o.split(': ')[1].split()[0]) for o in run(
+        'predict', demo_model, *words, cwd=tmp_path, env=env).stdout.splitlines()]
+    jpgs = [('a1.jpg', 'grizzly'), ('a[1].jpg', 'teddy'), ('b.jpg', 'black')]
+    assert found('*.jpg', '~/c.png') == jpgs + [('c.png', 'black')]
+    assert found('~/*.jpg') == jpgs and found('a[1].jpg') == [('a[1].jpg', 'teddy')]
+
+
+@pytest.mark.parametrize('what, said', [
+    ('*.gif', '*.gif is a pattern that no file fits.'),
+    ('https://a.example/x.jpg?w=1', 'https://a.example/x.jpg?w=1 is an address, not a file; download it first')])
+def test_predict_says_what_is_no_file(run, demo_model, fresh_bears, what, said):
+    for others, status in ([], 2), ([fresh_bears['teddy'][0]], 1):
+        res = run('predict', demo_model, what, *others)
+        assert res.returncode == status and res.stdout.startswith(said), res.stdout + res.stderr
+        assert len(res.stdout.splitlines()) == 1 + len(others)
+
+
 def test_the_recipe_for_drawn_bears(run, demo_model, fresh_folder):
     "The model that `make app` and the notebooks use, on 300 bears of another seed"
     res = run('evaluate', demo_model, fresh_folder, '--json')
