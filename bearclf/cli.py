@@ -169,6 +169,7 @@ def train(
     num_workers:int=None, # Processes that read photos (default: one for each core)
     precompute:bool=False, # Let the body see each photo once, and train the head alone (the choice if there is no GPU)
     full:bool=False, # Train all of the network, as the book does (the choice on a GPU)
+    level:int=None, # The classes are the folders so many levels below path (default: as they lie, and that is said)
 ):
     "Train a classifier on a folder of photos, and write it to a file."
     existing_folder(path)
@@ -180,7 +181,7 @@ def train(
     from bearclf.ship.predict import model_facts
     head_only = precompute or _is_better_off_with_the_head(pretrained, full)
     fit = _fit_head_only if head_only else _fit_all
-    learn = fit(path, arch, epochs, size, pretrained, lr, seed, bs=bs, num_workers=num_workers)
+    learn = fit(path, arch, epochs, size, pretrained, lr, seed, bs=bs, num_workers=num_workers, level=level)
     pkl = export_classifier(learn, out)
     print(f'{model_facts(pkl)["error_rate"]:.1%} of the photos that were kept aside are wrong. The model is in {pkl}.')
 
@@ -255,11 +256,12 @@ def evaluate(
     model:Path, # export.pkl, or the folder that holds it
     path:Path, # A folder with a folder of photos for each class, best of photos that were not trained on
     json:bool=False, # Print one JSON object, for other programs
+    level:int=None, # The classes are the folders so many levels below path (default: as they lie)
 ):
     "Let a model judge a folder of labelled photos, and say how many it gets wrong."
     existing_folder(path)
     from bearclf.ship.predict import load_classifier, evaluate as judge
-    res = judge(load_classifier(model), path)
+    res = judge(load_classifier(model), path, level=level)
     left_out = {o.relative_to(path).as_posix(): why for o, why in res.left_out.items()}
     if json:
         said = dict(n=res.n, n_wrong=res.n_wrong, error_rate=res.error_rate, confusion=res.confusion, left_out=left_out)
