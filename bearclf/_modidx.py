@@ -590,6 +590,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                   'bearclf/folder/look.py'),
                                      'bearclf.folder.look.FolderReport.label': ( 'library/folder/look.html#folderreport.label',
                                                                                  'bearclf/folder/look.py'),
+                                     'bearclf.folder.look.FolderReport.say_notes': ( 'library/folder/look.html#folderreport.say_notes',
+                                                                                     'bearclf/folder/look.py'),
                                      'bearclf.folder.look.Listing': ('library/folder/look.html#listing', 'bearclf/folder/look.py'),
                                      'bearclf.folder.look._alike': ('library/folder/look.html#_alike', 'bearclf/folder/look.py'),
                                      'bearclf.folder.look._and': ('library/folder/look.html#_and', 'bearclf/folder/look.py'),

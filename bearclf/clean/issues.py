@@ -274,7 +274,9 @@ def find_issues(
     seed:int=42, # Same seed, same list
 ): # A pandas `DataFrame`: photo, label, split, prediction, probability, loss, score, suggestion, reasons, kinds, scores
     "All photos below `path`, the most suspect first, with what is suspicious about them; nothing is changed"
-    return issues_of(look_for_issues(learn, photos_folder(learn, path)), learn, test, folds, seed)
+    report = look_for_issues(learn, photos_folder(learn, path))
+    report.say_notes()
+    return issues_of(report, learn, test, folds, seed)
 
 # %% ../../nbs/library/clean/18_issues.ipynb #105f2487
 def show_issues(

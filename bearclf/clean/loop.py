@@ -94,6 +94,7 @@ class CleaningLoop:
         self.source = source and Path(os.path.abspath(existing_folder(source)))
         self.decisions = Decisions(self.path, self.source, file)
         report = look_for_issues(learn, self.path)
+        report.say_notes()
         self.trusted = check_folder(Path(os.path.abspath(existing_folder(test)))) if test else None
         self.test = list(self.trusted.photos) if test else _aside(report, test_pct)
         self.prints = {report.looks[o].fingerprint for o in self.test if o in report.looks}

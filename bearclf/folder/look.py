@@ -234,6 +234,10 @@ def __str__(self:FolderReport):
 @patch
 def __repr__(self:FolderReport): return str(self)
 
+@patch
+def say_notes(self:FolderReport):
+    if self.notes: print(printable('\n'.join(self.notes)), flush=True)
+
 # %% ../../nbs/library/folder/04_look.ipynb #40e35f89
 def not_walked(listing, path):
     "What `list_folder` did not look into, as sentences"

@@ -224,10 +224,11 @@ class Evaluation:
     n_wrong: int # Of them, wrong
     confusion: dict # Actual class -> predicted class -> number of photos
     left_out: dict # File -> why it was not judged
+    notes: tuple=() # Sentences on how the folder was read, and what was not looked into
     @property
     def error_rate(self): return self.n_wrong/self.n
 
-    def _said(self): return f'{self.n_wrong} of {self.n} photos are wrong ({self.error_rate:.1%}).'
+    def _said(self): return ' '.join([f'{self.n_wrong} of {self.n} photos are wrong ({self.error_rate:.1%}).', *self.notes])
 
     def _rows(self):
         "The confusion matrix as rows of text, its head first; none if they would be wider than a page"
@@ -287,4 +288,4 @@ def evaluate(
             for file, pred in zip(files, clf.many(files)): confusion[report.label(file)][pred.label] += 1
             bar.update(len(files))
     n_wrong = sum(n for a, row in confusion.items() for p, n in row.items() if a != p)
-    return Evaluation(len(report.photos), n_wrong, confusion, report.left_out)
+    return Evaluation(len(report.photos), n_wrong, confusion, report.left_out, tuple(report.notes))

@@ -236,6 +236,19 @@ def test_training_and_its_export(nested, learn, tmp_path):
     assert clf.classes == ['cats', 'dogs'] and evaluate(clf, nested).n == 48
 
 
+def test_all_say_how_they_have_read(nested, learn, tmp_path, capsys):
+    from bearclf.clean.issues import find_issues
+    from bearclf.clean.loop import CleaningLoop
+    from bearclf.ship.predict import Classifier, evaluate
+    from bearclf.train.data import photo_dls
+    words = 'cats and dogs hold sub-folders (in, out), whose photos belong to them; level=2 makes these the classes.'
+    path = Path(shutil.copytree(nested, tmp_path/'pets'))
+    for f in photo_dls, lambda o: find_issues(learn, o), lambda o: CleaningLoop(learn, o):
+        f(path)
+        assert words in capsys.readouterr().out
+    for o in check_folder(path), verify(path), evaluate(Classifier(learn, {}), path): assert words in str(o)
+
+
 def test_the_level_goes_along(nested, tmp_path):
     from bearclf.clean.issues import find_issues
     from bearclf.train.features import precomputed_learner

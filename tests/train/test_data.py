@@ -1,5 +1,5 @@
 "Reading a training and its photos: labels and splits of all kinds, and what is said about a run"
-import random, warnings
+import random, re, warnings
 
 import pytest
 from PIL import Image
@@ -146,6 +146,43 @@ def test_divided_without_class_folders(tmp_path):
     assert 'to keep it so' in said(dls_of, path, get_y=by_name)
     dls = dls_of(path, get_y=by_name, splitter=FuncSplitter(lambda o: o.parent.name == 'test'))
     assert list(dls.vocab) == ['blue', 'green', 'red'] and {o.parent.name for o in dls.train_ds.items} == {'train'}
+
+
+@pytest.mark.parametrize('train, others, inner', [
+    ('train', ['valid'], ''), ('training', ['testing'], ''), ('Train', ['Val', 'Test'], ''), ('TRAIN', ['dev'], ''),
+    ('data/train', ['data/validation'], ''), ('training_set/training_set', ['test_set/test_set'], ''),
+    ('train/images', ['valid/images'], ''), ('train', ['valid'], '/2024'), ('d/train', ['d/dev', 'd/test'], '')])
+def test_what_is_suggested_keeps_the_parts_apart(tmp_path, train, others, inner):
+    "The sentence can be copied; with it, nothing of the other parts is trained on"
+    for k, part in enumerate([train, *others]):
+        for name in 'red', 'green':
+            for i in range(4): paint(tmp_path/'d'/f'{part}/{name}{inner}/{k}{i}.png', colours[name], i + 10*k)
+    path = tmp_path/'d'
+    text = said(dls_of, path)
+    splitter = eval(re.search(r'splitter=(.*?)\) to keep it so', text)[1], {**globals(), 'path': path})
+    dls = dls_of(path, splitter=splitter)
+    assert {o.relative_to(path).as_posix().startswith(f'{train}/') for o in dls.train_ds.items} == {True}
+    assert len(dls.train_ds) == 8 and len(dls.valid_ds) >= 8 and list(dls.vocab) == ['green', 'red']
+    assert not {o.relative_to(path).as_posix().startswith(f'{train}/') for o in dls.valid_ds.items} - {False}
+
+
+def test_photos_to_test_by_that_have_no_labels(tmp_path):
+    path = divided(tmp_path/'d', 'train')
+    for i in range(4): paint(path/'test'/f'{i}.png', (9, 9, 9), i)
+    text = said(dls_of, path)
+    assert 'only the first holds class folders' in text and str(path/'train') in text
+    assert list(dls_of(path/'train').vocab) == ['blue', 'green', 'red']
+
+
+@pytest.mark.parametrize('seed', range(4))
+def test_a_class_that_is_on_one_side_only_is_told(tmp_path, capsys, seed):
+    for name, n in dict(red=40, green=40, blue=2).items():
+        for i in range(n): paint(tmp_path/'d'/name/f'{i}.png', colours[name], i)
+    dls = dls_of(tmp_path/'d', seed=seed)
+    sides = [{dls.vocab[y] for _, y in ds} for ds in (dls.train_ds, dls.valid_ds)]
+    text = capsys.readouterr().out
+    for side, use in zip(sides, ('to learn from', 'to judge by')):
+        assert (f'no photo {use} of blue. Add photos, or take another seed.' in text) == ('blue' not in side)
 
 
 def test_a_class_may_be_called_train(tmp_path):
