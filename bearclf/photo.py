@@ -45,14 +45,8 @@ def _what(head):
     except UnicodeDecodeError: return 'in no image format that is known here'
 
 # %% ../nbs/library/01_photo.ipynb #526cab0b
-RAW = 'a camera raw that cannot be read here (export it as a JPEG)'
-
-_RAW_ENDINGS = {*'.3fr .ari .arw .bay .cap .cr2 .cr3 .crw .dcr .dcs .dng .drf .eip .erf .fff .gpr .iiq .k25 .kc2 .kdc '
-                '.mdc .mef .mos .mrw .nef .nrw .obm .orf .pef .ptx .pxn .r3d .raf .raw .rw2 .rwl .rwz .sr2 .srf .srw '
-                '.x3f'.split()}
-
-def is_raw(name): # by its ending, as most of them are built like any TIFF
-    return os.path.splitext(name)[1].lower() in _RAW_ENDINGS
+_ANY, _AVIF = {b'mif1', b'msf1', b'mif2', b'miaf'}, {b'avif', b'avis', b'avio'}
+_HEIF = _ANY | {b'heic', b'heix', b'heim', b'heis', b'heia', b'hevc', b'hevx', b'hevm', b'hevs'}
 
 def _what_brand(head):
     "What `_what` says of a file with a brand"
@@ -62,10 +56,17 @@ def _what_brand(head):
     return (f"{'an' if kind == 'AVIF' else 'a'} {kind} photo ({brand.decode()}), damaged or cut short, "
             'or of a kind that cannot be read here (export it as a JPEG)')
 
+# %% ../nbs/library/01_photo.ipynb #7137f045
+RAW = 'a camera raw that cannot be read here (export it as a JPEG)'
+_RAW_ENDINGS = {*'.3fr .ari .arw .bay .cap .cr2 .cr3 .crw .dcr .dcs .dng .drf .eip .erf .fff .gpr .iiq .k25 .kc2 .kdc '
+                '.mdc .mef .mos .mrw .nef .nrw .obm .orf .pef .ptx .pxn .r3d .raf .raw .rw2 .rwl .rwz .sr2 .srf .srw '
+                '.x3f'.split()}
+
+def is_raw(name): # by its ending, as most of them are built like any TIFF
+    return os.path.splitext(name)[1].lower() in _RAW_ENDINGS
+
 # %% ../nbs/library/01_photo.ipynb #5e0f0a02
 FORMATS = 'JPEG', 'PNG', 'WEBP', 'GIF', 'BMP', 'TIFF', 'AVIF', 'HEIF' # an MPO begins as a JPEG, and counts as one
-_ANY, _AVIF = {b'mif1', b'msf1', b'mif2', b'miaf'}, {b'avif', b'avis', b'avio'}
-_HEIF = _ANY | {b'heic', b'heix', b'heim', b'heis', b'heia', b'hevc', b'hevx', b'hevm', b'hevs'}
 
 def _heif(file, name):
     from pillow_heif import HeifImageFile  # only when the first such photo comes
@@ -460,13 +461,9 @@ class ResizedPhotos:
     def __init__(self,
         side:int=SIDE, # In pixels; photos with up to 256, or a quarter more than this, are read as they are
         levels:tuple=None, # Black and white of 16- and 32-bit grey, as for `read_photo`
-    ):
-        self.side, self.writes, self.remembers = side, True, True
-        self.levels = levels and _two_numbers(levels)
+    ): self.side, self.levels, self.writes, self.remembers = side, levels and _two_numbers(levels), True, True
 
-    def __getstate__(self): # an exported model only reads
-        return dict(side=self.side, levels=self.levels, writes=False, remembers=False)
-
+    def __getstate__(self): return dict(vars(self), writes=False, remembers=False) # an exported model only reads
     def __repr__(self): return f'ResizedPhotos({self.side})'
 
     def file(self,
@@ -474,10 +471,6 @@ class ResizedPhotos:
     ) -> Path: # Its copy, which need not be there
         "Where the copy of `photo` as it is now lies"
         return self.named(fingerprint(photo))
-
-    def named(self, name):
-        levels = '.{}-{}'.format(*self.levels) if self.levels else ''
-        return cached('photos', f'{name}.{self.side}{levels}.jpg')
 
     def __call__(self,
         photo:str|Path, # A file
@@ -488,6 +481,12 @@ class ResizedPhotos:
         return self._read(photo, file)
 
 # %% ../nbs/library/01_photo.ipynb #b52ed890
+@patch
+def named(self:ResizedPhotos, name):
+    "Where the copy of the photo with the fingerprint `name` lies"
+    levels = '.{}-{}'.format(*self.levels) if self.levels else ''
+    return cached('photos', f'{name}.{self.side}{levels}.jpg')
+
 @patch
 def _read(self:ResizedPhotos, photo, file, data=None):
     "The picture in `file`, the copy of `photo`, whose bytes are `data`; it is made if need be"

@@ -84,6 +84,7 @@ def _saved_again(data):
     return look_into(data, lambda src: _saved(at_scale(src), data))
 
 def _saved(src, data):
+    "The same of a picture that was opened"
     fmt = 'JPEG' if src.format == 'MPO' else src.format
     im = upright(src, keep=True)
     special = im.mode not in ('RGB', 'L', 'CMYK', 'YCbCr') or 'transparency' in im.info

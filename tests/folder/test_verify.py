@@ -159,9 +159,11 @@ def test_a_raw_keeps_its_name_and_place(tmp_path):
     assert [r.file for r in report.table.itertuples() if r.finding.endswith('duplicate')] == ['a/1.NRW', 'a/0.nef']
 
 
-SIDE_CARS = ('1.xmp', '1.jpg.xmp', '1.AAE', '1.jpg.json', '1.jpg.supplemental-metadata.json', '1.json', '1.thm',
-             '1.pp3', '1.jpg.pp3', '1.jpg.dop', '1.on1', '1.cos', '1.vrd', '1.unheard', '1.jpg.md5', 'alone.xmp', 'alone.aae',
-             'Picasa.ini', '2.xmp', '2.png.json', '2.png.unheard', '3.xmp', '3.thm', '4.history', '4.cr3.xmp')
+SIDE_CARS = '''
+1.xmp 1.jpg.xmp 1.AAE 1.jpg.json 1.jpg.supplemental-metadata.json 1.json 1.thm 1.pp3 1.jpg.pp3
+1.jpg.dop 1.on1 1.cos 1.vrd 1.unheard 1.jpg.md5 alone.xmp alone.aae Picasa.ini 2.xmp 2.png.json
+2.png.unheard 3.xmp 3.thm 4.history 4.cr3.xmp
+'''.split()
 
 def test_side_cars_stay_where_they_are(tmp_path):
     "Also when their photo gets another name or is set aside; an undo brings the two together"
