@@ -231,7 +231,7 @@ def check_log(child, n, args, **kw):
     assert c.finish().returncode == 0, c.err.read_text(encoding='utf-8')
     said = (c.out.read_bytes() + c.err.read_bytes()).replace(os.linesep.encode(), b'\n').decode()
     assert not {*'\r█|'} & {*said} and 'Warning' not in said, said
-    lines = [o for o in said.splitlines() if not re.search(r': [\d,]+( of [\d,]+)? \.\.\.$', o)]  # more on a slow machine
+    lines = [o for o in said.splitlines() if not re.search(r': [\d,]+( of [\d,]+)? \.\.\.$', o)]  # slow machines
     assert len(lines) <= n, said
     return said
 

@@ -89,7 +89,8 @@ print(sys.stdout.errors)
 print(verify({str(zoo)!r}), {ODD!r}, 'кот')'''.encode('utf-8', 'backslashreplace').decode()
     said = subprocess.run([sys.executable, '-c', code.replace('\\udcff', '\\\\udcff')], capture_output=True,
                           env=os.environ | {'PYTHONIOENCODING': encoding})
-    assert said.returncode == 0 and said.stdout.startswith(b'strict bearclf') and b'findings' in said.stdout, said.stderr
+    assert said.returncode == 0 and b'findings' in said.stdout, said.stderr
+    assert said.stdout.startswith(b'strict bearclf')
     for chosen in 'cp1252:replace', 'utf-8:surrogateescape':
         assert python('import sys, bearclf.core; print(sys.stdout.errors)', PYTHONIOENCODING=chosen
                       ).strip() == chosen.split(':')[1]
@@ -127,13 +128,11 @@ def fresh(monkeypatch, tmp_path):
     return tmp
 
 
-PLACES = {'in a file': lambda tmp: (tmp/'file').write_text('') and None or tmp/'file/x',
-          'a file': lambda tmp: (tmp/'file').write_text('') and None or tmp/'file', 'no such device': lambda _: Path('/proc/x')}
-
 @pytest.mark.skipif(sys.platform != 'linux', reason='/proc')
-@pytest.mark.parametrize('place', PLACES)
+@pytest.mark.parametrize('place', ['file', 'file/x', '/proc/x', 'link'])
 def test_a_cache_that_cannot_be_there(fresh, tmp_path, monkeypatch, capsys, place):
-    place = PLACES[place](tmp_path)
+    place = tmp_path/place
+    (tmp_path/'file').write_text(''); (tmp_path/'link').symlink_to('nowhere')
     monkeypatch.setenv('BEARCLF_CACHE', str(place))
     assert made_once(cached('bears', 'brown'), lambda p: p.write_text('a bear')).read_text() == 'a bear'
     assert cached('bears', 'brown').exists() and cache_dir().parent == fresh and empty_cache() >= 1
@@ -231,7 +230,8 @@ def test_others_that_want_a_home(demo_model, fresh_bears, tmp_path):
 
 # --- one sentence
 
-WRONG = """verify none|verify notes.txt|verify notes.txt/x|verify none --undo|verify notes.txt --undo|verify|verify --nope bears
+WRONG = """verify none|verify notes.txt|verify notes.txt/x|verify none --undo|verify notes.txt --undo|verify
+verify --nope bears
 history none|history notes.txt|history notes.txt --undo|clean none --undo|clean notes.txt --undo|clean bears
 clean bears --apply none.csv|clean bears --apply empty|clean bears --apply notes.txt|clean bears --report notes.txt
 clean bears --report notes.txt/x|train none|train notes.txt|train bears --out notes.txt|train bears --bs 1

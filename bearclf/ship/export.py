@@ -141,7 +141,7 @@ def export_classifier(
         learn.export(pkl, pickle_module=types.SimpleNamespace(Pickler=pickler, __name__='bearclf'))
         facts = _sealed(info | {'sha256': _made_here(pkl)})
         said = json.dumps(facts, ensure_ascii=False, indent=2) + '\n'
-        text.write_bytes(said.encode('utf-8', 'backslashreplace'))  # of a class whose name is no text, as JSON writes it
+        text.write_bytes(said.encode('utf-8', 'backslashreplace'))  # a class whose name is no text
         kept = _keep_former(dest)
     if kept: print('The model that was there is kept as export-before.pkl.')
     if own: print(f'{", ".join(sorted(own))} of this notebook went into the file; it will load with Python '

@@ -292,7 +292,7 @@ def _free_port(port, ip):
                 said = f'{ip} is not an address of this machine; 0.0.0.0 stands for all that it has.'
                 raise BearclfError(said) from None
             if e.errno == errno.EACCES and os.name != 'nt':
-                raise BearclfError(f'Port {port} is kept for the system. Take one from 1024 on, or 0 for any.') from None
+                raise BearclfError(f'Port {port} is the system\'s. Take one from 1024 on, or 0 for any.') from None
             return 0
 
 def _wait_for(url, proc):

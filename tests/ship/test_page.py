@@ -17,7 +17,7 @@ from bearclf.core import error_text
 from bearclf.ship.page import listen_at, serve
 
 SERVE = ('import sys; from bearclf.ship.page import serve; '
-         'sys.exit(serve(sys.argv[1] or None, port=int(sys.argv[2]), ip=sys.argv[3], base_url=(sys.argv[4:] or "/")[0]))')
+         'sys.exit(serve(sys.argv[1] or None, int(sys.argv[2]), ip=sys.argv[3], base_url=(sys.argv[4:] or "/")[0]))')
 
 
 @contextmanager
@@ -315,7 +315,8 @@ class Between(socketserver.BaseRequestHandler):
         self.server.asked.append(path.decode())
         if not path.startswith(b'/bears/'): return self.request.sendall(b'HTTP/1.1 404 Not Found\r\n\r\n')
         if self.server.cuts: path = path.removeprefix(b'/bears')
-        if b'websocket' not in rest.lower(): rest = re.sub(rb'(?i)connection: [^\r]*', b'Connection: close', rest, count=1)
+        if b'websocket' not in rest.lower():
+            rest = re.sub(rb'(?i)connection: [^\r]*', b'Connection: close', rest, count=1)
         with socket.create_connection(('localhost', self.server.to)) as there:
             there.sendall(b' '.join([method, path, rest]))
             back = threading.Thread(target=self.copy, args=(there, self.request))
@@ -335,8 +336,9 @@ def between(port, cuts):
         finally: server.shutdown()
 
 def test_below_a_path(browser, demo_model, fresh_bears, tmp_path):
-    "The page, its web socket, an upload and the goodbye, through a proxy that hands the path on and one that cuts it off"
+    "The page, its web socket, an upload and the goodbye, by way of a proxy that hands the path on or cuts it off"
     alive = 'async kernel => (await fetch("api/kernels/" + kernel)).ok'
+    told = 'JSON.parse(document.getElementById("jupyter-config-data").textContent).kernelId'
     with served(demo_model, tmp_path, base='/bears/') as local, visit(browser, local) as other:
         assert local.endswith('/bears/')
         for cuts in False, True:
@@ -345,7 +347,7 @@ def test_below_a_path(browser, demo_model, fresh_bears, tmp_path):
                     check_good_bear(v.page, fresh_bears, 'teddy')
                     with urlopen(url) as answer: policy = answer.headers['Content-Security-Policy']
                     assert "frame-ancestors 'self'" in policy and any(o.startswith('ws://') for o in v.asked)
-                    kernel = v.page.evaluate('JSON.parse(document.getElementById("jupyter-config-data").textContent).kernelId')
+                    kernel = v.page.evaluate(told)
                     assert other.page.evaluate(alive, kernel)
                     v.page.goto('about:blank')
                     for _ in range(4*LONG):
@@ -355,8 +357,8 @@ def test_below_a_path(browser, demo_model, fresh_bears, tmp_path):
                 assert [o for o in server.asked if not o.startswith('/bears/') and o != '/favicon.ico'] == []
 
 @pytest.mark.parametrize('port, ip, base, words', [
-    (70000, 'localhost', '/', '70000 is no port'), (-1, 'localhost', '/', '-1 is no port'), (65536, '0.0.0.0', '/', 'port'),
-    (0, 'localhost', 'http://a.example/bears/', 'no path of a page'), (0, 'localhost', '/a/../b/', 'no path of a page'),
+    (70000, 'localhost', '/', '70000 is no port'), (-1, 'localhost', '/', '-1 is no port'),
+    (65536, '0.0.0.0', '/', '65536 is no port'), (0, 'localhost', 'http://a.example/bears/', 'no path of a page'), (0, 'localhost', '/a/../b/', 'no path of a page'),
     (0, 'localhost', '/"><script>', 'no path of a page'), (0, '300.1.1.1', '/', 'not an address of this machine'),
     (0, 'a b', '/', 'not an address'), (0, '.', '/', 'not an address'), (0, '192.0.2.1', '/', 'not an address')])
 def test_where_no_page_can_be(port, ip, base, words):
