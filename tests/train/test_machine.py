@@ -1,4 +1,4 @@
-"A GPU that says that it is there and cannot compute, packages that are missing or broken, and a network that is not there"
+"A GPU that cannot compute, packages that are missing or broken, and a network that is not there"
 import re, socket, sys
 
 import pytest
@@ -73,7 +73,8 @@ def test_a_learner_of_plain_fastai_comes_along(p100, bears, capsys):
 
 
 def test_the_quick_way_as_well(p100, bears, capsys):
-    assert len(precomputed_learner(bears, 'efficientnet_lite0', 64, num_workers=0).predict(next(bears.glob('*/*')))) == 3
+    learn = precomputed_learner(bears, 'efficientnet_lite0', 64, num_workers=0)
+    assert learn.dls.device.type == 'cpu' == next(learn.model.parameters()).device.type
     one_sentence(capsys)
 
 
@@ -143,7 +144,8 @@ def test_packages_that_are_missing_or_too_old(monkeypatch):
     advice = machine._packages()[1]
     assert any('fastai 2' in o and 'too old: pip install --upgrade "fastai>=99.1"' in o for o in advice)
     assert 'bears is not installed: pip install "bears>=1.0"' in advice
-    assert any(o.startswith('ddgs_of_old is not installed') for o in advice) and not any('imagehash' in o for o in advice)
+    assert any(o.startswith('ddgs_of_old is not installed') for o in advice)
+    assert not any('imagehash' in o for o in advice)
 
 
 def test_what_is_needed_is_what_the_metadata_say():
