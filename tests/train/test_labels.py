@@ -126,7 +126,8 @@ def test_a_large_photo_is_read_from_its_bytes_as_from_its_file(learners, tmp_pat
 
 @pytest.mark.parametrize('wrong', [5, None, ['a.jpg'], {}, np.zeros((4, 4, 5)), np.zeros(3), np.full((4, 4, 3), 1e9),
                                    np.zeros((0, 0, 3), np.uint8), np.array(['a']), tensor(5.),
-                                   TensorImage(torch.zeros(2, 4, 4)), 'there-is-none.jpg', b'no photo', b'', io.BytesIO(b'no photo'), io.StringIO('text')])
+                                   TensorImage(torch.zeros(2, 4, 4)),
+                                   'there-is-none.jpg', b'no photo', b'', io.BytesIO(b'no photo'), io.StringIO('text')])
 def test_what_is_no_photo_is_one_sentence(learners, wrong):
     for learn in learners['dls'], learners['PhotoBlock'], learners['exported']: said(learn.predict, wrong)
 
@@ -287,7 +288,8 @@ def test_what_is_not_one_class_trains_and_is_told(name, path, table, tmp_path):
     assert len(learn.recorder.values[0]) == 2 + (words == 'several') and learn.predict(find_photos(path)[0])
     learn.export(tmp_path/'export.pkl')
     calls = [(find_issues, learn), (find_issues, learn, path), (CleaningLoop, learn, path),
-             (export_classifier, learn, tmp_path/'model'), (load_classifier, tmp_path), (fit_head, learn), (class_weights, learn.dls),
+             (export_classifier, learn, tmp_path/'model'),
+             (load_classifier, tmp_path), (fit_head, learn), (class_weights, learn.dls),
              (oversampled, learn.dls), (lambda: predictions_table(interpret(learn)),),
              (lambda: top_losses_table(interpret(learn)),), (lambda: what_looks_wrong(learn),)]
     for f, *args in calls:
