@@ -337,7 +337,8 @@ def test_photos_that_are_rows_of_a_table(tmp_path):
     path = coloured(tmp_path/'pets', 'cats', 'dogs')
     files = [o.relative_to(path) for o in sorted(path.rglob('*.png'))]
     table = pd.DataFrame(dict(name=map(str, files), label=[o.parts[0] for o in files], other=['x', 'y']*12))
-    learner = lambda **kw: vision_learner(ImageDataLoaders.from_df(table, path, item_tfms=Resize(64), bs=8, num_workers=0,
-                                                                   **kw), xresnet18, pretrained=False)
+    def learner(**kw):
+        dls = ImageDataLoaders.from_df(table, path, item_tfms=Resize(64), bs=8, num_workers=0, **kw)
+        return vision_learner(dls, xresnet18, pretrained=False)
     assert CleaningLoop(learner()).path == path
     with pytest.raises(BearclfError, match='are not the folders of'): CleaningLoop(learner(label_col='other'))
