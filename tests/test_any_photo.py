@@ -79,7 +79,8 @@ def test_modes(mode):
 NOTHING = dict(none=None, number=3, several=['a.jpg'], thing=object(), dict={}, empty=np.zeros((0, 3, 3)),
                row=np.zeros(4), batch=np.zeros((2, 3, 5, 3)), seven=np.zeros((5, 5, 7)), words=np.array([['a']]),
                one=np.float64(3), nan=np.full((5, 5), np.nan), normalized=torch.randn(3, 9, 9),
-               tensors=torch.zeros(2, 3, 4, 4), minus=np.full((5, 5), -3), huge=np.full((5, 5), 10**6), gain=np.linspace(0, 3, 25).reshape(5, 5),
+               tensors=torch.zeros(2, 3, 4, 4), minus=np.full((5, 5), -3), huge=np.full((5, 5), 10**6),
+               gain=np.linspace(0, 3, 25).reshape(5, 5),
                complex=np.zeros((5, 5), complex), no_size=Image.new('RGB', (0, 4)), no_bytes=b'', path_bytes=b'a.jpg',
                text=io.StringIO('x'), zero='a\0b', long='x'*5000, space='', folder=str(Path(__file__).parent),
                none_there='none/*.jpg', user='~nobody-here/a.jpg')
