@@ -265,13 +265,13 @@ def a_few(
     n = 1 + sum(len(', '.join(names[:i])) <= room for i in range(2, len(names)))
     return f'{", ".join(names[:n])} and {len(names) - n} others'
 
-def top(
+def ranked(
     probabilities:dict, # Class -> probability
 ) -> list: # of (name, probability), most probable first
     "All classes if there are at most ten, else the five most probable, and the others as one"
-    ranked = sorted(probabilities.items(), key=lambda o: -o[1])
-    if len(ranked) <= 10: return ranked
-    return ranked[:5] + [(f'{len(ranked) - 5} others', sum(o for _, o in ranked[5:]))]
+    all_of = sorted(probabilities.items(), key=lambda o: -o[1])
+    if len(all_of) <= 10: return all_of
+    return all_of[:5] + [(f'{len(all_of) - 5} others', sum(o for _, o in all_of[5:]))]
 
 # %% ../nbs/library/00_core.ipynb #15d00002
 def _no_name(name):

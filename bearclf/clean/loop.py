@@ -101,15 +101,17 @@ class CleaningLoop:
         self.round, self.view, self.rounds, self.first = 0, None, [], None
         self._begin_round(report)
 
-    def _judged(self):
-        "Points (decisions, photos that are wrong) of this round; the first is judged when it is first asked for"
-        if self.curve: return self.curve
-        now = self.judge(self.issues.label)
-        if self.first is None: self.first = now
-        self.curve.append((0, int((now != self.judge.y_test).sum())))
-        n = len(self.decisions.pending)
-        if n: self.curve.append((n, self.judge.wrong(self.labels())))  # from an earlier session
-        return self.curve
+# %% ../../nbs/library/clean/20_loop.ipynb #16a0b004
+@patch
+def _judged(self:CleaningLoop):
+    "Points (decisions, photos that are wrong) of this round; the first is judged when it is first asked for"
+    if self.curve: return self.curve
+    now = self.judge(self.issues.label)
+    if self.first is None: self.first = now
+    self.curve.append((0, int((now != self.judge.y_test).sum())))
+    n = len(self.decisions.pending)
+    if n: self.curve.append((n, self.judge.wrong(self.labels())))  # from an earlier session
+    return self.curve
 
 # %% ../../nbs/library/clean/20_loop.ipynb #ce3f1c4a
 def _settled(issues, kept):

@@ -19,8 +19,7 @@ from fastcore.basics import patch
 from PIL import Image
 
 from ..core import *
-from ..core import a_few, cached, cut, given_path, sha256_of, top
-from ..photo import *
+from ..core import a_few, cached, cut, given_path, ranked, sha256_of
 from ..photo import any_photo
 from ..practice.drawn import *
 from ..folder.look import *
@@ -35,7 +34,7 @@ class Prediction:
     familiar: bool=True # Is it like the photos that the model has learned from? True if the model does not know
     def __repr__(self):
         return (f'Prediction(label={self.label!r}, probability={self.probability}, '
-                f'probabilities={dict(top(self.probabilities))}, familiar={self.familiar})')
+                f'probabilities={dict(ranked(self.probabilities))}, familiar={self.familiar})')
 
     def __str__(self):
         said = f'{self.label} ({self.probability:.1%})'
@@ -228,7 +227,8 @@ class Evaluation:
     @property
     def error_rate(self): return self.n_wrong/self.n
 
-    def _said(self): return ' '.join([f'{self.n_wrong} of {self.n} photos are wrong ({self.error_rate:.1%}).', *self.notes])
+    def _said(self):
+        return ' '.join([f'{self.n_wrong} of {self.n} photos are wrong ({self.error_rate:.1%}).', *self.notes])
 
     def _rows(self):
         "The confusion matrix as rows of text, its head first; none if they would be wider than a page"
@@ -247,10 +247,12 @@ class Evaluation:
         widths = [max(map(len, col)) for col in zip(*rows)]
         return '\n'.join([self._said()] + ['  '.join(o.rjust(w) for o, w in zip(row, widths)) for row in rows])
 
-    def _repr_markdown_(self):
-        if not (rows := self._rows()): return '\n\n'.join([self._said(), *self._pairs()])
-        head, *rows = ['| ' + ' | '.join(o) + ' |' for o in rows]
-        return '\n'.join([self._said(), '', head, '|---'*(len(self.confusion)+1) + '|', *rows])
+# %% ../../nbs/library/ship/22_predict.ipynb #16a0b003
+@patch
+def _repr_markdown_(self:Evaluation):
+    if not (rows := self._rows()): return '\n\n'.join([self._said(), *self._pairs()])
+    head, *rows = ['| ' + ' | '.join(o) + ' |' for o in rows]
+    return '\n'.join([self._said(), '', head, '|---'*(len(self.confusion)+1) + '|', *rows])
 
 # %% ../../nbs/library/ship/22_predict.ipynb #5c908e47
 @patch
