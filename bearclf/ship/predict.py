@@ -242,10 +242,12 @@ class Evaluation:
         return (f'Evaluation(n={self.n}, n_wrong={self.n_wrong}, confusion={matrix}, '
                 f'left_out={self.left_out if len(self.left_out) <= 10 else f"<{len(self.left_out)} files>"})')
 
-    def __str__(self):
-        if not (rows := self._rows()): return '\n'.join([self._said(), *self._pairs()])
-        widths = [max(map(len, col)) for col in zip(*rows)]
-        return '\n'.join([self._said()] + ['  '.join(o.rjust(w) for o, w in zip(row, widths)) for row in rows])
+# %% ../../nbs/library/ship/22_predict.ipynb #16a0b005
+@patch
+def __str__(self:Evaluation):
+    if not (rows := self._rows()): return '\n'.join([self._said(), *self._pairs()])
+    widths = [max(map(len, col)) for col in zip(*rows)]
+    return '\n'.join([self._said()] + ['  '.join(o.rjust(w) for o, w in zip(row, widths)) for row in rows])
 
 # %% ../../nbs/library/ship/22_predict.ipynb #16a0b003
 @patch
