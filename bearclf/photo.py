@@ -52,6 +52,7 @@ def _what_brand(head):
     "What `_what` says of a file with a brand"
     brand, others = head[8:12], re.findall(b'....', head[16:int.from_bytes(head[:4], 'big')], re.S)
     if brand not in _HEIF | _AVIF | {b'avci', b'avcs'}: return 'a video, not a photo'
+    if brand == b'avif': return 'damaged or cut short; get it again, or export this AVIF photo as a JPEG'
     kind = 'AVIF' if brand in _AVIF or brand in _ANY and _AVIF & {*others} else 'HEIC'
     return (f"{'an' if kind == 'AVIF' else 'a'} {kind} photo ({brand.decode()}), damaged or cut short, "
             'or of a kind that cannot be read here (export it as a JPEG)')

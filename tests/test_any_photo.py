@@ -105,4 +105,4 @@ def test_home_and_patterns(tmp_path, monkeypatch):
 def test_a_closed_picture(tmp_path):
     BEAR.save(tmp_path/'a.png')
     with Image.open(tmp_path/'a.png') as im: pass
-    with pytest.raises(BearclfError, match='a.png is not to be read'): any_photo(im)
+    with pytest.raises(BearclfError, match='this photo is damaged or cut short'): any_photo(im)

@@ -134,12 +134,14 @@ def _at_level(below, folder, level):
 # %% ../../nbs/library/folder/04_look.ipynb #ecc65e14
 class ClassFolders:
     "The class of a photo: the folder that it lies in directly below one of `bases`, in composed form (NFC)"
+    __name__ = 'class_folders' # fastai's `Transform` takes what has a name as it is, but copies its `__dict__`
+    __slots__ = 'level', 'top', 'bases', 'parts'
     def __init__(self,
         level:int=None, # 1: the classes are the folders in what is read; 2: the folders in these; default: as they lie
     ):
         if level is not None and (not isinstance(level, int) or level < 1):
             raise BearclfError(f'level={level!r} is no level of folders. 1 is the folders in the one that you give.')
-        self.level, self.bases, self.parts = level, {}, {}
+        self.level, self.top, self.bases, self.parts = level, '', {}, {}
 
     def read(self,
         path, # A folder
