@@ -357,7 +357,8 @@ def test_below_a_path(browser, demo_model, fresh_bears, tmp_path):
 
 @pytest.mark.parametrize('port, ip, base, words', [
     (70000, 'localhost', '/', '70000 is no port'), (-1, 'localhost', '/', '-1 is no port'),
-    (65536, '0.0.0.0', '/', '65536 is no port'), (0, 'localhost', 'http://a.example/bears/', 'no path of a page'), (0, 'localhost', '/a/../b/', 'no path of a page'),
+    (65536, '0.0.0.0', '/', '65536 is no port'),
+    (0, 'localhost', 'http://a.example/bears/', 'no path of a page'), (0, 'localhost', '/a/../b/', 'no path of a page'),
     (0, 'localhost', '/"><script>', 'no path of a page'), (0, '300.1.1.1', '/', 'not an address of this machine'),
     (0, 'a b', '/', 'not an address'), (0, '.', '/', 'not an address'), (0, '192.0.2.1', '/', 'not an address')])
 def test_where_no_page_can_be(port, ip, base, words):
