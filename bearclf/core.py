@@ -407,8 +407,8 @@ def _took(bar): return time.monotonic() - vars(bar).setdefault('_began', time.mo
 
 def _say_how_far(bar, desc, n, total, size='{:,}'.format):
     now, took = time.monotonic(), _took(bar)
-    if took < 5 or now < _Line.next or not n: return
-    _Line.next = now + min(60, max(5, took/10))
+    if took < 5 or now < max(_Line.next, vars(bar).get('_next', 0)) or not n: return
+    _Line.next, bar._next = now + 5, now + min(60, max(5, took/10))
     print(f'{desc or "So far"}: {size(n)}' + f' of {size(total)}'*bool(total) + ' ...', file=sys.stderr, flush=True)
 
 # %% ../nbs/library/00_core.ipynb #5705d398
