@@ -294,11 +294,15 @@ def reachable(
 def answers(url):
     "Does the host of `url` take a connection, and answer? It need not like the question"
     if not reachable(url): return False
-    try: urlopen(Request(url, method='HEAD'), timeout=3).close()
-    except HTTPError: return True
-    except HTTPException: return False
-    except OSError as e: return isinstance(getattr(e, 'reason', None), ssl.SSLCertVerificationError)  # others know more
-    return True
+    usual = _asked(lambda: importlib.import_module('certifi').where())
+    for o in dict.fromkeys([None, os.environ.get('REQUESTS_CA_BUNDLE') or None, usual or None]):  # those of Python, and those that Hugging Face goes by
+        try: urlopen(Request(url, method='HEAD'), timeout=3, context=ssl.create_default_context(cafile=o)).close()
+        except HTTPError: pass
+        except (OSError, HTTPException) as e:
+            if isinstance(getattr(e, 'reason', None), ssl.SSLCertVerificationError): continue
+            return False
+        return True
+    return False
 
 # %% ../../nbs/library/train/11_machine.ipynb #f34be50f
 _PLACES = {'KAGGLE_KERNEL_RUN_TYPE': 'Kaggle', 'COLAB_RELEASE_TAG': 'Colab', 'BINDER_SERVICE_HOST': 'Binder',
