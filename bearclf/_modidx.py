@@ -1549,6 +1549,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                            'bearclf/train/machine.py'),
                                        'bearclf.train.machine._widgets': ( 'library/train/machine.html#_widgets',
                                                                            'bearclf/train/machine.py'),
+                                       'bearclf.train.machine.answers': ('library/train/machine.html#answers', 'bearclf/train/machine.py'),
                                        'bearclf.train.machine.doctor': ('library/train/machine.html#doctor', 'bearclf/train/machine.py'),
                                        'bearclf.train.machine.holds_weights': ( 'library/train/machine.html#holds_weights',
                                                                                 'bearclf/train/machine.py'),

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.util import find_spec
 from urllib.parse import urlparse
-from urllib.request import Request, urlopen
 
 from huggingface_hub import constants as hub
 
 from ..core import *
-from .machine import holds_weights, hub_folder, reachable, timm_at_hand
+from .machine import answers, holds_weights, hub_folder, timm_at_hand
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
     from fastai.vision.all import *
@@ -113,8 +112,7 @@ def fetch_weights(arch):
     file, url = weights_file(arch), getattr(_weights(arch), 'url', '') if arch is not efficientnet_lite0 else ''
     if file.exists() or not url: return
     try:
-        if not reachable(url): raise OSError('nobody takes a connection')
-        urlopen(Request(url, method='HEAD'), timeout=10).close()  # some firewalls let one wait for ever
+        if not answers(url): raise OSError('nobody answers')  # some firewalls let one wait for ever
         _weights(arch).get_state_dict(check_hash=True, progress=True)
     except (OSError, RuntimeError) as e: raise BearclfError(_no_weights(arch.__name__, _put_there(file))) from e
 
@@ -142,7 +140,7 @@ def weights_of(arch, pretrained=True):
     repo, url = _timm_source(arch)
     if not repo and not url: raise BearclfError(f'There are no pretrained weights of {arch}{_like(arch)}.')
     here = holds_weights(repo) if repo else (hub_folder()/Path(urlparse(url).path).name).exists()
-    alone = hub.HF_HUB_OFFLINE or not reachable(url)
+    alone = hub.HF_HUB_OFFLINE or not answers(url)
     if alone and not here: raise BearclfError(_no_weights(arch, 'Fetch them once where there is a network'))
     offline, hub.HF_HUB_OFFLINE = hub.HF_HUB_OFFLINE, alone
     try: yield

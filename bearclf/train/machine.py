@@ -6,14 +6,16 @@
 __all__ = ['Checkup', 'doctor']
 
 # %% ../../nbs/library/train/11_machine.ipynb #ade27660
-import importlib, os, platform, queue, re, shutil, socket, sys, textwrap, threading, time, warnings
+import importlib, os, platform, queue, re, shutil, socket, ssl, sys, textwrap, threading, time, warnings
 from dataclasses import dataclass
 from functools import cache, partial
+from http.client import HTTPException
 from importlib.metadata import PackageNotFoundError, distribution, requires, version
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
+from urllib.error import HTTPError
+from urllib.request import Request, getproxies, proxy_bypass, urlopen
 
 # %% ../../nbs/library/train/11_machine.ipynb #e0e7bd0b
 def _first_line(e): return (str(e).strip().splitlines() or [type(e).__name__])[0].rstrip('.')
@@ -287,6 +289,20 @@ def reachable(
     threading.Thread(target=look, daemon=True).start()  # nothing stops a name that is looked up
     try: return said.get(timeout=seconds)
     except queue.Empty: return False
+
+# %% ../../nbs/library/train/11_machine.ipynb #d0c70502
+def answers(url):
+    "Does the host of `url` take a connection, and answer? It need not like the question"
+    if not reachable(url): return False
+    usual = _asked(lambda: importlib.import_module('certifi').where())
+    for o in dict.fromkeys([None, os.environ.get('REQUESTS_CA_BUNDLE') or None, usual or None]):  # those of Python, and those that Hugging Face goes by
+        try: urlopen(Request(url, method='HEAD'), timeout=3, context=ssl.create_default_context(cafile=o)).close()
+        except HTTPError: pass
+        except (OSError, HTTPException) as e:
+            if isinstance(getattr(e, 'reason', None), ssl.SSLCertVerificationError): continue
+            return False
+        return True
+    return False
 
 # %% ../../nbs/library/train/11_machine.ipynb #f34be50f
 _PLACES = {'KAGGLE_KERNEL_RUN_TYPE': 'Kaggle', 'COLAB_RELEASE_TAG': 'Colab', 'BINDER_SERVICE_HOST': 'Binder',

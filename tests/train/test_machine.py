@@ -226,6 +226,19 @@ def test_a_firewall_that_says_nothing(connections, monkeypatch):
     never.set()
 
 
+@pytest.mark.parametrize('says, there', [(b'', False), (b'nonsense', False), (b'HTTP/1.0 403 No\r\n\r\n', True),
+                                         (b'HTTP/1.0 200 OK\r\n\r\n', True)])
+def test_who_takes_a_connection_has_to_answer(says, there, monkeypatch):
+    import threading
+    monkeypatch.setenv('no_proxy', '127.0.0.1')
+    with socket.create_server(('127.0.0.1', 0)) as server:
+        def serve():
+            server.accept()[0].close()  # the first only looks whether anybody is there
+            with server.accept()[0] as talk: talk.recv(1000); talk.sendall(says)
+        threading.Thread(target=serve, daemon=True).start()
+        assert machine.answers(f'http://127.0.0.1:{server.getsockname()[1]}/weights') == there
+
+
 def test_the_engines_on_request():
     from bearclf.practice.web import practice_web
     with practice_web(n=20, size=16) as web:
