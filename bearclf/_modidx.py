@@ -603,6 +603,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                              'bearclf/folder/look.py'),
                                      'bearclf.folder.look._only_one': ('library/folder/look.html#_only_one', 'bearclf/folder/look.py'),
                                      'bearclf.folder.look._parts': ('library/folder/look.html#_parts', 'bearclf/folder/look.py'),
+                                     'bearclf.folder.look._side_car': ('library/folder/look.html#_side_car', 'bearclf/folder/look.py'),
                                      'bearclf.folder.look._tree': ('library/folder/look.html#_tree', 'bearclf/folder/look.py'),
                                      'bearclf.folder.look._use': ('library/folder/look.html#_use', 'bearclf/folder/look.py'),
                                      'bearclf.folder.look.check_folder': ( 'library/folder/look.html#check_folder',

@@ -117,9 +117,11 @@ def _check_labels(learn, report):
     seen = {}
     for ds in learn.dls.train_ds, learn.dls.valid_ds:
         if not hasattr(ds, 'tls') or len(ds.tls) < 2: return
-        for file, y in zip(files_of(ds), ds.tls[-1]):
+        try: pairs = list(zip(files_of(ds), map(int, ds.tls[-1])))
+        except KeyError: return  # a label that fastai does not know, as where a cell of a table is empty
+        for file, y in pairs:
             if isinstance(file, Path) and report.path in (file := Path(os.path.abspath(file))).parents:
-                seen.setdefault(report.label(file), []).append(int(y))
+                seen.setdefault(report.label(file), []).append(y)
     counts = [Counter(o) for o in seen.values()]
     same, n = (sum(f(o.values()) for o in counts) for f in (max, sum))
     if same >= .9*n and len(set().union(*counts)) <= len(counts): return

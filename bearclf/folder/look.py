@@ -54,11 +54,15 @@ _OF_OTHERS = {'@eadir', '@tmp', '@recycle', '@recently-snapshot', '@snapshot', '
               'icon\r', '__pycache__'}
 _THEIR_NAMES = re.compile(r'synophoto_|synoindex_|found\.\d{3}$')
 _THEIR_ENDS = '.lrdata', '.lrcat', '.lrcat-data', '.cocatalog', '.photoslibrary', '.aplibrary', '.dtrash'
+_SIDE_CARS = set('.aae .acr .arp .comask .cop .cos .cot .ctg .dop .dr4 .lrv .nksc .nksw .on1 .onphoto '
+                 '.photo-edit .pp2 .pp3 .rpp .spd .thm .vrd .xmp'.split())  # files that tell of a photo
 
 def of_others(name):
     "Whether a file or folder of this name is hidden, or known to be made by a system or another program"
     low = name.casefold()
-    return name[0] == '.' or low in _OF_OTHERS or low.endswith(_THEIR_ENDS) or bool(_THEIR_NAMES.match(low))
+    return name[0] == '.' or low in _OF_OTHERS or low.endswith(_THEIR_ENDS) or bool(_THEIR_NAMES.match(low) or _side_car(low))
+
+def _side_car(name): return (end := os.path.splitext(name.lower())[1]) in _SIDE_CARS and end
 
 # %% ../../nbs/library/folder/04_look.ipynb #40e53b2a
 @dataclass
@@ -74,7 +78,8 @@ def list_folder(path):
     "A `Listing` of `path`"
     found, ours = Listing(), ('.bearclf', '.DS_Store')
     for folder, dirs, names in os.walk(path, onerror=lambda e: found.closed.append(Path(e.filename))):
-        found.others.update('._*' if o[:2] == '._' else o for o in (*dirs, *names) if of_others(o) and o not in ours)
+        found.others.update('._*' if o[:2] == '._' else f'*{_side_car(o)}' if _side_car(o) else o
+                            for o in (*dirs, *names) if of_others(o) and o not in ours)
         dirs[:] = sorted(o for o in dirs if not of_others(o))
         found.links += [o for k in dirs if os.path.islink(o := Path(folder)/k)]
         found.folders.append(Path(folder))

@@ -71,6 +71,7 @@ LAYOUTS = {  # name -> files, photos of each class, what is said, what is not
     'a stick from Windows': ('a/ b/ $RECYCLE.BIN/S-1-5/x.jpg FOUND.000/x.jpg a/Thumbs.db a/desktop.ini', 'a3 b3',
                              '$RECYCLE.BIN (1) FOUND.000 (1) Thumbs.db (1) desktop.ini (1)', ''),
     'a zip from a Mac': ('a/ b/ __MACOSX/a/._0.png a/._0.png a/.DS_Store', 'a3 b3', '._* (1) __MACOSX (1)', 'DS_Store'),
+    'side-cars': ('a/ b/ a/0.xmp a/0.png.xmp a/1.THM b/2.aae', 'a3 b3', '*.xmp (2) *.thm (1) *.aae (1)', ''),
     'thumbnails': ('a/ b/ .thumbnails/x.jpg a/.picasaoriginals/0.png Holiday.lrdata/x/y.jpg', 'a3 b3',
                    '.thumbnails (1) .picasaoriginals (1) Holiday.lrdata (1)', ''),
 }

@@ -257,6 +257,11 @@ def test_labels_that_are_no_folders_are_said(path, tmp_path):
     assert len(find_issues(learn, path)) == 24  # another folder may be looked at with the same body
 
 
+def test_an_empty_cell_for_a_label_is_no_matter_where_folders_count(path, table):
+    empty = table.assign(label=table.label.where(table.index != 0))
+    assert len(find_issues(learner(from_df()(path, empty)), path)) == 24
+
+
 @pytest.mark.parametrize('get_y, words', [
     (lambda o: None, 'no label'), (lambda o: None if 'teddy' in str(o) else 'bear', 'no label'),
     (lambda o: float('nan'), 'no label'),
