@@ -295,7 +295,8 @@ def answers(url):
     "Does the host of `url` take a connection, and answer? It need not like the question"
     if not reachable(url): return False
     usual = _asked(lambda: importlib.import_module('certifi').where())
-    for o in dict.fromkeys([None, os.environ.get('REQUESTS_CA_BUNDLE') or None, usual or None]):  # those of Python, and those that Hugging Face goes by
+    # those of Python, and those that Hugging Face goes by
+    for o in dict.fromkeys([None, os.environ.get('REQUESTS_CA_BUNDLE') or None, usual or None]):
         try: urlopen(Request(url, method='HEAD'), timeout=3, context=ssl.create_default_context(cafile=o)).close()
         except HTTPError: pass
         except (OSError, HTTPException) as e:
