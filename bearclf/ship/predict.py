@@ -19,8 +19,7 @@ from fastcore.basics import patch
 from PIL import Image
 
 from ..core import *
-from ..core import a_few, cached, cut, given_path, sha256_of, top
-from ..photo import *
+from ..core import a_few, cached, cut, given_path, leading, sha256_of
 from ..photo import any_photo
 from ..practice.drawn import *
 from ..folder.look import *
@@ -35,7 +34,7 @@ class Prediction:
     familiar: bool=True # Is it like the photos that the model has learned from? True if the model does not know
     def __repr__(self):
         return (f'Prediction(label={self.label!r}, probability={self.probability}, '
-                f'probabilities={dict(top(self.probabilities))}, familiar={self.familiar})')
+                f'probabilities={dict(leading(self.probabilities))}, familiar={self.familiar})')
 
     def __str__(self):
         said = f'{self.label} ({self.probability:.1%})'
@@ -217,11 +216,6 @@ class Evaluation:
         rows = [['actual \\ predicted', *self.confusion], *rows]
         return rows if sum(max(map(len, col)) + 2 for col in zip(*rows)) <= 102 else []
 
-    def __repr__(self):
-        matrix = self.confusion if len(self.confusion) <= 10 else f'<of {len(self.confusion)} classes>'
-        return (f'Evaluation(n={self.n}, n_wrong={self.n_wrong}, confusion={matrix}, '
-                f'left_out={self.left_out if len(self.left_out) <= 10 else f"<{len(self.left_out)} files>"})')
-
     def __str__(self):
         if not (rows := self._rows()): return '\n'.join([self._said(), *self._pairs()])
         widths = [max(map(len, col)) for col in zip(*rows)]
@@ -233,6 +227,12 @@ class Evaluation:
         return '\n'.join([self._said(), '', head, '|---'*(len(self.confusion)+1) + '|', *rows])
 
 # %% ../../nbs/library/ship/22_predict.ipynb #5c908e47
+@patch
+def __repr__(self:Evaluation):
+    matrix = self.confusion if len(self.confusion) <= 10 else f'<of {len(self.confusion)} classes>'
+    return (f'Evaluation(n={self.n}, n_wrong={self.n_wrong}, confusion={matrix}, '
+            f'left_out={self.left_out if len(self.left_out) <= 10 else f"<{len(self.left_out)} files>"})')
+
 @patch
 def _pairs(self:Evaluation, most=10):
     "Sentences about the pairs of classes that are mistaken most often, in place of a matrix that is too wide"
