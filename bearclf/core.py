@@ -265,7 +265,7 @@ def a_few(
     n = 1 + sum(len(', '.join(names[:i])) <= room for i in range(2, len(names)))
     return f'{", ".join(names[:n])} and {len(names) - n} others'
 
-def ranked(
+def leading(
     probabilities:dict, # Class -> probability
 ) -> list: # of (name, probability), most probable first
     "All classes if there are at most ten, else the five most probable, and the others as one"

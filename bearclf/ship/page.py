@@ -20,7 +20,7 @@ from urllib.request import ProxyHandler, build_opener
 import anywidget, ipywidgets as widgets, traitlets
 
 from ..core import *
-from ..core import ranked
+from ..core import leading
 from ..photo import *
 
 # %% ../../nbs/library/ship/23_page.ipynb #94554b9b
@@ -58,7 +58,7 @@ def bars_html(
         return (f'<li><span class="name" dir="auto">{escape(str(name))}</span>'
                 f'<span class="share">{escape(percent(p))}</span>'
                 f'<span class="track" aria-hidden="true"><i style="width:{p:.2%}"></i></span></li>')
-    rows = ''.join(row(*o) for o in ranked(probabilities))
+    rows = ''.join(row(*o) for o in leading(probabilities))
     return f'<style>{_text("bars.css")}</style><ol class="bearclf-bars">{rows}</ol>'
 
 # %% ../../nbs/library/ship/23_page.ipynb #50095761

@@ -19,7 +19,7 @@ from fastcore.basics import patch
 from PIL import Image
 
 from ..core import *
-from ..core import a_few, cached, cut, given_path, ranked, sha256_of
+from ..core import a_few, cached, cut, given_path, leading, sha256_of
 from ..photo import any_photo
 from ..practice.drawn import *
 from ..folder.look import *
@@ -34,7 +34,7 @@ class Prediction:
     familiar: bool=True # Is it like the photos that the model has learned from? True if the model does not know
     def __repr__(self):
         return (f'Prediction(label={self.label!r}, probability={self.probability}, '
-                f'probabilities={dict(ranked(self.probabilities))}, familiar={self.familiar})')
+                f'probabilities={dict(leading(self.probabilities))}, familiar={self.familiar})')
 
     def __str__(self):
         said = f'{self.label} ({self.probability:.1%})'
@@ -237,26 +237,23 @@ class Evaluation:
         rows = [['actual \\ predicted', *self.confusion], *rows]
         return rows if sum(max(map(len, col)) + 2 for col in zip(*rows)) <= 102 else []
 
-    def __repr__(self):
-        matrix = self.confusion if len(self.confusion) <= 10 else f'<of {len(self.confusion)} classes>'
-        return (f'Evaluation(n={self.n}, n_wrong={self.n_wrong}, confusion={matrix}, '
-                f'left_out={self.left_out if len(self.left_out) <= 10 else f"<{len(self.left_out)} files>"})')
+    def __str__(self):
+        if not (rows := self._rows()): return '\n'.join([self._said(), *self._pairs()])
+        widths = [max(map(len, col)) for col in zip(*rows)]
+        return '\n'.join([self._said()] + ['  '.join(o.rjust(w) for o, w in zip(row, widths)) for row in rows])
 
-# %% ../../nbs/library/ship/22_predict.ipynb #16a0b005
-@patch
-def __str__(self:Evaluation):
-    if not (rows := self._rows()): return '\n'.join([self._said(), *self._pairs()])
-    widths = [max(map(len, col)) for col in zip(*rows)]
-    return '\n'.join([self._said()] + ['  '.join(o.rjust(w) for o, w in zip(row, widths)) for row in rows])
-
-# %% ../../nbs/library/ship/22_predict.ipynb #16a0b003
-@patch
-def _repr_markdown_(self:Evaluation):
-    if not (rows := self._rows()): return '\n\n'.join([self._said(), *self._pairs()])
-    head, *rows = ['| ' + ' | '.join(o) + ' |' for o in rows]
-    return '\n'.join([self._said(), '', head, '|---'*(len(self.confusion)+1) + '|', *rows])
+    def _repr_markdown_(self):
+        if not (rows := self._rows()): return '\n\n'.join([self._said(), *self._pairs()])
+        head, *rows = ['| ' + ' | '.join(o) + ' |' for o in rows]
+        return '\n'.join([self._said(), '', head, '|---'*(len(self.confusion)+1) + '|', *rows])
 
 # %% ../../nbs/library/ship/22_predict.ipynb #5c908e47
+@patch
+def __repr__(self:Evaluation):
+    matrix = self.confusion if len(self.confusion) <= 10 else f'<of {len(self.confusion)} classes>'
+    return (f'Evaluation(n={self.n}, n_wrong={self.n_wrong}, confusion={matrix}, '
+            f'left_out={self.left_out if len(self.left_out) <= 10 else f"<{len(self.left_out)} files>"})')
+
 @patch
 def _pairs(self:Evaluation, most=10):
     "Sentences about the pairs of classes that are mistaken most often, in place of a matrix that is too wide"
