@@ -269,7 +269,7 @@ def test_make_sets_up_all_or_nothing(tmp_path):
 @pytest.mark.exhaustive
 def test_api_pages_without_quarto(copy):
     subprocess.run([sys.executable, '-W', 'ignore', copy/'nbs/docs.py'], check=True, capture_output=True)
-    page = (copy/'_docs/12_data.html').read_text(encoding='utf-8')
+    page = (copy/'_docs/13_data.html').read_text(encoding='utf-8')
     assert 'id="photo_dls"' in page and 'The four things a' in page
     assert {o.stem for o in (copy/'_docs').glob('*.html')} == {o.stem for o in notebooks} - {'bear_classifier'}
 

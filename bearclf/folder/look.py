@@ -60,7 +60,8 @@ _SIDE_CARS = set('.aae .acr .arp .comask .cop .cos .cot .ctg .dop .dr4 .lrv .nks
 def of_others(name):
     "Whether a file or folder of this name is hidden, or known to be made by a system or another program"
     low = name.casefold()
-    return name[0] == '.' or low in _OF_OTHERS or low.endswith(_THEIR_ENDS) or bool(_THEIR_NAMES.match(low) or _side_car(low))
+    known = low in _OF_OTHERS or low.endswith(_THEIR_ENDS) or _THEIR_NAMES.match(low)
+    return bool(name[0] == '.' or known or _side_car(low))
 
 def _side_car(name): return (end := os.path.splitext(name.lower())[1]) in _SIDE_CARS and end
 

@@ -1,4 +1,4 @@
-// The browser's half of `LiveHTML`, in nbs/library/ship/23_page.ipynb
+// The browser's half of `LiveHTML`, in nbs/library/ship/24_page.ipynb
 
 function render({ model, el }) {
   el.classList.add('bearclf-live');

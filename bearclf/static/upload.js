@@ -1,4 +1,4 @@
-// The browser's half of `PhotoUpload`, in nbs/library/ship/23_page.ipynb: a photo is chosen or dropped, and sent
+// The browser's half of `PhotoUpload`, in nbs/library/ship/24_page.ipynb: a photo is chosen or dropped, and sent
 // to Python as small as it can be.
 
 const BEAR = `
