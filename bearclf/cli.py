@@ -16,7 +16,7 @@ from fastcore.script import anno_parser
 
 from . import __version__
 from .core import *
-from .core import lines_for_bars, print_any_sign, printable, table_text
+from .core import a_few, lines_for_bars, print_any_sign, printable, table_text
 from .photo import *
 
 # %% ../nbs/library/90_cli.ipynb #b37a0228
@@ -305,7 +305,7 @@ def _model_of(data, arch):
         train(data, arch=arch, out=out)
     from bearclf.ship.predict import model_facts
     if facts := model_facts(out):
-        print(f'The model in {out} knows {", ".join(facts["classes"])}: {facts["n_photos"]} photos, '
+        print(f'The model in {out} knows {a_few(facts["classes"])}: {facts["n_photos"]} photos, '
               f'{facts["error_rate"]:.1%} wrong, {facts["date"][:10]}. '
               f'To train it again: bearclf train "{data}"', flush=True)
     return out

@@ -265,6 +265,11 @@ def a_few(
     n = 1 + sum(len(', '.join(names[:i])) <= room for i in range(2, len(names)))
     return f'{", ".join(names[:n])} and {len(names) - n} others'
 
+def some(names, n=8):
+    "The first `n` of `names` with commas between them, and how many more there are"
+    names = [str(o) for o in names]
+    return ', '.join(names[:n]) + f' and {len(names)-n} more'*(len(names) > n)
+
 def leading(
     probabilities:dict, # Class -> probability
 ) -> list: # of (name, probability), most probable first

@@ -13,7 +13,7 @@ from pathlib import Path
 from fastcore.basics import patch
 
 from ..core import *
-from ..core import Table, free_path, printable, table_bytes
+from ..core import Table, free_path, printable, some, table_bytes
 from ..folder.look import ClassFolders, like_photos, new_class_name, of_others, visible_files
 from ..folder.moves import *
 from ..folder.moves import ASIDE, HOME, MoveReport
@@ -96,10 +96,9 @@ def _tell_by_hand(self:Decisions, located):
     "Say what a person has moved or deleted, once"
     new = [(k[0], name) for k, _, name in located if name != k[0] and k not in self._told and not self._is_aside(k)]
     self._told |= {k for k, _, name in located if name != k[0]}
-    def some(said): return ', '.join(said[:5]) + f' and {len(said) - 5} more'*(len(said) > 5)
     moved, gone = [f'{a} (now {b})' for a, b in new if b], [a for a, b in new if not b]
-    if moved: self.say(f'Moved by hand; what was decided about them stands: {some(moved)}.')
-    if gone: self.say(f'Deleted or changed by hand, so nothing is left to decide: {some(gone)}.')
+    if moved: self.say(f'Moved by hand; what was decided about them stands: {some(moved, 5)}.')
+    if gone: self.say(f'Deleted or changed by hand, so nothing is left to decide: {some(gone, 5)}.')
 
 @patch
 def _is_aside(self:Decisions, key): return key[0].startswith(f'{ASIDE}/') and self.holds(*key)

@@ -17,7 +17,7 @@ from fastcore.basics import patch
 from fastcore.foundation import L
 
 from ..core import *
-from ..core import printable
+from ..core import printable, some
 from ..photo import *
 from ..photo import look_at
 
@@ -183,11 +183,6 @@ def look_at_all(files, measures={}, copies=None):
         return list(progress(looks, 'Looking at the photos', len(files)))
 
 # %% ../../nbs/library/folder/04_look.ipynb #80fe6159
-def some(names, n=8):
-    "The first `n` of `names` with commas between them, and how many more there are"
-    names = [str(o) for o in names]
-    return ', '.join(names[:n]) + f' and {len(names)-n} more'*(len(names) > n)
-
 def _and(names):
     *first, last = [some(names)] if len(names) > 8 else names
     return ', '.join(first) + ' and '*bool(first) + last

@@ -264,10 +264,10 @@ def _pairs(self:Evaluation, most=10):
                    '`.confusion` and `bearclf evaluate --json` have it.']
 
 # %% ../../nbs/library/ship/23_predict.ipynb #fc9e5bb9
-def _check_classes(clf, names):
+def _check_classes(clf, names, notes=()):
     unknown = a_few(map(repr, sorted(set(names) - set(clf.classes))))
     if unknown: raise BearclfError(f'The model does not know {unknown}; it knows {a_few(clf.classes)}. '
-                                   'Folders have to be called as the classes are.')
+                                   + ' '.join(['Folders have to be called as the classes are.', *notes]))
 
 # %% ../../nbs/library/ship/23_predict.ipynb #e831d91e
 def evaluate(
@@ -280,7 +280,7 @@ def evaluate(
     report = check_folder(path, level=level)
     if not report.photos:
         raise BearclfError(' '.join([f'There are no photos in class folders in {path}.', *report.notes]))
-    _check_classes(clf, report.counts)
+    _check_classes(clf, report.counts, report.notes)
     confusion = {a: {p: 0 for p in clf.classes} for a in clf.classes}
     batches = [report.photos[i:i+bs] for i in range(0, len(report.photos), bs)]
     with progress(None, 'Judging the photos', len(report.photos)) as bar:

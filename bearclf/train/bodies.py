@@ -16,6 +16,7 @@ from urllib.parse import urlparse
 from huggingface_hub import constants as hub
 
 from ..core import *
+from ..core import a_few
 from .machine import answers, holds_weights, hub_folder, timm_at_hand
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
@@ -250,7 +251,7 @@ class ClassRows:
     def __str__(self):
         names = lambda found: ' and '.join(imagenet_names()[i].split(',')[0] for i in found)
         said = [f'{k} (as {names(v)})' for k, v in self.found.items() if v]
-        return f'ImageNet knows {", ".join(said) or "none of these classes"}.' + ''.join(
+        return f'ImageNet knows {a_few(said, 300) or "none of these classes"}.' + ''.join(
             f' It does not know {k}; say what that is like, such as like={{{k!r}: "tabby"}}.'
             for k in [k for k, v in self.found.items() if not v][:1])
 

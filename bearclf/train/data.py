@@ -12,10 +12,11 @@ from functools import partial
 from inspect import Parameter, signature
 
 from ..core import *
+from ..core import some
 from ..photo import *
 from ..photo import SIDE, any_photo
 from ..folder.look import *
-from ..folder.look import ClassFolders, some
+from ..folder.look import ClassFolders
 from .machine import usable_device
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
