@@ -161,6 +161,9 @@ class ClassFolders:
         parts = [os.path.join(self.top, o) for names in self.parts.values() for o in names]
         bases = _at_level(below, top, self.level) if self.level else [
             _only_one(below, direct, o) for o in parts if {*parts} & {*below}] or [self.top]
+        if self.level and files and not {*bases} & {*below}:
+            raise BearclfError(f'No photo in {path} lies in a folder {self.level} levels down. '
+                               'Leave level out to see how they lie.')
         self.bases = dict.fromkeys(bases)
         return below
 
