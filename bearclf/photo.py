@@ -329,8 +329,9 @@ def _of_array(x, name):
     return Image.fromarray(np.ascontiguousarray(_eight_bits(x, name), 'uint8'))
 
 # %% ../nbs/library/01_photo.ipynb #732640da
-def _of_file(file, name):
-    "What an open file holds"
+def all_bytes(file, name='this photo'):
+    "What bytes of any kind, or an open file, hold"
+    if not hasattr(file, 'read'): return bytes(file)
     if hasattr(file, 'seek') and (not hasattr(file, 'seekable') or file.seekable()): file.seek(0)
     data = file.read(_MOST_BYTES + 1)
     if isinstance(data, (bytes, bytearray)): return bytes(data)
@@ -364,8 +365,8 @@ def any_photo(
             if 0 in photo.size: raise _unreadable(called, 'an empty picture')
             return read_photo(photo.convert('LA') if photo.mode == 'La' else photo)
         if isinstance(photo, (str, os.PathLike)): return read_photo(_of_path(photo, name), name)
-        if isinstance(photo, (bytes, bytearray, memoryview)): return read_photo(bytes(photo), called)
-        if hasattr(photo, 'read'): return read_photo(_of_file(photo, called), called)
+        if isinstance(photo, (bytes, bytearray, memoryview)) or hasattr(photo, 'read'):
+            return read_photo(all_bytes(photo, called), called)
         if hasattr(photo, '__array__'): return read_photo(_of_array(photo, called))
     except BearclfError: raise
     except Exception as e: raise _unreadable(called, f'not to be read ({getattr(e, "strerror", e) or e})') from e

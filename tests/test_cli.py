@@ -157,10 +157,10 @@ def test_train_fetches_last(run, tmp_path, monkeypatch):
     for o in 'black', 'grizzly': shutil.rmtree(tmp_path/'bears'/o)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv('TORCH_HOME', str(tmp_path/'torch'))
-    for words in [], ['--full'], ['--arch', 'resnet34']: assert main(['train', 'bears', *words]) == 1
+    for words in [], ['--full'], ['--arch', 'resnet34']: assert main(['train', 'bears', *words]) == 2
     def full(dir): raise OSError(30, 'Read-only file system')
     monkeypatch.setattr(cli, 'TemporaryFile', full)
-    assert main(['train', 'bears', '--out', 'model']) == 1
+    assert main(['train', 'bears', '--out', 'model']) == 2
     assert not asked
 
 
@@ -423,7 +423,7 @@ def test_clean_report(tmp_path, monkeypatch, capsys):
         assert bool(o['decision']) == sure or abs(score - .75) < .001, 'only what is sure is filled in'
     assert {o['file'] for o in issues} == {o for o in before if o.endswith('.jpg')}
     assert any('чёрный, бурый/' in o['file'] for o in issues)
-    assert main(['clean', 'звери', '--report']) == 1 and 'is there already' in capsys.readouterr().err
+    assert main(['clean', 'звери', '--report']) == 2 and 'is there already' in capsys.readouterr().err
     assert main(['clean', 'звери', '--apply', str(out/'decisions.csv')]) == 0
     gone = [o['file'] for o in table if o['decision'] == '<Delete>']
     assert gone and not any((tmp_path/'звери'/o).exists() for o in gone)

@@ -8,6 +8,7 @@ __all__ = ['Decisions', 'apply_csv']
 # %% ../../nbs/library/clean/20_decisions.ipynb #37e1ca57
 import os, unicodedata
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 
 from fastcore.basics import patch
@@ -48,7 +49,12 @@ class Decisions(History):
     ):
         super().__init__(path, source, file)
         self._seen, self._told = len(self._state.conflicts), set() # conflicts before this session; photos spoken of
-        self.read(ClassFolders())
+
+    @cached_property
+    def folders(self): # A `ClassFolders`, which says of what class a photo is
+        folders = ClassFolders()
+        folders.read(self.path, like_photos(visible_files(self.path)))
+        return folders
 
     @property
     def pending(self): # dict of `Path` -> `KEEP`, `DELETE` or a class
@@ -66,12 +72,6 @@ class Decisions(History):
     def _shown(self, name): return Path(os.path.normpath(self.root/name))
 
 # %% ../../nbs/library/clean/20_decisions.ipynb #f14966a9
-@patch
-def read(self:Decisions, folders):
-    "Let `folders`, a `ClassFolders`, say what the class of a photo is"
-    if not folders.bases: folders.read(self.path, like_photos(visible_files(self.path)))
-    self.folders = folders
-
 @patch
 def _as_it_lies(self:Decisions, what, name):
     "The decision `what` about the photo `name`; that of its own class is to keep it"

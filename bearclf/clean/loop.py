@@ -128,7 +128,7 @@ def look(self:CleaningLoop) -> CleaningLoop:
 
 @patch
 def _begin_round(self:CleaningLoop, report):
-    self.decisions.read(report.get_y)
+    self.decisions.folders = report.get_y
     aside = [o for o in report.photos if report.looks[o].fingerprint in self.prints]  # whoever has renamed them
     aside += [o for o in self.test if o not in report.looks and not o.is_relative_to(self.path) and o.exists()]
     features = photo_features([*report.photos, *aside, *self._unlabelled()], self.learn)

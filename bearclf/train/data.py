@@ -14,7 +14,7 @@ from inspect import Parameter, signature
 from ..core import *
 from ..core import some
 from ..photo import *
-from ..photo import SIDE, any_photo
+from ..photo import SIDE, all_bytes, any_photo
 from ..folder.look import *
 from ..folder.look import ClassFolders
 from .machine import usable_device
@@ -41,7 +41,7 @@ class _OpenCopy(Transform):
     input_types = object
     def __init__(self, copies): self.copies = copies
     def encodes(self, o) -> PILPhoto:
-        if isinstance(o, (bytes, bytearray, memoryview)): o = self._of_bytes(bytes(o))
+        if isinstance(o, (bytes, bytearray, memoryview)) or hasattr(o, 'read'): o = self._of_bytes(all_bytes(o))
         return open_photo(self.copies(o) if isinstance(o, (str, os.PathLike)) else o)
 
     def _of_bytes(self, data):

@@ -88,7 +88,7 @@ def test_what_bearclf_did_not_write_is_never_touched(written, tmp_path, change, 
     said = error_text(written, tmp_path, 1)
     assert 'was not written by bearclf, or was changed since, so it stays. Name another folder' in said
     monkeypatch.setattr('bearclf.train.learner.train_photos', lambda *_, **__: pytest.fail('it was trained'))
-    assert main(['train', str(bears), '--full', '--no-pretrained', '--out', str(tmp_path)]) == 1
+    assert main(['train', str(bears), '--full', '--no-pretrained', '--out', str(tmp_path)]) == 2
     assert capsys.readouterr() == ('', f'bearclf: {said}\n') and state(tmp_path) == there
 
 
@@ -96,7 +96,7 @@ def test_a_file_is_no_place_for_a_model(written, tmp_path, bears, capsys):
     (tmp_path/'model').write_text('mine')
     said = f'{tmp_path/"model"} is a file. Name a folder to put the model into.'
     assert error_text(written, tmp_path/'model', 1) == said
-    assert main(['train', str(bears), '--no-pretrained', '--out', str(tmp_path/'model')]) == 1
+    assert main(['train', str(bears), '--no-pretrained', '--out', str(tmp_path/'model')]) == 2
     assert capsys.readouterr() == ('', f'bearclf: {said}\n') and (tmp_path/'model').read_text() == 'mine'
 
 
@@ -143,7 +143,7 @@ def test_a_report_replaces_nothing(bears, tmp_path, capsys):
     for o in 'issues.html', 'issues.csv', 'decisions.csv':
         (tmp_path/o).mkdir()
         (tmp_path/o/o).write_text('mine')
-        assert main(['clean', str(bears), '--report', str(tmp_path/o)]) == 1
+        assert main(['clean', str(bears), '--report', str(tmp_path/o)]) == 2
         assert f'{o} is there already' in capsys.readouterr().err
         assert names(tmp_path/o) == [o] and (tmp_path/o/o).read_text() == 'mine'
 
@@ -199,7 +199,7 @@ def test_visitors_of_the_page_are_not_told(foreign, capsys, monkeypatch, name):
 def test_who_serves_the_page_is_told(foreign, capsys, monkeypatch):
     def stop(*_, **__): raise KeyboardInterrupt
     monkeypatch.setattr(page.subprocess, 'Popen', stop)
-    monkeypatch.setattr(page, '_port_free', lambda *_: True)
+    monkeypatch.setattr(page, '_free_port', lambda port, ip: port)
     with pytest.raises(KeyboardInterrupt): page.serve(foreign)
     assert said_of((foreign/'export.pkl').resolve()) in capsys.readouterr().err
 
