@@ -69,9 +69,10 @@ class Decisions(History):
         kept = {k: e['size'] for k, e in self.state().kept.items()}
         return {self._shown(o) for o in self.places(kept).values() if o}
 
-    def _shown(self, name): return Path(os.path.normpath(self.root/name))
-
 # %% ../../nbs/library/clean/20_decisions.ipynb #f14966a9
+@patch
+def _shown(self:Decisions, name): return Path(os.path.normpath(self.root/name))
+
 @patch
 def _as_it_lies(self:Decisions, what, name):
     "The decision `what` about the photo `name`; that of its own class is to keep it"

@@ -259,8 +259,8 @@ def _how_read(reading, path, below):
     at = lambda o: Path(o).relative_to(path).as_posix()
     said, first = [], next(iter(reading.bases), str(path))
     if reading.parts and not reading.level and reading.top not in reading.bases:
-        said.append(f"Divided into {_and(reading.parts['train'])}, {_and(reading.parts['valid'])}; "
-                    'the classes are the folders in these.')
+        parts = _and(reading.parts['train'] + reading.parts['valid'])
+        said.append(f'Divided into {parts}; the classes are the folders in these.')
     elif not reading.level and Path(first) != path:
         said.append(f'The classes are the folders in {at(first)}, as no photo is elsewhere; level=1 makes it a class.')
     inner = {k: sorted(below[o]) for b in reading.bases for k in below.get(b, ())
