@@ -272,9 +272,10 @@ def _how_read(reading, path, below):
                    f'level={level} makes these the classes.']
 
 # %% ../../nbs/library/folder/04_look.ipynb #5dcba818
-def _alike(names):
-    "A name that is spelt in two ways has the same key"
-    return re.sub(r'[\W_]+', '', unicodedata.normalize('NFKC', names).casefold())
+def _alike(name):
+    "A name that is spelt in two ways has the same key: capitals, dashes, and what cannot be seen do not count"
+    name = re.sub('[\u00ad\u200b-\u200f\u2060\ufeff]', '', unicodedata.normalize('NFKC', name).casefold())
+    return re.sub(r'(?<=\w)[\s_-]+(?=\w)', ' ', name).strip('_. \t')
 
 def _odd_classes(reading, report, below, folders):
     "Classes whose names are nearly one, and folders that have no photo"
@@ -287,6 +288,8 @@ def _odd_classes(reading, report, below, folders):
                                        'put their photos into one folder.')
         said += [f'{name!r} is the name of {len(v)} folders, written in different characters; they are one class.'
                  for name, v in names.items() if len(v) > 1]
+    tests = [o for names in spelt.values() for o in names if _use(o) == ('valid', '')]
+    if tests: said.append(f'{_and(tests)} is taken for a class. If its photos are there to test by, move it elsewhere.')
     full = {reading.base(o) for o in report.photos}
     for o in folders:
         base, name = os.path.split(o)
