@@ -143,18 +143,19 @@ def _make(folder, kind):
         if kind: (folder/_TAG[0]).write_text(_TAG[1])
     tempfile.TemporaryFile(dir=folder).close()
 
-_made = set()
+_made = {} # kind, and what decides where the cache is -> its folder
 _one_makes = threading.RLock()
 
 def _folder(kind=''):
     "The folder for a `kind` of things, or the cache itself, made if need be; in another place if it has to be"
-    place = _place()
-    if (folder := place/kind) in _made and folder.is_dir(): return folder
+    asked = kind, *map(os.environ.get, ('BEARCLF_CACHE', 'XDG_CACHE_HOME', 'HOME', 'LOCALAPPDATA'))
+    if (folder := _made.get(asked)) and os.path.isdir(folder): return folder
+    folder = (place := _place())/kind
     with _one_makes:
         try: _make(folder, kind)
         except OSError as e:
             if _move_away(place, e): return _folder(kind)
-        _made.add(folder)  # if there is no other place, whoever writes is told
+        _made[asked] = folder  # if there is no other place, whoever writes is told
     return folder
 
 # %% ../nbs/library/00_core.ipynb #7d133648
@@ -170,15 +171,16 @@ def cached(kind, name):
     "Where the thing `name` of a `kind` lies in the cache folder; it need not be there yet. To ask is to use it"
     folder = _folder(kind)
     _expire()
+    file = folder/name
     try:
-        if _idle(folder/name) > 1: os.utime(folder/name)
+        if _idle(file) > 1: os.utime(file)
     except OSError: pass  # a cache that can only be read; nothing in it is removed from here either
     given = [o/kind/name for o in _only_read if kind not in _GROW and (o/kind/name).exists()]
-    return given[0] if given else folder/name
+    return given[0] if given else file
 
 def _idle(path):
     "How many days ago `path` was last used; 0 if it is not there"
-    try: return (time.time() - path.stat().st_mtime)/86400
+    try: return (time.time() - os.stat(path).st_mtime)/86400
     except OSError: return 0
 
 # %% ../nbs/library/00_core.ipynb #8ecf01a2
@@ -195,9 +197,9 @@ _asked = set() # cache folders that this process has looked through for what is 
 
 def _expire():
     "Once a day, remove what nobody has used for `DAYS`"
-    mark = _folder()/'last-emptied'
-    if mark.parent in _asked: return
-    _asked.add(mark.parent)
+    if (place := _folder()) in _asked: return
+    _asked.add(place)
+    mark = place/'last-emptied'
     if mark.exists() and _idle(mark) < 1: return
     try: mark.touch(); empty_cache(days=DAYS)
     except OSError: pass  # a cache that cannot be written holds nothing that grows

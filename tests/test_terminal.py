@@ -123,7 +123,7 @@ def fresh(monkeypatch, tmp_path):
     tmp.mkdir()
     monkeypatch.setattr(core.tempfile, 'tempdir', str(tmp))
     monkeypatch.setattr(core, '_only_read', [])
-    monkeypatch.setattr(core, '_made', set())
+    monkeypatch.setattr(core, '_made', {})
     monkeypatch.setenv('BEARCLF_CACHE', '')  # and what is put there goes when the test ends
     return tmp
 

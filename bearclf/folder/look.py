@@ -79,12 +79,13 @@ def list_folder(path):
     "A `Listing` of `path`"
     found, ours = Listing(), ('.bearclf', '.DS_Store')
     for folder, dirs, names in os.walk(path, onerror=lambda e: found.closed.append(Path(e.filename))):
+        theirs = {o for o in (*dirs, *names) if of_others(o)}
         found.others.update('._*' if o[:2] == '._' else f'*{_side_car(o)}' if _side_car(o) else o
-                            for o in (*dirs, *names) if of_others(o) and o not in ours)
-        dirs[:] = sorted(o for o in dirs if not of_others(o))
-        found.links += [o for k in dirs if os.path.islink(o := Path(folder)/k)]
-        found.folders.append(Path(folder))
-        found.files += [Path(folder)/o for o in sorted(names) if not of_others(o)]
+                            for o in theirs.difference(ours))
+        dirs[:], here = sorted({*dirs} - theirs), Path(folder)
+        found.links += [o for k in dirs if os.path.islink(o := here/k)]
+        found.folders.append(here)
+        found.files += [here/o for o in sorted({*names} - theirs)]
     return found
 
 def visible_files(path):
@@ -141,13 +142,13 @@ def _at_level(below, folder, level):
 class ClassFolders:
     "The class of a photo: the folder that it lies in directly below one of `bases`, in composed form (NFC)"
     __name__ = 'class_folders' # fastai's `Transform` takes what has a name as it is, but copies its `__dict__`
-    __slots__ = 'level', 'top', 'bases', 'parts'
+    __slots__ = 'level', 'top', 'bases', 'parts', 'known'
     def __init__(self,
         level:int=None, # 1: the classes are the folders in what is read; 2: the folders in these; default: as they lie
     ):
         if level is not None and (not isinstance(level, int) or level < 1):
             raise BearclfError(f'level={level!r} is no level of folders. 1 is the folders in the one that you give.')
-        self.level, self.top, self.bases, self.parts = level, '', {}, {}
+        self.level, self.top, self.bases, self.parts, self.known = level, '', {}, {}, {}
 
     def read(self,
         path, # A folder
@@ -164,16 +165,17 @@ class ClassFolders:
         if self.level and files and not {*bases} & {*below}:
             raise BearclfError(f'No photo in {path} lies in a folder {self.level} levels down. '
                                'Leave level out to see how they lie.')
-        self.bases = dict.fromkeys(bases)
+        self.bases, self.known = dict.fromkeys(bases), {}
         return below
 
 # %% ../../nbs/library/folder/04_look.ipynb #16a0b001
 @patch
 def base(self:ClassFolders, photo):
     "The folder that holds the class folder of `photo`, and the class; ('', '') if it lies in none"
-    folder, name = os.path.split(os.path.dirname(photo))
+    if (inside := os.path.dirname(photo)) in self.known: return self.known[inside]
+    folder, name = os.path.split(inside)
     while folder not in self.bases and name: folder, name = os.path.split(folder)
-    return (folder, unicodedata.normalize('NFC', name)) if name else ('', '')
+    return self.known.setdefault(inside, (folder, unicodedata.normalize('NFC', name)) if name else ('', ''))
 
 @patch
 def __call__(self:ClassFolders, photo): return self.base(photo)[1] or class_of(photo)
