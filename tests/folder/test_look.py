@@ -65,7 +65,7 @@ LAYOUTS = {  # name -> files, photos of each class, what is said, what is not
     'two cases': ('Cats/ cats/', 'Cats3 cats3', "'Cats' and 'cats' are 2 classes", ''),
     'a space': ('dogs/ dogs\u00a0/ cats/', 'cats3 dogs3 dogs\u00a0:3', 'are 2 classes', ''),
     'a dash': ('hot-dog/ hot_dog/ cats/', 'cats3 hot-dog3 hot_dog3', "'hot-dog' and 'hot_dog' are 2 classes", ''),
-    'unseen signs': ('cats/ cats\u200b/ dogs_/ dogs/', 'cats3 cats\u200b:3 dogs3 dogs_:3', "'dogs' and 'dogs_' are 2", ''),
+    'unseen signs': ('cats/ cats\u200b/ dogs_/ dogs/', 'cats3 cats\u200b:3 dogs3 dogs_:3', "'dogs' and 'dogs_'", ''),
     'not alike': ('C/ C++/ C#/ -1/ 1/ 1.5/ 15/ 👍/ 👎/', '-1:3 1:3 1.5:3 15:3 C3 C#3 C++3 👍3 👎3', '', 'classes.'),
     'one to test by': ('cats/ dogs/ Test/', 'Test3 cats3 dogs3', 'Test is taken for a class', 'Divided'),
     'two spellings': (f'{NFC}/ {NFD}/ кот/', f'{NFC}6 кот3', f"{NFC!r} is the name of 2 folders", 'put'),
