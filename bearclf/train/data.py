@@ -176,8 +176,9 @@ def _check_divided(report, block):
     keep = _splitter(reading.parts, deep['train'] | deep['valid'], len(top.relative_to(report.path).parts))
     there = f'{report.path} is divided into {" and ".join(reading.parts["train"] + reading.parts["valid"])}'
     if not {'get_y', 'getters'} & block.keys() and 0 in deep['valid']:
-        if max(deep['train']): raise BearclfError(f'{there}, where only the first holds class folders, so nothing can '
-                                                  f'be judged by the other. Give {top/reading.parts["train"][0]}.')
+        if max(deep['train'], default=0):
+            raise BearclfError(f'{there}, where only the first holds class folders, so nothing can be judged by the '
+                               f'other. Give {top/reading.parts["train"][0]}.')
         raise BearclfError(f'{there}, without class folders in them. Say how a photo gets its label: '
                            f'photo_dls(path, get_y=..., splitter={keep}).')
     if 'splitter' not in block:
@@ -196,7 +197,8 @@ def _check_splits(report, items, splits):
     for o, use in zip(splits, ('to learn from', 'to judge by')):
         if not len(o): raise BearclfError(f'The splitter left none of the {len(report.photos)} photos {use}. '
                                           'Look at the names that it goes by.')
-        without = [k for k in report.counts if labels and k not in {labels[i] for i in o}]
+        there = {labels[i] for i in o} if labels else report.counts
+        without = [k for k in report.counts if k not in there]
         if without: print(f'The split leaves no photo {use} of {some(without)}. Add photos, or take another seed.')
 
 # %% ../../nbs/library/train/13_data.ipynb #b2c9846f

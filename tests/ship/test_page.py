@@ -254,18 +254,24 @@ def test_browser_is_told_to_ask_nobody_else(visitor):
     assert '127.0.0.2' in tried
 
 
+ALIVE = 'async kernel => (await fetch("api/kernels/" + kernel)).ok'
+
+def check_gone(page, kernel):
+    "That the `kernel` ends, as another visitor's `page` can see"
+    for _ in range(4*LONG):
+        if not page.evaluate(ALIVE, kernel): return
+        page.wait_for_timeout(250)
+    raise AssertionError('the kernel goes on')
+
+
 def test_kernel_ends_with_the_visit(browser, visitor, address):
     "A kernel with a model takes most of a gigabyte; it is not kept for somebody who has left"
-    alive = 'async kernel => (await fetch("/api/kernels/" + kernel)).ok'
     with visit(browser, address) as v:
         other = visitor
         kernel = v.page.evaluate('JSON.parse(document.getElementById("jupyter-config-data").textContent).kernelId')
-        assert other.page.evaluate(alive, kernel)
+        assert other.page.evaluate(ALIVE, kernel)
         v.page.goto('about:blank')
-        for _ in range(4*LONG):
-            if not other.page.evaluate(alive, kernel): break
-            other.page.wait_for_timeout(250)
-        assert not other.page.evaluate(alive, kernel)
+        check_gone(other.page, kernel)
 
 
 def test_the_phones_in_the_room(browser, demo_model, fresh_bears, tmp_path):
@@ -337,7 +343,6 @@ def between(port, cuts):
 
 def test_below_a_path(browser, demo_model, fresh_bears, tmp_path):
     "The page, its web socket, an upload and the goodbye, by way of a proxy that hands the path on or cuts it off"
-    alive = 'async kernel => (await fetch("api/kernels/" + kernel)).ok'
     told = 'JSON.parse(document.getElementById("jupyter-config-data").textContent).kernelId'
     with served(demo_model, tmp_path, base='/bears/') as local, visit(browser, local) as other:
         assert local.endswith('/bears/')
@@ -348,12 +353,9 @@ def test_below_a_path(browser, demo_model, fresh_bears, tmp_path):
                     with urlopen(url) as answer: policy = answer.headers['Content-Security-Policy']
                     assert "frame-ancestors 'self'" in policy and any(o.startswith('ws://') for o in v.asked)
                     kernel = v.page.evaluate(told)
-                    assert other.page.evaluate(alive, kernel)
+                    assert other.page.evaluate(ALIVE, kernel)
                     v.page.goto('about:blank')
-                    for _ in range(4*LONG):
-                        if not other.page.evaluate(alive, kernel): break
-                        other.page.wait_for_timeout(250)
-                    assert not other.page.evaluate(alive, kernel)
+                    check_gone(other.page, kernel)
                 assert [o for o in server.asked if not o.startswith('/bears/') and o != '/favicon.ico'] == []
 
 @pytest.mark.parametrize('port, ip, base, words', [
