@@ -15,7 +15,7 @@ import jinja2, numpy as np
 from ..core import *
 from ..photo import *
 from ..folder.look import *
-from ..folder.copies import Compared, MARKS, exact_copies, near_copies, other_names
+from ..folder.copies import MARKS, compared, twin_groups, twins
 from ..folder.moves import DELETE
 from ..train.features import *
 from ..train.features import copies_for, quick_head
@@ -137,25 +137,6 @@ def look_for_issues(learn, path):
     report = check_folder(path, copies=copies_for(learn), measures=MEASURES, level=level)
     _check_labels(learn, report)
     return report
-
-def compared(report):
-    "The photos of a report, as they are compared with each other"
-    return [Compared(o.relative_to(report.path).as_posix(), report.looks[o], report.label(o)) for o in report.photos]
-
-# %% ../../nbs/library/clean/19_issues.ipynb #1a251fbb
-def twins(photos, root):
-    "(number of a photo, finding, number of its twin) for photos below `root`, as `verify` finds them"
-    at = {id(o): i for i, o in enumerate(photos)}
-    real, links = other_names(photos, root)
-    rest, found = exact_copies(real)
-    return [(at[id(o)], finding, at[id(twin)]) for o, finding, twin, _ in links + found + near_copies(rest)]
-
-def twin_groups(n, copies):
-    "A number for each of `n` photos, the same for copies of one photo"
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-    a, b = [o[0] for o in copies], [o[2] for o in copies]
-    return connected_components(coo_matrix((np.ones(len(a)), (a, b)), (n, n)), directed=False)[1]
 
 # %% ../../nbs/library/clean/19_issues.ipynb #2457bb64
 def _twin_findings(copies, photos, own):

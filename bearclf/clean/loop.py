@@ -15,7 +15,7 @@ import anywidget, ipywidgets, numpy as np
 from ..core import *
 from ..photo import *
 from ..folder.look import *
-from ..folder.copies import MARKS
+from ..folder.copies import MARKS, compared, twin_groups, twins
 from ..folder.moves import DELETE, KEEP
 from ..train.machine import widgets_unknown
 from ..train.data import *
@@ -24,7 +24,7 @@ from ..train.features import *
 from ..train.features import input_size
 from ..train.interpret import *
 from .issues import *
-from .issues import compared, issues_of, look_for_issues, photos_folder, twin_groups, twins
+from .issues import issues_of, look_for_issues, photos_folder
 from .decisions import *
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated

@@ -158,3 +158,23 @@ def other_names(photos, root):
         found += [(o, 'link', one, 'a link to' if o.link else 'another name of') for o in names if o is not one]
     others = {id(o) for o, *_ in found}
     return sorted((o for o in photos if id(o) not in others), key=lambda o: o.link), found
+
+# %% ../../nbs/library/folder/05_copies.ipynb #1a251fbb
+def compared(report):
+    "The photos of a report, as they are compared with each other"
+    label = lambda o: str(report.label(o)) if report.get_y else ''
+    return [Compared(o.relative_to(report.path).as_posix(), report.looks[o], label(o)) for o in report.photos]
+
+def twins(photos, root):
+    "(number of a photo, finding, number of its twin) for photos below `root`, as `verify` finds them"
+    at = {id(o): i for i, o in enumerate(photos)}
+    real, links = other_names(photos, root)
+    rest, found = exact_copies(real)
+    return [(at[id(o)], finding, at[id(twin)]) for o, finding, twin, _ in links + found + near_copies(rest)]
+
+def twin_groups(n, copies):
+    "A number for each of `n` photos, the same for copies of one photo"
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+    a, b = [o[0] for o in copies], [o[2] for o in copies]
+    return connected_components(coo_matrix((np.ones(len(a)), (a, b)), (n, n)), directed=False)[1]
