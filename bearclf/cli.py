@@ -7,6 +7,7 @@ __all__ = []
 
 # %% ../nbs/library/90_cli.ipynb #661756d6
 import hashlib, json as jsonlib, os, re, sys
+from dataclasses import asdict
 from difflib import get_close_matches
 from glob import glob
 from pathlib import Path
@@ -179,12 +180,12 @@ def train(
     out = _writable(model_place(out or _model_dir(path)))  # before the training: what cannot be done stops it at once
     from bearclf.train.bodies import find_or_choose_arch
     if arch: arch = find_or_choose_arch(arch, pretrained)
-    from bearclf.ship.predict import model_facts
+    from bearclf.ship.predict import kept_aside, model_facts
     head_only = precompute or _is_better_off_with_the_head(pretrained, full)
     fit = _fit_head_only if head_only else _fit_all
     learn = fit(path, arch, epochs, size, pretrained, lr, seed, bs=bs, num_workers=num_workers, level=level)
     pkl = export_classifier(learn, out)
-    print(f'{model_facts(pkl)["error_rate"]:.1%} of the photos that were kept aside are wrong. The model is in {pkl}.')
+    print(f'{kept_aside(model_facts(pkl))}. The model is in {pkl}.')
 
 # %% ../nbs/library/90_cli.ipynb #49ae1094
 def _to_decide(table, kept):
@@ -253,22 +254,35 @@ def _print_json(said):
     print(jsonlib.dumps(said), flush=True)
 
 # %% ../nbs/library/90_cli.ipynb #0c4e22e3
+def _left_out(path, res): return {o.relative_to(path).as_posix(): why for o, why in res.left_out.items()}
+
+def _judged(path, res, other=None):
+    "What `evaluate` found, for other programs"
+    from bearclf.train.interpret import compare_errors
+    facts = lambda o: {k: getattr(o, k) for k in ('n', 'n_wrong', 'error_rate', 'interval', 'confusion')}
+    said = facts(res) | dict(left_out=_left_out(path, res))
+    return said | dict(against=facts(other), compared=asdict(compare_errors(res.table, other.table))) if other else said
+
+# %% ../nbs/library/90_cli.ipynb #ff4abca0
 def evaluate(
     model:Path, # export.pkl, or the folder that holds it
     path:Path, # A folder with a folder of photos for each class, best of photos that were not trained on
     json:bool=False, # Print one JSON object, for other programs
     level:int=None, # The classes are the folders so many levels below path (default: as they lie)
+    against:Path=None, # Another model, which judges the same photos; is the difference more than chance?
 ):
     "Let a model judge a folder of labelled photos, and say how many it gets wrong."
     existing_folder(path)
     from bearclf.ship.predict import load_classifier, evaluate as judge
-    res = judge(load_classifier(model), path, level=level)
-    left_out = {o.relative_to(path).as_posix(): why for o, why in res.left_out.items()}
-    if json:
-        said = dict(n=res.n, n_wrong=res.n_wrong, error_rate=res.error_rate, confusion=res.confusion, left_out=left_out)
-        return _print_json(said)
-    print(res)
-    for name, why in left_out.items(): print(printable(f'left out: {name}: {why}'))
+    from bearclf.train.interpret import compare_errors
+    models = [o for o in (model, against) if o]
+    found = [judge(o, path, level=level) for o in [load_classifier(o) for o in models]]
+    if json: return _print_json(_judged(path, *found))
+    for name, res in zip(models, found):
+        if against: print(printable(f'{name}:'))
+        print(res)
+    if against: print(compare_errors(*[o.table for o in found]))
+    for name, why in _left_out(path, found[0]).items(): print(printable(f'left out: {name}: {why}'))
 
 # %% ../nbs/library/90_cli.ipynb #446f76fa
 def _photos(word):
@@ -303,10 +317,10 @@ def _model_of(data, arch):
     if not (out/'export.pkl').exists():
         print(f'There is no model of {data} yet. Training one; this happens once.', flush=True)
         train(data, arch=arch, out=out)
-    from bearclf.ship.predict import model_facts
+    from bearclf.ship.predict import kept_aside, model_facts
     if facts := model_facts(out):
         print(f'The model in {out} knows {a_few(facts["classes"])}: {facts["n_photos"]} photos, '
-              f'{facts["error_rate"]:.1%} wrong, {facts["date"][:10]}. '
+              f'{kept_aside(facts)}, {facts["date"][:10]}. '
               f'To train it again: bearclf train "{data}"', flush=True)
     return out
 

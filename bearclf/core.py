@@ -296,6 +296,16 @@ def rate(p):
     "A counted rate for people: as `percent` says it, or exactly none or all"
     return percent(p) if 0 < p < 1 else f'{p:.1%}'
 
+def counted(
+    k:int, # So many
+    n:int, # of so many, 1 or more
+    what:str='', # What was counted, such as `photos are wrong`
+    interval=None, # Lowest and highest rate, as of `wilson_interval`
+) -> str: # As `7 of 78 photos are wrong (9.0%; 95% interval 4.4% to 17.4%)`
+    "A rate in words, with the numbers that it was made of"
+    between = f'; 95% interval {rate(interval[0])} to {rate(interval[1])}' if interval else ''
+    return f'{k:,} of {n:,} {what}'.rstrip() + f' ({rate(k/n)}{between})'
+
 # %% ../nbs/library/00_core.ipynb #15d00002
 def _no_name(name):
     "Why `name` cannot be that of a file below a folder, in the spelling of POSIX; '' if it can"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bearclf import __version__
-from bearclf.cli import main
+from bearclf.cli import _model_dir, _model_of, main
 
 from bearclf.practice.drawn import draw_bears
 from bearclf.practice.web import practice_web
@@ -129,6 +129,32 @@ def test_the_recipe_for_drawn_bears(run, demo_model, fresh_folder):
     assert found['error_rate'] < 0.05
 
 
+def test_two_models_on_the_same_photos(run, demo_model, fresh_folder, tmp_path):
+    "One that knows bears, and one that has seen few of them for a moment"
+    res = run('train', fresh_folder, '--no-pretrained', '--epochs', 1, '--size', 32, '--out', tmp_path/'poor')
+    facts = json.loads((tmp_path/'poor/export.json').read_text())
+    assert facts['n_valid'] == 60 and f'{facts["n_wrong"]} of 60 photos that were kept aside are wrong (' in res.stdout
+    res = run('evaluate', demo_model, fresh_folder, '--against', tmp_path/'poor')
+    assert res.stdout.startswith(f'{demo_model}:\n') and f'\n{tmp_path/"poor"}:\n' in res.stdout
+    assert res.stdout.count(" of 300 photos are wrong by the folder's labels (") == 2
+    assert 'more than chance' in res.stdout.splitlines()[-1]
+    found = json.loads(run('evaluate', demo_model, fresh_folder, '--against', tmp_path/'poor', '--json').stdout)
+    a, b, both = found, found['against'], found['compared']
+    assert a['interval'][0] <= a['error_rate'] <= a['interval'][1] < b['interval'][0] < b['error_rate']
+    assert (both['n'], both['wrong_a'], both['wrong_b']) == (300, a['n_wrong'], b['n_wrong']) and both['p'] < 1e-6
+    assert both['only_b'] - both['only_a'] == b['n_wrong'] - a['n_wrong']
+
+
+def test_app_says_of_how_many_its_model_was_wrong(cyrillic, tmp_path, monkeypatch, capsys):
+    path, model, _ = cyrillic
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(model, _model_dir(path))
+    facts = json.loads((model/'export.json').read_text(encoding='utf-8'))
+    assert _model_of(path, None) == _model_dir(path)
+    assert f'44 photos, {facts["n_wrong"]} of {facts["n_valid"]} photos that were kept aside are wrong (' in (
+        said := capsys.readouterr().out) and '95% interval' in said
+
+
 def test_evaluate_names_classes_it_does_not_know(run, cyrillic, fresh_folder):
     assert "does not know 'black'" in sentence(run('evaluate', cyrillic[1], fresh_folder))
 
@@ -212,7 +238,7 @@ def at_hand(run, small): return lambda *args: run(*TRAIN, *args, cwd=small[0], e
                          [([], True, True), (['--precompute'], True, False), (['--full'], False, False)], ids=str)
 def test_what_is_trained_without_a_gpu(at_hand, words, head_only, told):
     res = at_hand(*words)
-    assert res.returncode == 0 and 'of the photos that were kept aside are wrong' in res.stdout, res.stderr
+    assert res.returncode == 0 and ' photos that were kept aside are wrong (' in res.stdout, res.stderr
     assert ('There is no GPU here' in res.stdout and 'as in the book: --full' in res.stdout) == told
     assert ('to train the head' in res.stdout) == head_only
     assert ('for each photo in an epoch' in res.stdout) != head_only

@@ -15,6 +15,7 @@ from ..core import *
 from ..core import cached, given_path, sha256_of
 from ..folder.look import ClassFolders
 from ..train.data import check_answers
+from ..train.interpret import wilson_interval
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
     from fastai.vision.all import *
@@ -28,10 +29,13 @@ def _resize(dls):
     return list(tfm.size), tfm.method if isinstance(tfm, Resize) else type(tfm).__name__
 
 # %% ../../nbs/library/ship/22_export.ipynb #db9858b0
-def _valid_error(learn):
-    "Part of the validation photos that `learn` gets wrong"
+def _judged(learn):
+    "How `learn` does on the validation photos, by their labels"
+    if not len(learn.dls.valid_ds): return dict(error_rate=None, n_wrong=0, n_valid=0, interval=None)
     with learn.no_bar(), learn.no_logging(): probs, targs = learn.get_preds()
-    return (probs.argmax(1) != targs).float().mean().item()
+    n, wrong = len(targs), int((probs.argmax(1) != targs).sum())
+    return dict(error_rate=round(wrong/n, 4), n_wrong=wrong, n_valid=n,
+                interval=[round(o, 4) for o in wilson_interval(wrong, n)])
 
 # %% ../../nbs/library/ship/22_export.ipynb #0ba546bd
 def _plain(o):
@@ -42,7 +46,7 @@ def _plain(o):
 # %% ../../nbs/library/ship/22_export.ipynb #6d68fa17
 def model_info(
     learn:Learner # A trained learner with its data
-) -> dict: # Can be written as JSON; `error_rate` is between 0 and 1, of the validation photos
+) -> dict: # Can be written as JSON; `error_rate` is 0 to 1: `n_wrong` of `n_valid` validation photos, by their labels
     "What a person wants to know about a model before using it"
     check_answers(learn.dls, 'export_classifier')
     size, method = _resize(learn.dls)
@@ -50,7 +54,7 @@ def model_info(
     versions = {o: version(o) for o in ('bearclf', 'fastai', 'torch', 'torchvision', 'timm')}
     return dict(classes=list(map(_plain, learn.dls.vocab)), arch=arch if isinstance(arch, str) else arch.__name__,
                 pretrained=getattr(learn, 'pretrained', None), size=size, resize=method,
-                n_photos=len(learn.dls.train_ds) + len(learn.dls.valid_ds), error_rate=round(_valid_error(learn), 4),
+                n_photos=len(learn.dls.train_ds) + len(learn.dls.valid_ds), **_judged(learn),
                 date=datetime.now(timezone.utc).isoformat(timespec='seconds'),
                 versions={'python': platform.python_version()} | versions)
 

@@ -162,8 +162,9 @@ def _knows_html(clf, most=8):
 
 def _made_of_html(info):
     "What the classifier was made of, as far as it knows"
-    photos, error = info.get('n_photos'), info.get('error_rate')
-    parts = [info.get('arch'), photos and f'{photos:,} photos', None if error is None else f'error rate {error:.1%}',
+    from bearclf.ship.predict import kept_aside
+    photos = info.get('n_photos')
+    parts = [info.get('arch'), photos and f'{photos:,} photos', kept_aside(info, interval=False),
              info.get('date', '')[:10]]
     return escape(' · '.join(str(o) for o in parts if o))
 

@@ -17,7 +17,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import classification_report
 
 from ..core import *
-from ..core import a_few, percent, rate
+from ..core import a_few, counted, percent
 from .data import answers_of, check_answers, files_of
 from .steer import left_as_it_was
 with warnings.catch_warnings():
@@ -54,7 +54,7 @@ def _each_batch(smooth, beta):
 # %% ../../nbs/library/train/18_interpret.ipynb #85dee2e2
 def interpret(
     learn:Learner, # A trained learner with its data
-    ds_idx:int=1, # 0 looks at the training photos, 1 at the validation photos
+    ds_idx:int=1, # 1 looks at the validation photos, 0 at the training photos, on which any model looks good
     **kwargs # Any keyword of `ClassificationInterpretation.from_learner`
 ) -> ClassificationInterpretation:
     "fastai's `ClassificationInterpretation` of `learn`"
@@ -213,7 +213,7 @@ def wilson_interval(
     wrong:int, # So many photos are wrong
     n:int, # of so many, 1 or more
 ) -> tuple: # Lowest and highest rate, 0 to 1
-    "Between which error rates the true one lies, 95 times in 100: SciPy's score interval of Wilson (1927)"
+    "Between which rates the true one lies, 95 times in 100, as far as chance goes: the score interval of Wilson (1927)"
     rates = binomtest(wrong, n).proportion_ci(method='wilson')
     return float(rates.low), float(rates.high)
 
@@ -221,13 +221,11 @@ def wilson_interval(
 def wrong_of(
     wrong:int, # So many are wrong
     n:int, # of so many that were judged
-    what:str='', # What was counted, such as `photos`
-) -> str: # As `7 of 78 photos (9.0%; 95% interval 4.4% to 17.4%)`
+    what:str='', # What was counted, such as `photos are wrong`
+) -> str: # As `7 of 78 photos are wrong (9.0%; 95% interval 4.4% to 17.4%)`
     "How the library says a rate: of how many, and with `wilson_interval`"
-    said = f'{wrong:,} of {n:,} {what}'.rstrip()
-    if not n: return f'{said} (none were judged)'
-    low, high = wilson_interval(wrong, n)
-    return f'{said} ({rate(wrong/n)}; 95% interval {rate(low)} to {rate(high)})'
+    if n: return counted(wrong, n, what, wilson_interval(wrong, n))
+    return f'0 of 0 {what}'.rstrip() + ' (none were judged)'
 
 # %% ../../nbs/library/train/18_interpret.ipynb #ae6e8067
 @dataclass(frozen=True)
@@ -295,10 +293,12 @@ def _still(run, preds):
     start, end = np.array(run.losses[:k]), np.array(run.losses[-k:])
     first, last, chance = start.mean(), end.mean(), 2*math.sqrt((start.var(ddof=1) + end.var(ddof=1))/k)
     if last > 2*run.losses[0] or last - first > max(.2*first, chance):
-        return (f'The training loss rose from {run.losses[0]:.2g} to {last:.2g}: the steps are too large. '
+        return (f'The training loss rose from {run.losses[0]:.2g} in the first of {len(run.losses):,} batches to '
+                f'{last:.2g} in the last third: the steps are too large. '
                 'Make a new learner and train with a tenth of the learning rate.')
     if first - last <= min(max(.05*first, chance), .15*first):
-        return (f'The training loss did not move ({first:.2f} in the first third, {last:.2f} in the last). '
+        return (f'The training loss did not move ({first:.2f} in the first third of {len(run.losses):,} batches, '
+                f'{last:.2f} in the last). '
                 'Take the learning rate that learn.lr_find() suggests, '
                 'and see with dls.show_batch() whether the labels fit the photos.')
 
@@ -309,8 +309,9 @@ def _gap(run, preds):
     best = int((valid <= 1.05*valid.min()).idxmax())
     gap = valid - train
     if gap.iloc[-1] < .1 or gap.iloc[-1] - gap[best] < max(.1, .25*valid[best]): return
-    return (f'Since epoch {best+1} of {len(train)} the validation loss got no better ({valid[best]:.2f}, at the end '
-            f'{valid.iloc[-1]:.2f}), while the training loss went on from {train[best]:.2f} to {train.iloc[-1]:.2f}: '
+    return (f'Since epoch {best+1} of {len(train)} the loss of the {len(preds):,} validation photos got no better '
+            f'({valid[best]:.2f}, at the end {valid.iloc[-1]:.2f}), while that of the training photos went on from '
+            f'{train[best]:.2f} to {train.iloc[-1]:.2f}: '
             'the model learns its photos by heart. Train for fewer epochs, collect more photos, or augment them more: '
             'batch_tfms=aug_transforms(mult=2).')
 
@@ -319,7 +320,8 @@ def _one_class(run, preds):
     name, share = next(preds.predicted.value_counts(normalize=True).items())
     true = (preds.actual == name).mean()
     if len(preds) < 10 or share < .95 or (share - true < .15 and not share == 1 > true): return
-    said = f'{share:.0%} of the validation photos are called {name}, and only {true:.0%} are {name}.'
+    n, called, are = len(preds), sum(preds.predicted == name), sum(preds.actual == name)
+    said = f'{counted(called, n, f"validation photos are called {name}")}, and only {are:,} are labelled {name}.'
     if true > .6: return (f'{said} Photos of the other classes are too rare to matter to the loss: '
                           'collect more of them, or give them more weight.')
     return (f'{said} Nothing was learned yet, or it was lost: '
@@ -332,9 +334,9 @@ def _few(run, preds):
     if high - low <= .2: return
     p = (low + high)/2
     wanted = round(1.96**2*p*(1-p)/.05**2, -1)
-    return (f'{wrong} of {n} validation photos are wrong, so the true error rate may be anything from {low:.0%} to '
-            f'{high:.0%}. Do not compare runs by it. Collect more photos or keep more of them aside (valid_pct): '
-            f'about {wanted:.0f} would make it certain to 5 points up or down.')
+    return (f'{wrong_of(wrong, n, "validation photos are wrong by their labels")}, and some labels may be wrong too. '
+            'Compare runs by compare_errors, not by this rate. Collect more photos or keep more of them aside '
+            f'(valid_pct): about {wanted:.0f} would bring the interval down to 5 points on each side.')
 
 # %% ../../nbs/library/train/18_interpret.ipynb #4f2d2161
 def _far_lr(run, suggested):
@@ -353,6 +355,8 @@ def what_looks_wrong(
 ) -> list: # Sentences, each with what to try; none if nothing looks wrong
     "What an experienced person would say at a glance about this run"
     interp = interp or interpret(learn)
+    if interp.dl.dataset is learn.dls.train_ds:
+        raise BearclfError('On photos that it has learned from, any model looks good. Give interpret(learn).')
     run, preds = getattr(interp, 'run', _last_training(learn)), predictions_table(interp)
     nan = _nan(run, preds)
     if nan: return [nan]

@@ -1,5 +1,6 @@
 "Nobody's model is replaced, a pair of files belongs together whatever happens, and nothing is unpickled without a word"
 import json, pickle, pickletools, shutil, sys, zipfile
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,6 +17,7 @@ from bearclf.ship.export import export_classifier
 from bearclf.ship.predict import load_classifier, model_facts
 from bearclf.train.data import photo_dls
 from bearclf.train.features import precomputed_learner
+from bearclf.train.interpret import interpret, predictions_table, wilson_interval
 from bearclf.train.learner import photo_learner, trained_learner
 from helpers import can_fork, killed_at
 
@@ -90,6 +92,17 @@ def test_what_bearclf_did_not_write_is_never_touched(written, tmp_path, change, 
     monkeypatch.setattr('bearclf.train.learner.train_photos', lambda *_, **__: pytest.fail('it was trained'))
     assert main(['train', str(bears), '--full', '--no-pretrained', '--out', str(tmp_path)]) == 2
     assert capsys.readouterr() == ('', f'bearclf: {said}\n') and state(tmp_path) == there
+
+
+def test_an_error_rate_has_its_numbers_beside_it(learn):
+    "As many are wrong as a look at each photo finds, and no rate is made of no photos"
+    facts, t = export.model_info(learn), predictions_table(interpret(learn))
+    wrong, n = sum(t.actual != t.predicted), len(learn.dls.valid_ds)
+    assert (facts['n_wrong'], facts['n_valid'], facts['error_rate']) == (wrong, n, round(wrong/n, 4)) and n < 12
+    assert facts['interval'] == [round(o, 4) for o in wilson_interval(wrong, n)]
+    assert json.loads(json.dumps(facts)) == facts
+    nothing = SimpleNamespace(dls=SimpleNamespace(valid_ds=[]))
+    assert export._judged(nothing) == dict(error_rate=None, n_wrong=0, n_valid=0, interval=None)
 
 
 def test_a_file_is_no_place_for_a_model(written, tmp_path, bears, capsys):

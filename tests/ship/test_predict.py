@@ -18,8 +18,9 @@ from bearclf.core import BearclfError, a_few
 from bearclf.photo import any_photo, read_photo
 from bearclf.practice.drawn import draw_bears
 from bearclf.ship import page
-from bearclf.ship.predict import Classifier, Evaluation, _prediction, evaluate, load_classifier
+from bearclf.ship.predict import Classifier, Evaluation, _prediction, evaluate, kept_aside, load_classifier
 from bearclf.train.data import photo_dls
+from bearclf.train.interpret import compare_errors, wilson_interval
 from bearclf.train.learner import CPUMixedPrecision
 from helpers import LONG, seeds
 
@@ -178,6 +179,40 @@ def test_a_list_is_not_one_thing(light, files):
         assert '\n' not in str(e.value)
 
 
+# Figures
+
+@pytest.mark.parametrize('p', [1, 1 - 1e-9, .99951, .9994, .5, .0004, 0])
+def test_an_answer_is_as_sure_as_the_page_says(p):
+    said = str(_prediction(['a', 'b'], [p, 1 - p]))
+    assert f'({page.percent(max(p, 1 - p))})' in said and '100' not in said
+    assert f'>{page.percent(p)}<'.replace('><', '>&lt;').replace('>>', '>&gt;') in page.bars_html({'a': p, 'b': 1 - p})
+
+def test_each_photo_has_a_row_and_two_models_are_compared_by_them(light, bears, files):
+    res = evaluate(light, bears)
+    t = res.table
+    assert list(t.file) == files and [o.parent.name for o in t.file] == list(t.actual)
+    assert list(t.predicted) == [light(o).label for o in files] and t.probability.between(1/3 - 1e-6, 1).all()
+    assert sum(t.actual != t.predicted) == res.n_wrong and res.interval == wilson_interval(res.n_wrong, len(files))
+    other = Evaluation(24, 0, {}, {}, judged=tuple((f, a, a, 1.) for f, a, *_ in res.judged[::-1]))
+    found = compare_errors(res.table, other.table)
+    assert (found.n, found.wrong_a, found.wrong_b, found.only_a, found.only_b) == (24, res.n_wrong, 0, res.n_wrong, 0)
+
+FACTS = dict(error_rate=.15, n_wrong=9, n_valid=60, interval=[.0811, .2611])
+
+@pytest.mark.parametrize('facts, said', [
+    (FACTS, '9 of 60 photos that were kept aside are wrong (15.0%; 95% interval 8.1% to 26.1%)'),
+    (FACTS | dict(interval=None), '9 of 60 photos that were kept aside are wrong (15.0%)'),
+    (FACTS | dict(n_wrong=0), '0 of 60 photos that were kept aside are wrong (0.0%; 95% interval 8.1% to 26.1%)'),
+    (dict(error_rate=.15), 'error rate 15.0%'), ({}, ''),
+    (dict(error_rate=None, n_wrong=0, n_valid=0), 'no photos were kept aside to judge it by')])
+def test_what_was_kept_aside_is_said_with_its_numbers(facts, said):
+    "The page leaves out the interval; an export.json of before knows the rate alone"
+    assert kept_aside(facts) == said
+    said = said.split(';')[0] + ')'*(';' in said)
+    assert page._made_of_html(dict(arch='net', n_photos=1300) | facts) == ' · '.join(
+        filter(None, ['net', '1,300 photos', said]))
+
+
 # Many classes
 
 def judged(names, n=3):
@@ -210,7 +245,7 @@ def test_others_have_what_is_left():
 
 def test_three_classes_stay_as_they_are():
     res = judged(['black', 'grizzly', 'teddy'])
-    assert str(res) == ('10 of 19 photos are wrong (52.6%).\n'
+    assert str(res) == ('10 of 19 photos are wrong by the folder\'s labels (52.6%; 95% interval 31.7% to 72.7%).\n'
                         'actual \\ predicted  black  grizzly  teddy\n'
                         '             black      3        7      1\n'
                         '           grizzly      1        3      0\n'
