@@ -133,7 +133,7 @@ def test_two_models_on_the_same_photos(run, demo_model, fresh_folder, tmp_path):
     "One that knows bears, and one that has seen few of them for a moment"
     res = run('train', fresh_folder, '--no-pretrained', '--epochs', 1, '--size', 32, '--out', tmp_path/'poor')
     facts = json.loads((tmp_path/'poor/export.json').read_text())
-    assert facts['n_valid'] == 60 and f'{facts["n_wrong"]} of 60 photos that were kept aside are wrong (' in res.stdout
+    assert facts['n_valid'] == 60 and f'{facts["n_wrong"]} of 60 photos that were kept aside are wrong ' in res.stdout
     res = run('evaluate', demo_model, fresh_folder, '--against', tmp_path/'poor')
     assert res.stdout.startswith(f'{demo_model}:\n') and f'\n{tmp_path/"poor"}:\n' in res.stdout
     assert res.stdout.count(" of 300 photos are wrong by the folder's labels (") == 2
@@ -151,7 +151,7 @@ def test_app_says_of_how_many_its_model_was_wrong(cyrillic, tmp_path, monkeypatc
     shutil.copytree(model, _model_dir(path))
     facts = json.loads((model/'export.json').read_text(encoding='utf-8'))
     assert _model_of(path, None) == _model_dir(path)
-    assert f'44 photos, {facts["n_wrong"]} of {facts["n_valid"]} photos that were kept aside are wrong (' in (
+    assert f'44 photos, {facts["n_wrong"]} of {facts["n_valid"]} photos that were kept aside are wrong by ' in (
         said := capsys.readouterr().out) and '95% interval' in said
 
 
@@ -238,7 +238,7 @@ def at_hand(run, small): return lambda *args: run(*TRAIN, *args, cwd=small[0], e
                          [([], True, True), (['--precompute'], True, False), (['--full'], False, False)], ids=str)
 def test_what_is_trained_without_a_gpu(at_hand, words, head_only, told):
     res = at_hand(*words)
-    assert res.returncode == 0 and ' photos that were kept aside are wrong (' in res.stdout, res.stderr
+    assert res.returncode == 0 and ' photos that were kept aside are wrong by the folder' in res.stdout, res.stderr
     assert ('There is no GPU here' in res.stdout and 'as in the book: --full' in res.stdout) == told
     assert ('to train the head' in res.stdout) == head_only
     assert ('for each photo in an epoch' in res.stdout) != head_only

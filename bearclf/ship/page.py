@@ -164,7 +164,7 @@ def _made_of_html(info):
     "What the classifier was made of, as far as it knows"
     from bearclf.ship.predict import kept_aside
     photos = info.get('n_photos')
-    parts = [info.get('arch'), photos and f'{photos:,} photos', kept_aside(info, interval=False),
+    parts = [info.get('arch'), photos and f'{photos:,} photos', kept_aside(info, short=True),
              info.get('date', '')[:10]]
     return escape(' · '.join(str(o) for o in parts if o))
 
