@@ -17,7 +17,7 @@ from bearclf.folder.look import check_folder, find_photos
 from bearclf.train.data import PhotoBlock, photo_block, photo_dls
 from bearclf.ship.export import export_classifier
 from bearclf.train.interpret import (_last_training, grad_cam, interpret, precision_recall, predictions_table,
-    show_predictions, what_looks_wrong)
+    show_cam, show_predictions, what_looks_wrong)
 from bearclf.ship.predict import load_classifier
 from bearclf.train.features import precomputed_learner
 from bearclf.train.learner import photo_learner
@@ -291,6 +291,24 @@ def test_one_class_for_everything(learn):
     assert ' validation photos are called blue (100.0%), and only ' in text and 'train longer' in text
 
 
+def test_no_picture_says_that_a_model_is_certain(learn):
+    from matplotlib import pyplot as plt
+    with torch.no_grad(): learn.model[1][1].bias[0] = 1e3
+    interp = interpret(learn)
+    assert predictions_table(interp).probability.max() == 1
+    for which in 'most correct', 'most incorrect':
+        show_predictions(interp, which)
+        titles = [ax.get_title() for ax in plt.gcf().axes if ax.get_title()]
+        assert titles and all(o.startswith('blue >99.9%') for o in titles)
+    cam = show_cam(learn, learn.dls.valid_ds.items[0]), show_cam(learn, learn.dls.valid_ds.items[0], 'red')
+    assert [o.get_title() for o in cam] == ['blue >99.9%', 'red <0.1%']
+    plt.close('all')
+
+
+def test_of_photos_that_were_learned_from_nothing_is_said(learn):
+    with pytest.raises(BearclfError, match='any model looks good'): what_looks_wrong(learn, interp=interpret(learn, 0))
+
+
 def test_one_class_because_there_are_so_many_of_it(tmp_path):
     for name, n in {'red': 190, 'green': 5, 'blue': 5}.items():
         for i in range(n): paint(tmp_path/'d'/name/f'{i}.png', colours[name], i)
@@ -305,7 +323,8 @@ def test_learning_by_heart(noise):
 
 
 def test_too_few_to_judge_by(top):
-    assert [o for o in what_looks_wrong(trained(tiny(dls_of(top, valid_pct=.05)))) if '6 validation photos' in o]
+    text, = [o for o in what_looks_wrong(trained(tiny(dls_of(top, valid_pct=.05)))) if ' of 6 validation photos' in o]
+    assert ' are wrong by their labels (' in text and '95% interval' in text and 'true' not in text
 
 
 def test_a_far_learning_rate(learn):
