@@ -239,10 +239,6 @@ class Evaluation:
     @property
     def error_rate(self): return self.n_wrong/self.n
 
-    def _said(self):
-        from bearclf.train.interpret import wrong_of
-        said = wrong_of(self.n_wrong, self.n, "photos are wrong by the folder's labels")
-        return ' '.join([f'{said}.', *self.notes])
     def _rows(self):
         "The confusion matrix as rows of text, its head first; none if they would be wider than a page"
         if len(self.confusion) > 30: return []
@@ -260,7 +256,7 @@ class Evaluation:
         head, *rows = ['| ' + ' | '.join(o) + ' |' for o in rows]
         return '\n'.join([self._said(), '', head, '|---'*(len(self.confusion)+1) + '|', *rows])
 
-# %% ../../nbs/library/ship/23_predict.ipynb #5c908e47
+# %% ../../nbs/library/ship/23_predict.ipynb #f16a0003
 @patch(as_prop=True)
 def interval(self:Evaluation):
     "Between which error rates the true one lies, 95 times in 100, as `wilson_interval` says"
@@ -273,6 +269,13 @@ def table(self:Evaluation):
     import pandas as pd
     return pd.DataFrame(self.judged, columns=['file', 'actual', 'predicted', 'probability'])
 
+@patch
+def _said(self:Evaluation):
+    from bearclf.train.interpret import wrong_of
+    said = wrong_of(self.n_wrong, self.n, "photos are wrong by the folder's labels")
+    return ' '.join([f'{said}.', *self.notes])
+
+# %% ../../nbs/library/ship/23_predict.ipynb #5c908e47
 @patch
 def __repr__(self:Evaluation):
     matrix = self.confusion if len(self.confusion) <= 10 else f'<of {len(self.confusion)} classes>'
