@@ -325,7 +325,7 @@ def photo_dls(
     device = usable_device(kwargs.get('device'))
     kwargs['num_workers'] = _suitable_workers(kwargs.get('num_workers'), device, copies)
     dls = block.dataloaders(report.path, path=report.path, bs=_fitting_bs(bs, len(splits[0])), **kwargs)
-    dls.level = level  # for those who read the folder again
+    dls.level, dls.groups = level, groups  # for those who read the folder again
     return dls
 
 # %% ../../nbs/library/train/13_data.ipynb #8db59378
