@@ -15,6 +15,7 @@ from bearclf.photo import read_photo
 from bearclf.practice.drawn import draw_bear, draw_bears
 from bearclf.train.data import PhotoBlock, PhotoSplitter, _share_out, parts_of, photo_block, photo_dls, scenes_by_time
 from bearclf.train.features import photo_views, precomputed_learner, scenes_by_look
+from bearclf.train.learner import _training_key
 from bearclf.train.interpret import wilson_interval
 
 
@@ -180,6 +181,12 @@ def shots(tmp_path_factory):
         (path/'shots'/class_of(o)).mkdir(parents=True, exist_ok=True)
         for i, im in enumerate(photo_views(read_photo(o))): im.save(path/'shots'/class_of(o)/f'{o.stem}_{i}.jpg')
     return path
+
+
+def test_a_learner_of_other_scenes_is_another(tmp_path):
+    draw_bears(tmp_path/'a', 12, 32)
+    scenes = None, lambda o: o.stem[-1], lambda o: o.stem[-2], by_bear
+    assert len({_training_key(tmp_path/'a', dict(groups=o)) for o in scenes}) == 4
 
 
 WARNS = 'are far nearer to one that was learned from'
