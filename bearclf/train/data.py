@@ -275,7 +275,7 @@ def _check_divided(report, block):
                            f'photo_dls(path, get_y=..., splitter={keep}).')
     if 'splitter' not in block:
         raise BearclfError(f'{there}. Write photo_dls(path, splitter={keep}) to keep it so, or '
-                           'splitter=RandomSplitter(seed=42) to mix them.')
+                           'splitter=PhotoSplitter() to mix them.')
 
 # %% ../../nbs/library/train/13_data.ipynb #d605ac63
 def _suitable_workers(num_workers, device, copies):
