@@ -7,6 +7,7 @@ __all__ = []
 
 # %% ../nbs/library/90_cli.ipynb #661756d6
 import hashlib, json as jsonlib, os, re, sys
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from difflib import get_close_matches
 from glob import glob
@@ -128,6 +129,15 @@ def _is_better_off_with_the_head(pretrained, full):
           'trained. For all of it, as in the book: --full', flush=True)
     return True
 
+def _scenes(groups, path, arch, level):
+    "What `photo_dls` takes as groups, of a word on the command line"
+    from bearclf.folder.look import find_photos
+    from bearclf.train.data import photo_dls, scenes_by_time
+    if groups == 'time': return scenes_by_time(find_photos(path, level=level))
+    if groups != 'look': return groups
+    from bearclf.train.features import photo_learner, scenes_by_look
+    with redirect_stdout(None): return scenes_by_look(photo_learner(photo_dls(path, level=level), arch))
+
 def _fit_all(*args, **kwargs):
     from bearclf.train.learner import CPUMixedPrecision, computes_in_bf16, train_photos
     from bearclf.train.machine import usable_device
@@ -172,6 +182,7 @@ def train(
     precompute:bool=False, # Let the body see each photo once, and train the head alone (the choice if there is no GPU)
     full:bool=False, # Train all of the network, as the book does (the choice on a GPU)
     level:int=None, # The classes are the folders so many levels below path (default: as they lie, and that is said)
+    groups:str=None, # Photos that stay on one side of the split: time, look, or a pattern such as '^(.+)_' for names
 ):
     "Train a classifier on a folder of photos, and write it to a file."
     existing_folder(path)
@@ -181,9 +192,9 @@ def train(
     from bearclf.train.bodies import find_or_choose_arch
     if arch: arch = find_or_choose_arch(arch, pretrained)
     from bearclf.ship.predict import kept_aside, model_facts
-    head_only = precompute or _is_better_off_with_the_head(pretrained, full)
-    fit = _fit_head_only if head_only else _fit_all
-    learn = fit(path, arch, epochs, size, pretrained, lr, seed, bs=bs, num_workers=num_workers, level=level)
+    fit = _fit_head_only if precompute or _is_better_off_with_the_head(pretrained, full) else _fit_all
+    learn = fit(path, arch, epochs, size, pretrained, lr, seed, bs=bs, num_workers=num_workers, level=level,
+                groups=_scenes(groups, path, arch, level))
     pkl = export_classifier(learn, out)
     print(f'{kept_aside(model_facts(pkl))}. The model is in {pkl}.')
 

@@ -293,6 +293,18 @@ def _check_splits(report, items, splits):
         without = [k for k in report.counts if k not in there]
         if without: print(f'The split leaves no photo {use} of {some(without)}. Add photos, or take another seed.')
 
+def _split_once(block, report):
+    "Split the photos of `block` now and for good; how many are to learn from"
+    items = block.get_items(report.path)
+    splits = block.splitter(items)
+    _check_splits(report, items, splits)
+    block.splitter = lambda _: splits
+    return len(splits[0])
+
+def _one_splitter(splitter, groups):
+    if not splitter or groups is None: return splitter
+    raise BearclfError('groups is for the split of bearclf; leave it out beside a splitter, or the splitter beside it.')
+
 # %% ../../nbs/library/train/13_data.ipynb #b2c9846f
 @delegates(photo_block, keep=True)
 def photo_dls(
@@ -314,17 +326,13 @@ def photo_dls(
     print(report)
     set_seed(seed, reproducible=True)
     if isinstance(report.get_y, ClassFolders): block['get_y'] = report.get_y
-    if groups and 'splitter' in block: raise BearclfError('groups is for the split of bearclf; leave it out beside a '
-                                                          'splitter, or the splitter beside it.')
-    block.setdefault('splitter', PhotoSplitter(valid_pct, seed, report.get_y, groups))
+    ours = PhotoSplitter(valid_pct, seed, report.get_y, groups)
+    block['splitter'] = _one_splitter(block.get('splitter'), groups) or ours
     block = photo_block(size, **({'blocks': (PhotoBlock(copies), _category_block(report))} | block))
-    items = block.get_items(report.path)
-    splits = block.splitter(items)
-    _check_splits(report, items, splits)
-    block.splitter = lambda _: splits
+    n_train = _split_once(block, report)
     device = usable_device(kwargs.get('device'))
     kwargs['num_workers'] = _suitable_workers(kwargs.get('num_workers'), device, copies)
-    dls = block.dataloaders(report.path, path=report.path, bs=_fitting_bs(bs, len(splits[0])), **kwargs)
+    dls = block.dataloaders(report.path, path=report.path, bs=_fitting_bs(bs, n_train), **kwargs)
     dls.level, dls.groups = level, groups  # for those who read the folder again
     return dls
 

@@ -313,9 +313,8 @@ def precomputed_learner(
     dls = photo_dls(path, size, seed=seed, **kwargs)
     arch = find_or_choose_arch(arch, pretrained)
     rows = class_rows(dls.vocab, arch, like) if start else None
-    learn = photo_learner(dls, arch, pretrained, seed=seed)
+    learn, began = photo_learner(dls, arch, pretrained, seed=seed), time.perf_counter()
     if rows: print(rows)
-    began = time.perf_counter()
     features = photo_features(files_of(dls.train_ds) + files_of(dls.valid_ds), learn, views)
     looked = time.perf_counter()
     fit_head(learn, views, features, rows, pull)
