@@ -37,7 +37,7 @@ def perceptual_hash(
     return ''.join(str(f(o)) for o in _brightness_and_colours(im) for f in ways)
 
 # %% ../../nbs/library/folder/05_copies.ipynb #4aaf0e96
-NEAR = 75  # bits of 576: two photos that differ in no more than these are taken for the same photo
+NEAR = 75  # bits of 576: where nobody looks at the pixels, photos that differ in no more are taken for the same one
 
 def hash_distance(
     a:str, # A hash from `perceptual_hash`
