@@ -84,13 +84,14 @@ def verify(
     path:Path, # A folder with a folder of photos for each class
     fix:bool=False, # Set aside what is bad, and put names right
     undo:bool=False, # Take back the last --fix
+    all:bool=False, # Show all that was found, not three examples of each kind
 ):
     "Find files that cannot be read, wrong names and duplicates in a folder of photos; nothing is ever deleted."
     from bearclf.folder.moves import History
     from bearclf.folder.verify import verify as look
     if fix and undo: raise BearclfError('--fix and --undo are opposites; give one of them.')
     if undo: return _said(History(path).undo(kind='verify'))
-    print(look(path, fix))
+    print(look(path, fix).told(all, 'with --all'))
 
 # %% ../nbs/library/90_cli.ipynb #07a1cc02
 def history(

@@ -1,11 +1,12 @@
-"""Which hash, and which distance, tells a near copy of a photo from a different photo.
+"""Which hash, and which distance, tells a near copy of a photo from a different photo; and what the pixels say.
 
-    python benchmarks/near.py [FOLDER]     # default ../shared/bears_small; writes near.csv beside this file
+    python benchmarks/near.py [FOLDER ...] # default bears_small, plants and signs in ../shared; writes near.csv here
     python benchmarks/near.py --smoke      # 60 small drawn bears; prints the table
 
-A row for each hash and distance: which part of the copies of each kind was found, and how many pairs of different
-pictures were called near. "bearclf, and crops" compares with five crops of the larger photo too, as `verify` does,
-within that distance.
+For the first folder a row for each hash and distance: which part of the copies of each kind was found, and how many
+pairs of different pictures were called near. "bearclf, and crops" compares with five crops of the larger photo too,
+within that distance. Then for each folder, of every sixth photo's copies: what is found with hashes alone, up to
+NEAR for the whole photo and 65 for a crop, and with "hashes and pixels", as `verify` does.
 """
 import csv, io, random, sys
 from concurrent.futures import ProcessPoolExecutor
@@ -18,9 +19,11 @@ from PIL import Image, ImageDraw, ImageEnhance
 from common import words
 from bearclf.photo import read_photo
 from bearclf.practice.drawn import drawn_path
-from bearclf.folder.copies import NEAR, NEAR_CROP, crop_hashes, perceptual_hash
+from bearclf.folder.copies import ASKED, CROPS, NEAR, crop_hashes, perceptual_hash, same_picture
+from bearclf.folder.verify import verify
 
-REAL = Path(__file__).resolve().parents[2]/'shared'/'bears_small'
+SHARED, NEAR_CROP = Path(__file__).resolve().parents[2]/'shared', 65
+REAL = [SHARED/o for o in ('bears_small', 'plants', 'signs')]
 HASHES = {'bearclf': perceptual_hash,
           'phash 8x8': imagehash.phash, 'phash 16x16': lambda im: imagehash.phash(im, 16),
           'dhash 8x8': imagehash.dhash, 'dhash 16x16': lambda im: imagehash.dhash(im, 16),
@@ -28,7 +31,12 @@ HASHES = {'bearclf': perceptual_hash,
 DISTANCES = {8: (2, 4, 6, 8, 10), 32: (16, 32, 48, 64), 72: (50, 65, NEAR, 80, 90)}  # bytes of a hash -> what is tried
 # The same photo twice in the real folder, as somebody saw who looked at every pair that any hash found close
 SAME = [('black/00000005.jpg', 'black/00000108.jpg'),  # one of them much cropped
-        ('black/00000015.jpg', 'grizzly/00000148.jpg'), ('grizzly/00000036.jpg', 'grizzly/00000137.jpg')]
+        ('black/00000015.jpg', 'grizzly/00000148.jpg'), ('grizzly/00000036.jpg', 'grizzly/00000137.jpg'),
+        ('Aptenia cordifolia/005.jpg', 'Aptenia cordifolia/017.jpg'), ('aloe vera/006.jpg', 'aloe vera/037.jpg'),
+        ('aloe vera/025.jpg', 'aloe vera/052.jpg'),  # one with a banner across
+        ('sansevieria trifasciata/022.jpg', 'sansevieria trifasciata/043.jpg'),
+        ('sansevieria trifasciata/036.jpg', 'sansevieria trifasciata/044.jpg'),
+        ('spathiphyllum/013.jpg', 'spathiphyllum/052.jpg')]
 
 
 def saved(im, fmt, **kw):
@@ -108,6 +116,35 @@ def different(names):
     return pairs
 
 
+def asked(file):
+    "For each kind of copy of a photo: whether hashes alone find it, and whether they and the pixels do"
+    im, rng = read_photo(file), random.Random(file.name)
+    hashes, res = packed([perceptual_hash(im), *crop_hashes(im)]), []
+    for make in COPIES.values():
+        copy = make(im, rng)
+        d = np.bitwise_count(hashes ^ packed([perceptual_hash(copy)])).sum(-1)
+        res.append(((d[0] <= NEAR or d.min() <= NEAR_CROP), d.min() <= ASKED and
+                    same_picture(im, copy, CROPS[d.argmin()])))
+    return np.array(res)
+
+
+def with_pixels(folder, every):
+    "Two rows: hashes alone, and hashes and pixels; false pairs among all photos, copies of some"
+    files = photos_in(folder)
+    names = [o.relative_to(folder).as_posix() for o in files]
+    hashes = [packed([perceptual_hash(im := read_photo(o)), *crop_hashes(im)]) for o in files]
+    own, crops = np.stack([o[0] for o in hashes]), [o[1:] for o in hashes]
+    near = (distances(own, own) <= NEAR) | (crop_distances(own, crops) <= NEAR_CROP)
+    false = (near & different(names)).sum()
+    same = {frozenset(o) for o in SAME}
+    called = [frozenset((r[0].file, r[4].file)) for r in verify(folder).rows if r[4]]
+    print(folder.name, [sorted(o) for o in called], file=sys.stderr)
+    with ProcessPoolExecutor() as ex: found = np.mean([*ex.map(asked, files[::every])], 0)
+    wrong = dict(zip(('hashes alone', 'hashes and pixels'), (false, sum(o not in same for o in called))))
+    for i, way in enumerate(wrong):
+        yield f'{way}, {folder.name}', '', *(f'{o:.3f}' for o in found[:, i]), wrong[way]
+
+
 def photos_in(folder): return sorted(o for o in folder.rglob('*') if o.is_file() and o.suffix != '.csv')
 
 
@@ -152,10 +189,14 @@ def closest(name, apart):
 
 
 def main(args):
-    if '--smoke' in args: return csv.writer(sys.stdout).writerows(measure(*[drawn_path(n=60, size=64)]*2))
-    folder = Path(args[0]) if args else REAL
-    if not folder.is_dir(): sys.exit(f'There is no folder {folder}. Name one with photos.')
-    rows, dest = list(measure(folder, drawn_path())), Path(__file__).with_suffix('.csv')
+    if '--smoke' in args:
+        bears = drawn_path(n=60, size=64)
+        return csv.writer(sys.stdout).writerows([*measure(bears, bears), *with_pixels(bears, 20)])
+    folders = [Path(o) for o in args] or REAL
+    for o in folders:
+        if not o.is_dir(): sys.exit(f'There is no folder {o}. Name one with photos.')
+    rows, dest = list(measure(folders[0], drawn_path())), Path(__file__).with_suffix('.csv')
+    for o in folders: rows += with_pixels(o, 6)
     with open(dest, 'w', newline='') as f: csv.writer(f, lineterminator='\n').writerows(rows)
 
 

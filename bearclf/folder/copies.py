@@ -8,13 +8,14 @@ __all__ = ['NEAR', 'perceptual_hash', 'hash_distance']
 # %% ../../nbs/library/folder/05_copies.ipynb #1a00000e
 import math, os
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 
 import numpy as np
 from PIL import Image
 
 from ..core import *
-from ..photo import Look
+from ..photo import Look, PhotoError, ResizedPhotos
 
 # %% ../../nbs/library/folder/05_copies.ipynb #c3bd304c
 def _brightness_and_colours(im):
@@ -36,7 +37,7 @@ def perceptual_hash(
     return ''.join(str(f(o)) for o in _brightness_and_colours(im) for f in ways)
 
 # %% ../../nbs/library/folder/05_copies.ipynb #4aaf0e96
-NEAR = 75  # bits of 576: two photos that differ in no more than these are taken for the same photo
+NEAR = 75  # bits of 576: where nobody looks at the pixels, photos that differ in no more are taken for the same one
 
 def hash_distance(
     a:str, # A hash from `perceptual_hash`
@@ -86,17 +87,129 @@ class HashIndex:
 def _packed(h): return np.frombuffer(bytes.fromhex(h), np.uint64)
 
 # %% ../../nbs/library/folder/05_copies.ipynb #b19d27dc
-NEAR_CROP = 65  # bits: the same for a photo and one of another's `crop_hashes`
+_STARTS = [(x, y) for x in (0, .05) for y in (0, .05)] + [(.025, .025)]
+CROPS = np.array([(0, 0, 1, 1)] + [(x, y, x+.95, y+.95) for x, y in _STARTS])
 
 def crop_hashes(
     im:Image.Image, # An upright picture in RGB
-    part:float=.05, # How much of the width and height each crop leaves out, 0 to 1
 ) -> list: # of 5 hashes: crops in the four corners and in the middle
     "Hashes of `im` without its borders, to find pictures that were cut out of it"
-    im, keep = im.resize((128, 128), Image.Resampling.LANCZOS, reducing_gap=3), 128*(1-part)
-    corners = [(x, y) for x in (0, 128*part) for y in (0, 128*part)] + [(64*part, 64*part)]
-    crop = lambda x, y: im.resize((64, 64), Image.Resampling.LANCZOS, box=(x, y, x+keep, y+keep))
-    return [perceptual_hash(crop(*o)) for o in corners]
+    im = im.resize((128, 128), Image.Resampling.LANCZOS, reducing_gap=3)
+    crop = lambda box: im.resize((64, 64), Image.Resampling.LANCZOS, box=tuple(128*box))
+    return [perceptual_hash(crop(o)) for o in CROPS[1:]]
+
+# %% ../../nbs/library/folder/05_copies.ipynb #f85e4cca
+def _part(im, box, n):
+    "The part of a picture in `box` (left, top, right, bottom; 0 to 1) as n rows of n numbers or colours"
+    w, h = im.size
+    box = tuple(np.clip(box, 0, 1)*(w, h, w, h))
+    return np.asarray(im.resize((n, n), Image.Resampling.LANCZOS, box=box), np.float32)
+
+def _common(edges):
+    "What two pictures both show, as a box in each, if the one's `edges` lie there in the other"
+    start, size = np.tile(edges[:2], 2), np.tile(edges[2:]-edges[:2], 2)
+    both = np.clip(edges, 0, 1)
+    return both, (both-start)/size
+
+def _light(x, y, most=1.6):
+    "The factor and the offset that make most of `x` to `y`; what is pure black or white in one tells nothing"
+    ok = (x > 5) & (x < 250) & (y > 5) & (y < 250)
+    if ok.mean() < .01: ok[:] = True
+    x, y = x[ok], y[ok]
+    x, y = x[::len(x)//4096+1], y[::len(y)//4096+1]
+    w = np.ones_like(x)
+    for _ in range(5):
+        mx, my = np.average(x, weights=w), np.average(y, weights=w)
+        gain = np.clip((w*(x-mx)*(y-my)).sum()/((w*(x-mx)**2).sum()+1), 1/most, most)
+        far = np.abs(y-my-gain*(x-mx))
+        w = 1/(1+(far/(1.5*np.median(far)+2))**2)
+    return gain, my-gain*mx
+
+# %% ../../nbs/library/folder/05_copies.ipynb #5cd853f8
+def _lay(a, b, edges, n, steps=8):
+    "Where the edges of `b` lie in `a`, from where they may be, on n x n grey pixels"
+    u = (np.arange(n)+.5)/n
+    a, b = ((o.resize((3*n, 3*n)) if n <= 64 else o).convert('L') for o in (a, b))
+    for _ in range(steps):
+        x, y = (_part(*o, n) for o in zip((a, b), _common(edges)))
+        gain, offset = _light(x, y)
+        left = y-gain*x-offset
+        w = 1/(1+(left/(1.5*np.median(np.abs(left))+4))**2)
+        w *= (np.clip(x, 5, 250) != x) == (np.clip(y, 5, 250) != y)
+        down, right = np.gradient(gain*x)
+        slopes = np.stack([right*(1-u), down*(1-u)[:, None], right*u, down*u[:, None]], -1).reshape(-1, 4)
+        sloped = (slopes*w.reshape(-1, 1)).T
+        step = np.linalg.solve(sloped@slopes + np.eye(4)*n*n*.01, sloped@left.ravel())/n
+        edges = np.clip(edges + np.clip(step, -.03, .03), CROPS[0]-.17, CROPS[0]+.17)
+        if np.abs(step).max() < .05/n: break
+    return edges
+
+# %% ../../nbs/library/folder/05_copies.ipynb #3f3200ed
+def _mean(x, n): # of n x n pixels around each
+    from scipy.ndimage import uniform_filter
+    return uniform_filter(x, (n, n, 0)[:x.ndim])
+
+def _tints(x): return np.asarray(Image.fromarray(x.clip(0, 255).round().astype(np.uint8)).convert('YCbCr'), np.float32)
+
+def _left(x, y, most):
+    "What is left where x, in the light of y, is laid on y; and the factor of the first channel"
+    left, gains = [], []
+    for p, q, m in zip(np.moveaxis(x, 2, 0), np.moveaxis(y, 2, 0), most):
+        gain, offset = _light(_mean(p, 3), _mean(q, 3), m)
+        r = q-(gain*p+offset).clip(0, 255)
+        left.append(np.where((p > 250) & (r > 0), 0, r))  # white may have been any light
+        gains.append(gain)
+    return np.abs(_mean(np.stack(left, -1), 3)).max(-1), gains[0]
+
+# %% ../../nbs/library/folder/05_copies.ipynb #3fd10fb4
+def _differs(a, b, edges, n):
+    "Where two pictures differ (n x n), by how much in brightness, what part is alike, and how clear a spot has to be"
+    x, y = (_part(*o, n) for o in zip((a, b), _common(edges)))
+    tx, ty = _tints(x), _tints(y)
+    left, gain = _left(tx, ty, (1.6, 2, 2))
+    left = np.minimum(left, _left(x, y, (1.6,)*3)[0])
+    x, y = tx[..., 0], ty[..., 0]
+    mean = lambda o: _mean(o, max(8, n//16))
+    vx, vy = (np.clip(mean(o*o)-mean(o)**2, 1e-3, None) for o in (x, y))
+    like, texture = (mean(x*y)-mean(x)*mean(y))/np.sqrt(vx*vy), np.sqrt(np.minimum(vx, vy))
+    alike = ((like > .8) & (texture > 4)).mean()
+    edited = alike > .85 and abs(gain-1) > .08
+    same = (like > .5) & (texture > 3) if edited else (like > .95) & (texture > 4)
+    steep = sum(_mean(np.hypot(*np.gradient(o)), 3) for o in (x, y))
+    return (left > 8+steep/10) & ~same, y-x, alike, .7 if edited else .2
+
+# %% ../../nbs/library/folder/05_copies.ipynb #70941416
+def _is_caption(differ, more, aspect):
+    n, (rows, cols) = len(differ), (differ.any(o).nonzero()[0] for o in (1, 0))
+    if rows[0] < .86*n and rows[-1] >= .14*n: return False
+    if n <= 64: return True  # a larger picture tells
+    high, wide = np.ptp(rows)+1, np.ptp(cols)+1
+    band = wide > .9*n and differ.sum() > .5*high*wide
+    return band or wide*aspect >= 2.5*high and abs(np.sign(more[differ]).mean()) > .15
+
+def _fits(a, b, edges, n):
+    from scipy.ndimage import maximum_filter
+    differ, more, alike, clear = _differs(a, b, edges, n)
+    size = max(5, n//24)
+    spots = _mean(differ.astype(np.float32), size) > clear
+    if not spots.any(): return True
+    return alike > .2 and bool(_is_caption(differ & maximum_filter(spots, size), more, b.width/b.height))
+
+# %% ../../nbs/library/folder/05_copies.ipynb #153d3125
+def same_picture(
+    a:Image.Image, # Upright, RGB
+    b:Image.Image, # One that may be a copy of it, or cut out of it
+    edges=CROPS[0], # Where `b` may lie in `a`: left, top, right and bottom, 0 to 1
+) -> bool:
+    "Whether the pixels of two pictures say that they are one: on a few pixels first, then on up to 256 x 256"
+    n = max(16, min(256, *(3*o//4 for o in a.size + b.size)))  # fewer than there are: saving again changes single ones
+    sizes = min(64, n), n
+    if all(_fits(a, b, CROPS[0], m) for m in sizes): return True
+    edges = _lay(a, b, edges, min(32, n))
+    for m in sizes:
+        edges = _lay(a, b, edges, m, 5)
+        if not _fits(a, b, edges, m): return False
+    return True
 
 # %% ../../nbs/library/folder/05_copies.ipynb #6579cd14
 def copy_marks(im):
@@ -127,17 +240,49 @@ def exact_copies(photos):
         else: found.append((o, 'duplicate', twin, 'same as'))
     return rest, found
 
-def near_copies(photos):
+# %% ../../nbs/library/folder/05_copies.ipynb #186e9403
+ASKED, MOST = 90, 4  # bits within which the pixels are asked; of how many photos they are
+
+def _pattern(im):
+    "Light and dark of a picture, so that the product of two says how alike they are"
+    x = np.zeros((32, 32)) if im is None else _part(im.convert('L'), CROPS[0], 32)
+    return ((x-x.mean())/(x.std()+1)).ravel()
+
+class _Pixels:
+    "Asks the pixels of photos below `root`, each of which is read when it is asked for"
+    def __init__(self, root):
+        self.root, self.read, self.pattern = root, lru_cache(99)(self._read), lru_cache(None)(self._pattern)
+
+    def _read(self, file):
+        try: return ResizedPhotos()(os.path.join(self.root, file))
+        except (PhotoError, OSError): return None  # gone meanwhile
+
+    def _pattern(self, file): return _pattern(self.read(file))
+
+    def likeliest(self, o, hits): # of ((twin, number of its crop), distance), as an index gives them
+        maybe = {}
+        for (twin, crop), _ in hits: maybe.setdefault(twin.file, (twin, crop))
+        if len(maybe) <= MOST: return maybe.values()
+        return sorted(maybe.values(), key=lambda t: -self.pattern(t[0].file)@self.pattern(o.file))[:MOST]
+
+    def same(self, o, twin, crop):
+        if twin.same == o.same: return True
+        a, b = self.read(twin.file), self.read(o.file)
+        return None not in (a, b) and same_picture(a, b, CROPS[crop])
+
+# %% ../../nbs/library/folder/05_copies.ipynb #59c43f42
+def near_copies(photos, root):
     "(file, finding, its twin, words) for each photo that is nearly one with more pixels, or the same in another class"
-    index, found = HashIndex(), []
+    index, found, pixels = HashIndex(), [], _Pixels(root)
     for o in sorted(photos, key=lambda o: (o.link, not o.label, -o.pixels)):
         near, words = {}, lambda twin: 'same as' if twin.same == o.same else 'nearly the same as'
-        for (twin, own), d in index.near(o.hashes[0]):
-            if own or d <= NEAR_CROP: near.setdefault(twin.label, twin)
+        for twin, crop in pixels.likeliest(o, index.near(o.hashes[0], ASKED)):
+            if twin.label not in near and pixels.same(o, twin, crop): near[twin.label] = twin
+            if near and (not o.label or o.label in near): break
         twin = near.get(o.label) if o.label else next(iter(near.values()), None)
         if twin: found.append((o, 'near duplicate', twin, words(twin))); continue
         found += [(o, 'same photo in two classes', twin, words(twin)) for twin in near.values()]
-        for i, h in enumerate(o.hashes): index.add(h, (o, i == 0))
+        for i, h in enumerate(o.hashes): index.add(h, (o, i))
     return found
 
 # %% ../../nbs/library/folder/05_copies.ipynb #f15e0011
@@ -170,7 +315,7 @@ def twins(photos, root):
     at = {id(o): i for i, o in enumerate(photos)}
     real, links = other_names(photos, root)
     rest, found = exact_copies(real)
-    return [(at[id(o)], finding, at[id(twin)]) for o, finding, twin, _ in links + found + near_copies(rest)]
+    return [(at[id(o)], finding, at[id(twin)]) for o, finding, twin, _ in links + found + near_copies(rest, root)]
 
 def twin_groups(n, copies):
     "A number for each of `n` photos, the same for copies of one photo"

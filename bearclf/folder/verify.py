@@ -100,7 +100,7 @@ def _findings(root, files):
     good = sorted((o for o in files if not o.look.reason), key=lambda o: (not o.label, is_raw(o.file))) # the best first
     real, links = other_names(good, root)
     rest, found = exact_copies(real)
-    found += links + near_copies(rest)
+    found += links + near_copies(rest, root)
     led_to = {twin.file for o, _, twin, _ in links if o.link}  # a link would lead nowhere if this had another name
     stays = lambda o: o.link or o.file in led_to or is_raw(o.file)
     moves = lambda o, f: f in ('duplicate', 'near duplicate') and not stays(o)
@@ -126,18 +126,22 @@ class VerifyReport:
         import pandas as pd
         return pd.DataFrame([(r[0].file, *r[1:4]) for r in self.rows], columns=_COLUMNS)
 
-    def __str__(self):
+    def told(self, all=False, rest='in `.table`'):
+        "What was found, in words: of a kind with more than five, three and where the `rest` are, or `all`"
         found = f'{len(self.rows)} finding' + 's'*(len(self.rows) > 1) if self.rows else 'nothing to put right'
         said = [f'{self.n_photos} photos in {self.path.name or self.path}; {found}']
         for finding in _FINDINGS:
             rows = [r for r in self.rows if r[1] == finding]
             if rows: said.append(f'{finding}: {len(rows)}')
-            said += [f'  {o.file}: {what} ({action})' for o, _, what, action, *_ in rows]
+            shown = rows if all or len(rows) <= 5 else rows[:3]
+            said += [f'  {o.file}: {what} ({action})' for o, _, what, action, *_ in shown]
+            if more := len(rows)-len(shown): said.append(f'  and {more} more {rest}')
         if self.fixed: said.append(f'{len(self.done)} files moved or renamed. undo(path) takes it back; what was set '
                                    f'aside is in {ASIDE}, a hidden folder in {self.path.name}.')
         elif any(r[3] != 'for you to decide' for r in self.rows):
             said.append('Nothing is changed yet; fix() does what stands in brackets.')
         return printable('\n'.join(said + self.notes + self.problems))
+    def __str__(self): return self.told()
     __repr__ = __str__
 
 # %% ../../nbs/library/folder/08_verify.ipynb #0d252462

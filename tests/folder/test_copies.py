@@ -1,10 +1,13 @@
-"Links, and folders of one name: what is no copy at all, and what only a person can decide"
-import os, shutil
+"Links, and folders of one name: what is no copy at all, and what only a person can decide; and what pixels tell"
+import io, os, random, shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image, ImageDraw, ImageEnhance
 
 from bearclf.clean.issues import find_issues, suggestions
+from bearclf.folder.copies import NEAR, hash_distance, perceptual_hash, same_picture
 from bearclf.folder.moves import undo
 from bearclf.folder.verify import verify
 from bearclf.practice.drawn import draw_bear, draw_bears
@@ -121,3 +124,108 @@ def test_folders_of_one_name_among_the_issues(tmp_path):
     for a, b in (old, new), (new, old):
         assert any(o.startswith(f'the same photo as {b.relative_to(path).as_posix()}, where') for o in table.reasons[a])
         assert 'two classes' in table.kinds[a] and 'duplicate' not in table.kinds[a]
+
+
+# --- folders where all photos look alike from afar
+
+def grainy(im, amount, seed):
+    noise = np.random.default_rng(seed).normal(0, amount, (im.height, im.width, 1))
+    return Image.fromarray((np.asarray(im) + noise).clip(0, 255).astype(np.uint8))
+
+
+def digit(i):
+    im = Image.new('RGB', (256, 256), (225, 225, 225))
+    ImageDraw.Draw(im).text((118, 112), '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ'[i], fill=(40, 40, 40), font_size=32)
+    return im
+
+
+def product(i):
+    "Another thing in the middle of the same table"
+    rng, im = random.Random(i), Image.linear_gradient('L').resize((320, 320)).point(lambda x: 190 + x//6).convert('RGB')
+    draw = (ImageDraw.ImageDraw.ellipse, ImageDraw.ImageDraw.rectangle)[i % 2]
+    x, y = (rng.randint(12, 26) for _ in range(2))
+    draw(ImageDraw.Draw(im), (160-x, 160-y, 160+x, 160+y), fill=tuple(rng.randint(30, 180) for _ in range(3)))
+    return grainy(im, 2, i)
+
+
+def form(i):
+    "A page of which only what was filled in differs"
+    rng, im = random.Random(i), Image.new('RGB', (340, 480), (250, 249, 245))
+    pen = ImageDraw.Draw(im)
+    pen.text((30, 20), 'ACME Ltd. FORM', fill='black', font_size=22)
+    for n, y in enumerate(range(70, 440, 30)):
+        pen.rectangle((120, y, 310, y+20), outline='black')
+        pen.text((30, y+4), f'Field {n}', fill='black', font_size=12)
+        if n % 3 == 0: pen.text((126, y+3), ''.join(rng.choices('abcdefgh0123', k=12)), fill='navy', font_size=13)
+    return im
+
+
+def scan(i):
+    "A grey picture as of an X-ray machine, with a spot elsewhere in each"
+    rng, (y, x) = random.Random(i), np.mgrid[:256, :256]/256
+    grey = 90 + 60*np.exp(-((x-.5)**2 + (y-.5)**2)*5)
+    at = rng.uniform(.3, .7), rng.uniform(.3, .7)
+    grey -= 25*np.exp(-((x-at[0])**2 + (y-at[1])**2)/.03**2)
+    return grainy(Image.fromarray(grey.astype(np.uint8)).convert('RGB'), 2, i)
+
+
+def frame(i):
+    "What a camera sees that never moves: the same wood at night, another animal in a corner"
+    rng, wood = random.Random(i), random.Random(99)
+    im = grainy(Image.linear_gradient('L').resize((384, 288)).point(lambda x: 30 + x//4).convert('RGB'), 12, 5)
+    pen = ImageDraw.Draw(im)
+    for _ in range(14):
+        x = wood.randint(0, 384)
+        pen.line((x, 0, x + wood.randint(-20, 20), 288), fill=(wood.randint(10, 60),)*3, width=wood.randint(2, 8))
+    x, y, a, b = rng.choice([40, 330]) + rng.randint(-9, 9), rng.choice([60, 260]), rng.randint(12, 26), rng.randint(8, 14)
+    pen.ellipse((x-a, y-b, x+a, y+b), fill=(rng.randint(140, 220),)*3)
+    return grainy(im, 4, i)
+
+
+def saved(im):
+    b = io.BytesIO(); im.save(b, 'JPEG', quality=60)
+    return Image.open(b).convert('RGB')
+
+
+ALIKE = digit, product, form, scan, frame
+AGAIN = dict(saved=saved, smaller=lambda im: im.resize((im.width*2//3, im.height*2//3), Image.Resampling.LANCZOS),
+             brighter=lambda im: ImageEnhance.Brightness(im).enhance(1.1),
+             cut=lambda im: im.crop((6, 4, im.width-3, im.height-5)))
+
+
+@pytest.mark.parametrize('make', ALIKE)
+def test_where_all_photos_look_alike_only_copies_are_called_so(make, tmp_path):
+    "The hashes alone call many of these the same"
+    (tmp_path/'a').mkdir()
+    photos = [make(i) for i in range(5)]
+    for i, im in enumerate(photos): im.save(tmp_path/f'a/{i}.png')
+    hashes = [perceptual_hash(o) for o in photos]
+    assert any(hash_distance(a, b) <= NEAR for i, a in enumerate(hashes) for b in hashes[:i])
+    assert found(tmp_path) == []
+    for i, (how, again) in enumerate(AGAIN.items()): again(photos[i]).save(tmp_path/f'a/{how} {i}.png')
+    assert {(o[0], o[2]) for o in found(tmp_path)} == {(f'a/{how} {i}.png', f'nearly the same as a/{i}.png')
+                                                       for i, how in enumerate(AGAIN)}
+
+
+def test_a_line_of_text_on_a_photo_is_no_other_photo():
+    "A caption and a watermark on a picture full of detail; the same text on a plain ground is what differs"
+    bear, plain = draw_bear('grizzly', 3, 256), digit(0)
+    def written(im, fill, strip):
+        im = im.copy(); pen = ImageDraw.Draw(im)
+        if strip: pen.rectangle((0, 236, 256, 256), fill='white')
+        pen.text((20, 238), 'a bear in the woods', fill=fill, font_size=14)
+        return im
+    assert all(same_picture(bear, written(bear, *o)) for o in [('black', True), ('white', False)])
+    assert not same_picture(plain, written(plain, 'black', False))
+
+
+def test_the_hands_of_the_course_are_no_copies(shared):
+    "All on one plain ground; two of them, of which one wears a bracelet, are within `NEAR`"
+    assert not [r for r in verify(shared/'signs').rows if r[4]]
+
+
+def test_the_copies_among_the_plants(shared):
+    "Each was looked at"
+    twins = {frozenset((r[0].file[-7:], r[4].file[-7:])) for r in verify(shared/'plants').rows if r[4]}
+    assert twins == {frozenset(f'{o}.jpg' for o in pair.split()) for pair in
+                     ('005 017', '006 037', '022 043', '036 044', '013 052')}

@@ -119,6 +119,21 @@ def test_two_fixes_are_taken_back_one_by_one(messy):
     assert n_back(path) > 10 and state(path) == states[0]
 
 
+def test_of_many_findings_three_are_shown(tmp_path):
+    "Up to five of a kind are shown whole; `told` shows all"
+    (tmp_path/'a').mkdir()
+    for i in range(43): draw_bear('teddy', 1, 64).save(tmp_path/f'a/{i}.jpg', 'JPEG' if i < 38 else 'PNG')
+    for i in range(5): (tmp_path/f'a/{i}.png').write_text('no photo')
+    report = verify(tmp_path)
+    said = str(report).splitlines()
+    assert said[1:8].count('unreadable: 5') == 1 and sum(' a text' in o or 'a/' in o for o in said[2:7]) == 5
+    at = said.index('duplicate: 41')
+    assert said[at+1].startswith('  a/1.jpg: same as a/0.jpg') and said[at+4] == '  and 38 more in `.table`'
+    every = report.told(all=True)
+    assert all(f'  {o}: ' in every for o in report.table.file) and 'more' not in every
+    assert '  and 38 more with --all' in report.told(rest='with --all')
+
+
 def test_names(tmp_path):
     zoo = tmp_path/'медведи'/'кот'
     zoo.mkdir(parents=True)
