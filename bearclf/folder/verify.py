@@ -126,23 +126,26 @@ class VerifyReport:
         import pandas as pd
         return pd.DataFrame([(r[0].file, *r[1:4]) for r in self.rows], columns=_COLUMNS)
 
-    def told(self, all=False, rest='in `.table`'):
-        "What was found, in words: of a kind with more than five, three and where the `rest` are, or `all`"
-        found = f'{len(self.rows)} finding' + 's'*(len(self.rows) > 1) if self.rows else 'nothing to put right'
-        said = [f'{self.n_photos} photos in {self.path.name or self.path}; {found}']
-        for finding in _FINDINGS:
-            rows = [r for r in self.rows if r[1] == finding]
-            if rows: said.append(f'{finding}: {len(rows)}')
-            shown = rows if all or len(rows) <= 5 else rows[:3]
-            said += [f'  {o.file}: {what} ({action})' for o, _, what, action, *_ in shown]
-            if more := len(rows)-len(shown): said.append(f'  and {more} more {rest}')
-        if self.fixed: said.append(f'{len(self.done)} files moved or renamed. undo(path) takes it back; what was set '
-                                   f'aside is in {ASIDE}, a hidden folder in {self.path.name}.')
-        elif any(r[3] != 'for you to decide' for r in self.rows):
-            said.append('Nothing is changed yet; fix() does what stands in brackets.')
-        return printable('\n'.join(said + self.notes + self.problems))
     def __str__(self): return self.told()
     __repr__ = __str__
+
+# %% ../../nbs/library/folder/08_verify.ipynb #f2432e16
+@patch
+def told(self:VerifyReport, all=False, rest='in `.table`'):
+    "What was found, in words: of a kind with more than five, three and where the `rest` are, or `all`"
+    found = f'{len(self.rows)} finding' + 's'*(len(self.rows) > 1) if self.rows else 'nothing to put right'
+    said = [f'{self.n_photos} photos in {self.path.name or self.path}; {found}']
+    for finding in _FINDINGS:
+        rows = [r for r in self.rows if r[1] == finding]
+        if rows: said.append(f'{finding}: {len(rows)}')
+        shown = rows if all or len(rows) <= 5 else rows[:3]
+        said += [f'  {o.file}: {what} ({action})' for o, _, what, action, *_ in shown]
+        if more := len(rows)-len(shown): said.append(f'  and {more} more {rest}')
+    if self.fixed: said.append(f'{len(self.done)} files moved or renamed. undo(path) takes it back; what was set '
+                               f'aside is in {ASIDE}, a hidden folder in {self.path.name}.')
+    elif any(r[3] != 'for you to decide' for r in self.rows):
+        said.append('Nothing is changed yet; fix() does what stands in brackets.')
+    return printable('\n'.join(said + self.notes + self.problems))
 
 # %% ../../nbs/library/folder/08_verify.ipynb #0d252462
 @patch
