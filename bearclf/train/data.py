@@ -72,7 +72,7 @@ def _scene_of(groups):
 
 # %% ../../nbs/library/train/13_data.ipynb #410f8754
 def parts_of(report, pct=.2, seed=42, groups=None):
-    """For each photo of a report with `MARKS` the turn in which it judges, 0 first; -1: never, as there is none like it"""
+    "For each photo of a report with `MARKS` the turn in which it judges, 0 first; -1: never, as its class has no other"
     photos, scene = compared(report), _scene_of(groups)
     pairs, last = twins(photos, report.path), {}
     for i, o in enumerate(report.photos):
@@ -83,7 +83,12 @@ def parts_of(report, pct=.2, seed=42, groups=None):
     for i in order: members.setdefault(group[i], []).append(i)
     for o in members.values(): of_class.setdefault(photos[o[0]].label, []).append(o)
     parts = np.full(len(photos), -1)
-    for k in of_class.values(): _share_out(k, pct, parts)
+    for label, k in of_class.items():
+        if len(k) == 1 and len(k[0]) > 1:
+            what = f'All {len(k[0])} photos of {label!r}' if label else f'All {len(k[0])} photos'
+            report.notes.append(f'{what} are one photo or one scene, so that some of it is learned from and judges.')
+            k = [[i] for i in k[0]]
+        _share_out(k, pct, parts)
     return parts
 
 # %% ../../nbs/library/train/13_data.ipynb #7d7ebbd7
@@ -114,6 +119,7 @@ def PhotoSplitter(
         report = FolderReport(Path(os.path.commonpath([f.parent for f in files])), L(files), {}, get_y, looks)
         report.photos = report.photos.filter(lambda f: not looks[f].reason)
         turn = dict(zip(report.photos, parts_of(report, valid_pct, seed, groups)))
+        report.say_notes()
         valid = np.array([turn.get(f) == 0 for f in files])
         return L((~valid).nonzero()[0].tolist()), L(valid.nonzero()[0].tolist())
     return _inner
