@@ -101,7 +101,8 @@ def _share_out(groups, pct, parts):
         for o in groups:
             if len(o) > room and not last: rest.append(o); continue
             parts[o], room, done = turn, room - len(o), done + len(o)
-        if len(rest) == len(groups) and rest: parts[rest[0]], done = turn, done + len(rest.pop(0))
+        if rest and len(rest) == len(groups):
+            parts[rest[0]], done, rest = turn, done + len(rest[0]), rest[1:]
         groups = rest
 
 # %% ../../nbs/library/train/13_data.ipynb #dfb039cd
