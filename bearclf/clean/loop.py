@@ -13,16 +13,19 @@ from importlib import resources
 import anywidget, ipywidgets, numpy as np
 
 from ..core import *
+from ..core import percent
 from ..photo import *
 from ..folder.look import *
-from ..folder.copies import MARKS, compared, twin_groups, twins
+from ..folder.copies import MARKS
 from ..folder.moves import DELETE, KEEP
 from ..train.machine import widgets_unknown
 from ..train.data import *
+from ..train.data import parts_of
 from ..train.learner import *
 from ..train.features import *
-from ..train.features import input_size
+from ..train.features import body_for, copy_groups, input_size
 from ..train.interpret import *
+from ..train.interpret import wrong_of
 from .issues import *
 from .issues import issues_of, look_for_issues, photos_folder
 from .decisions import *
@@ -32,31 +35,28 @@ with warnings.catch_warnings():
 from concurrent.futures import ThreadPoolExecutor  # fastai brings another one of this name
 
 # %% ../../nbs/library/clean/21_loop.ipynb #91e8b0d3
-def _share(photo):
-    "A number from 0 to 1 that belongs to the pixels of a photo"
-    return int(photo.same[:16], 16)/2**64
-
-def _aside(report, pct):
-    "The photos of a report to judge by, copies together"
-    photos = compared(report)
-    groups = twin_groups(len(photos), twins(photos, report.path)) if photos else []
-    aside = {g for g, o in zip(groups, photos) if _share(o) < pct}
-    return [report.path/o.file for g, o in zip(groups, photos) if g in aside]
+def _turns(report, pct, groups=None):
+    "Fingerprint of a photo -> the turn in which it is kept aside, for photos that ever are"
+    parts = parts_of(report, pct, groups=groups) if report.photos else []
+    return {report.looks[o].fingerprint: int(k) for o, k in zip(report.photos, parts) if k >= 0}
 
 # %% ../../nbs/library/clean/21_loop.ipynb #f73f6b81
 def kept_aside(
     path:str|Path, # A folder with a folder of photos for each class
-    pct:float=.2, # Part of the photos, 0 to 1; with their copies it may be a little more
+    pct:float=.2, # Part of the photos of each class, 0 to 1; copies stay together
+    turn:int=0, # The photos of which turn, 0 to 4 where each is a fifth
 ) -> list: # `Path`s, absolute
-    "Photos to judge by, chosen by their pixels, so that the choice stays when photos are moved"
-    return _aside(check_folder(Path(os.path.abspath(existing_folder(path))), measures=MARKS), pct)
+    "The photos that are kept aside in a turn, chosen by what they hold, so that a name or a new photo changes nothing"
+    report = check_folder(Path(os.path.abspath(existing_folder(path))), measures=MARKS)
+    turns = _turns(report, pct)
+    return [o for o in report.photos if turns.get(report.looks[o].fingerprint) == turn]
 
 # %% ../../nbs/library/clean/21_loop.ipynb #a5c35248
 class _Judge:
     "Learns from rows and labels, as `learning_curve` does, and says what it takes the photos kept aside for"
     def __init__(self, x, x_test, y_test):
         from sklearn.preprocessing import StandardScaler
-        self.scale, self.y_test = StandardScaler().fit(x), np.array(y_test)
+        self.scale, self.y_test = StandardScaler().fit(x), np.array(y_test, object)
         self.x, self.x_test = self.scale.transform(x), self.scale.transform(x_test) if len(x_test) else x_test
         self.head, self.lock = None, threading.Lock()
 
@@ -77,38 +77,62 @@ class _Judge:
         if not any(labels) or not len(self.x_test): return np.array(['']*len(self.x_test))
         with self.lock: return self.fit(labels).predict(self.x_test)
 
-    def wrong(self, labels): return int((self(labels) != self.y_test).sum())
+    def wrong(self, labels): return np.array(self(labels) != self.y_test, bool) # of each photo kept aside
 
 # %% ../../nbs/library/clean/21_loop.ipynb #2732052e
 class CleaningLoop:
     "What is suspicious among photos, decisions about them, and what they are worth; shows itself as a widget"
     def __init__(self,
-        learn:Learner, # From `precomputed_learner`, `photo_learner` or `vision_learner`; its body is used
+        learn:Learner, # Whose photos these are; a body like its own looks at them, which has not learned from them
         path:str|Path=None, # A folder with a folder of photos for each class; default: where the photos of `learn` are
-        test:str|Path=None, # Class folders of photos whose labels you trust; default: photos from `path` itself
-        test_pct:float=.2, # Part of the photos below `path` to keep aside if there is no `test`, 0 to 1
+        test:str|Path=None, # Class folders of photos whose labels you trust; default: photos from `path`, in turns
+        test_pct:float=.2, # Part of the photos below `path` to keep aside in each round if there is no `test`, 0 to 1
         source:str|Path=None, # A folder of photos without labels, which can be given one
         file:str|Path=None, # Where to write what is decided, if `path` can only be read; default: `.bearclf` in it
+        own_body:bool=False, # Let the body of `learn` itself look, though it may have learned from these photos?
     ):
         self.learn, self.path = learn, photos_folder(learn, path)
         self.source = source and Path(os.path.abspath(existing_folder(source)))
         self.decisions = Decisions(self.path, self.source, file)
-        report = look_for_issues(learn, self.path)
+        self.body, self.said = body_for(learn, own_body)
+        report = look_for_issues(learn, self.path, self.body)
         report.say_notes()
-        self.trusted = check_folder(Path(os.path.abspath(existing_folder(test)))) if test else None
-        self.test = list(self.trusted.photos) if test else _aside(report, test_pct)
-        self.prints = {report.looks[o].fingerprint for o in self.test if o in report.looks}
-        self.round, self.view, self.rounds, self.first = 0, None, [], None
+        if self.said: print(self.said)
+        self.trusted = check_folder(Path(os.path.abspath(existing_folder(test))), measures=MARKS) if test else None
+        self.turns = ({self.trusted.looks[o].fingerprint: 0 for o in self.trusted.photos} if test
+                      else _turns(report, test_pct, getattr(learn.dls, 'groups', None)))
+        self.n_turns = 1 + max(self.turns.values(), default=0)
+        self.round, self.passed, self.view, self.rounds = 0, 0, None, []
         self._begin_round(report)
 
 # %% ../../nbs/library/clean/21_loop.ipynb #16a0b004
+@patch(as_prop=True)
+def turn(self:CleaningLoop):
+    "Which photos are kept aside now, from 0"
+    return (self._applied() + self.passed) % self.n_turns
+
+@patch
+def _applied(self:CleaningLoop):
+    return sum(o['kind'] == 'apply' and bool(o['moves']) for o in self.decisions.state().runs.values())
+
+@patch
+def _turn_of(self:CleaningLoop, report):
+    "For each photo of a report its turn, or -1"
+    trusted = [o for o in self.trusted.photos if o.exists()] if self.trusted else []
+    files = [*report.photos, *trusted]
+    prints = [(report if o in report.looks else self.trusted).looks[o].fingerprint for o in files]
+    if self.turns and not self.turns.keys() >= {*prints[:len(report.photos)]}:
+        groups = copy_groups(files, [report.label(o) if o in report.looks else '' for o in files])
+        of_group = {g: self.turns[k] for g, k in zip(groups, prints) if k in self.turns}
+        self.turns |= {k: of_group[g] for g, k in zip(groups, prints) if k not in self.turns and g in of_group}
+    return [self.turns.get(k, -1) for k in prints[:len(report.photos)]]
+
+# %% ../../nbs/library/clean/21_loop.ipynb #1a558ace
 @patch
 def _judged(self:CleaningLoop):
-    "Points (decisions, photos that are wrong) of this round; the first is judged when it is first asked for"
+    "Points (decisions, is it wrong? for each photo kept aside) of this round, the first when it is first asked for"
     if self.curve: return self.curve
-    now = self.judge(self.issues.label)
-    if self.first is None: self.first = now
-    self.curve.append((0, int((now != self.judge.y_test).sum())))
+    self.curve.append((0, self.judge.wrong(self.issues.label)))
     n = len(self.decisions.pending)
     if n: self.curve.append((n, self.judge.wrong(self.labels())))  # from an earlier session
     return self.curve
@@ -124,18 +148,19 @@ def _settled(issues, kept):
 @patch
 def look(self:CleaningLoop) -> CleaningLoop:
     "Judge all photos as they lie now; what comes after is a new round"
-    return self._begin_round(look_for_issues(self.learn, self.path))
+    return self._begin_round(look_for_issues(self.learn, self.path, self.body))
 
 @patch
 def _begin_round(self:CleaningLoop, report):
     self.decisions.folders = report.get_y
-    aside = [o for o in report.photos if report.looks[o].fingerprint in self.prints]  # whoever has renamed them
-    aside += [o for o in self.test if o not in report.looks and not o.is_relative_to(self.path) and o.exists()]
-    features = photo_features([*report.photos, *aside, *self._unlabelled()], self.learn)
-    issues = _settled(issues_of(report, self.learn, aside, features=features), self.decisions.kept)
-    self.test = [o for o in aside if o in features.names]
+    turn, self.turn_of = self.turn, dict(zip(report.photos, self._turn_of(report)))
+    aside = [o for o, k in self.turn_of.items() if k == turn]
+    test, of = (self.trusted.photos.filter(Path.exists), self.trusted) if self.trusted else (aside, report)
+    self.features = features = photo_features([*report.photos, *test, *self._unlabelled()], self.body)
+    issues = _settled(issues_of(report, self.learn, features, aside), self.decisions.kept)
+    self.test = [o for o in test if o in features.names]
     x_test = features(self.test) if self.test else np.zeros((0, 1))
-    self.test_labels = [(report if o in report.looks else self.trusted).label(o) for o in self.test]
+    self.test_labels = [of.label(o) for o in self.test]
     self.issues = self._with_unlabelled(issues, features)
     self.judge = _Judge(features(list(self.issues.photo)), x_test, self.test_labels)
     self.at = {o: i for i, o in enumerate(self.issues.photo)}
@@ -157,7 +182,7 @@ def _with_unlabelled(self:CleaningLoop, issues, features):
     best, sure = [str(fit.classes_[i]) for i in probs.argmax(1)], probs.max(1)
     more = pd.DataFrame(dict(
         photo=files, label='', split='', prediction=best, probability=sure, loss=np.nan, score=0., suggestion=best,
-        reasons=[[f'looks like {b} ({p:.0%})'] for b, p in zip(best, sure)],
+        reasons=[[f'looks like {b} ({percent(p)})'] for b, p in zip(best, sure)],
         kinds=[['unlabelled']]*len(files), scores=[[float(o)] for o in sure]))
     return pd.concat([more.sort_values('probability', ascending=False), issues], ignore_index=True)
 
@@ -171,8 +196,32 @@ def labels(self:CleaningLoop) -> list: # For each row of `issues`; None: it will
 
 @patch(as_prop=True)
 def error(self:CleaningLoop) -> tuple: # Photos that are wrong, photos that were kept aside
-    "How many of the photos that are never shown a head gets wrong that learns from the labels as they are decided now"
-    return self.judge.wrong(self.labels()), len(self.test)
+    "How many of the photos kept aside a head gets wrong that learns from the other labels as they are decided now"
+    return int(self.judge.wrong(self.labels()).sum()), len(self.test)
+
+@patch(as_prop=True)
+def estimate(self:CleaningLoop) -> tuple: # Photos that are wrong, photos that were judged; with `test`, as `error`
+    "The same for all turns: those of each are judged by a head that has learned from the others"
+    if self.trusted: return self.error
+    files, labels = [*self.issues.photo, *self.test], np.array([*self.labels(), *self.test_labels], object)
+    x, turns, wrong = self.features(files), np.array([self.turn_of.get(o, -1) for o in files]), []
+    for k in range(self.n_turns):
+        others, mine = turns != k, (turns == k) & labels.astype(bool)
+        if others.any() and mine.any(): wrong += [*_Judge(x[others], x[mine], labels[mine]).wrong(labels[others])]
+    return sum(map(int, wrong)), len(wrong)
+
+# %% ../../nbs/library/clean/21_loop.ipynb #468d9ac6
+FLOOR = ' Some of these labels may be wrong themselves: where 5% are, even a perfect model differs in about 5%.'
+IN_VIEW = " Labels that were decided with the model's word in view flatter it."
+
+@patch
+def _words(self:CleaningLoop, wrong, n, what='photos kept aside'):
+    "What the figure `wrong` of `n` is, in words"
+    if not n: return 'No photos are kept aside, so nothing can be said about the error.'
+    what = 'trusted photos are taken for another class' if self.trusted else f"{what} differ from the folder's labels"
+    said = f'{wrong_of(wrong, n, what)}.'
+    if not self.trusted: said += FLOOR + IN_VIEW*bool(self._applied() or self.decisions.pending)
+    return f'{said} {self.said}'.strip()
 
 # %% ../../nbs/library/clean/21_loop.ipynb #8f80637e
 @patch
@@ -225,14 +274,14 @@ def _counts(made):
 # %% ../../nbs/library/clean/21_loop.ipynb #6831d4e0
 @patch
 def apply(self:CleaningLoop): # The report of `Decisions.apply`
-    "Move the photos as decided, and begin the next round"
-    made, before = dict(self.decisions.pending), self._judged()[0][1]
+    "Move the photos as decided, if there are any decisions, and begin the next round, with other photos kept aside"
+    made, before, after = dict(self.decisions.pending), self._judged()[0][1], self.judge.wrong(self.labels())
     report = self.decisions.apply()
-    self.rounds.append({})
+    self.passed += not made
+    self.rounds.append(dict(
+        round=len(self.rounds) + 1, **_counts(made), wrong_before=int(before.sum()), wrong_after=int(after.sum()),
+        of=len(before), comparison=str(compare_errors(before, after)) if len(before) else ''))
     self.look()
-    after = self._judged()[0][1]
-    self.rounds[-1] = dict(round=len(self.rounds), **_counts(made), wrong_before=before, wrong_after=after,
-                           of=len(self.test))
     return report
 
 @patch
@@ -241,23 +290,27 @@ def undo(self:CleaningLoop,
 ): # The report of `Decisions.undo`
     "Put the photos back where they were before the last `apply`"
     report = self.decisions.undo(all=all)
-    self.rounds = [] if all else self.rounds[:-1]
+    last = max((i for i, o in enumerate(self.rounds) if o['decisions']), default=0)
+    self.rounds = [] if all else self.rounds[:last]
+    self.passed = sum(not o['decisions'] for o in self.rounds)
     self.look()
     return report
 
 # %% ../../nbs/library/clean/21_loop.ipynb #ae47ec90
 @patch
 def compare(self:CleaningLoop): # A pandas `DataFrame` with a row for each round
-    "What each round has decided, and how many of the photos kept aside were wrong before and after"
-    columns = 'round decisions kept deleted relabelled wrong_before wrong_after of'
-    return pd.DataFrame(self.rounds, columns=columns.split())
+    "What each round has decided, and how many of the photos kept aside in it were wrong before and after; says `estimate`"
+    columns = 'round decisions kept deleted relabelled wrong_before wrong_after of comparison'
+    table, said = pd.DataFrame(self.rounds, columns=columns.split()), self._words(*self.estimate, 'photos, each in turn,')
+    table.attrs.update(estimate=said, said=self.said)
+    print(said)
+    return table
 
 @patch
 def changed(self:CleaningLoop): # A pandas `DataFrame`: photo, label, before, after
-    "The photos kept aside that are taken for something else than at the start"
-    self._judged()
+    "The photos kept aside that are taken for something else now than at the start of the round"
     table = pd.DataFrame(dict(photo=[o.name for o in self.test], label=self.test_labels,
-                              before=self.first, after=self.judge(self.labels())))
+                              before=self.judge(self.issues.label), after=self.judge(self.labels())))
     return table[table.before != table.after]
 
 # %% ../../nbs/library/clean/21_loop.ipynb #288903a7
@@ -269,24 +322,22 @@ class _Without:
 # %% ../../nbs/library/clean/21_loop.ipynb #7b01b942
 @patch
 def retrain(self:CleaningLoop,
-    size:int=None, # Height and width of what the model gets, in pixels; default: as in `learn`
+    size:int=None, # Height and width of what the model gets, in pixels; default: as for the body that looks
     **kwargs # Any keyword of `photo_dls`
-) -> Learner: # With the body of `learn` and a new head
+) -> Learner: # With the body that looks at the photos here, and a new head
     "Train a new head on the photos as they lie now, without those kept aside, and say how many of these it gets wrong"
-    n_in, *_, width = input_size(self.learn)
+    n_in, *_, width = input_size(self.body)
     kwargs = {'level': getattr(self.learn.dls, 'level', None)} | kwargs
     if n_in == 1: kwargs = dict(blocks=(ImageBlock(cls=PILImageBW), CategoryBlock)) | kwargs
     dls = photo_dls(self.path, size or width, get_items=_Without(self.test), **kwargs)
-    dls.add_tfms(self.learn.dls.valid.after_batch.fs.filter(risinstance(Normalize)), 'after_batch')
-    new = photo_learner(dls, self.learn.arch, pretrained=False)
-    new.model[0].load_state_dict(self.learn.model[0].state_dict())
+    dls.add_tfms(self.body.dls.valid.after_batch.fs.filter(risinstance(Normalize)), 'after_batch')
+    new = photo_learner(dls, self.body.arch, pretrained=False)
+    new.model[0].load_state_dict(self.body.model[0].state_dict())
     fit_head(new)
     if not self.test: return new
     with new.no_bar(): probs = new.get_preds(dl=new.dls.test_dl(self.test))[0]
     wrong = sum(new.dls.vocab[i] != label for i, label in zip(probs.argmax(1), self.test_labels))
-    low, high = wilson_interval(wrong, len(self.test))
-    print(f'{wrong} of the {len(self.test)} photos kept aside are wrong; '
-          f'the true error rate is between {low:.1%} and {high:.1%}.')
+    print(self._words(wrong, len(self.test)))
     return new
 
 # %% ../../nbs/library/clean/21_loop.ipynb #474a64e3
@@ -356,7 +407,7 @@ def _choices(self:CleaningLoop):
     cells = self.issues[self.issues.label != ''].groupby(['label', 'prediction']).size()
     new = {o for o in self.decisions.pending.values()} - {KEEP, DELETE}
     labels = {*self.issues.label}
-    return dict(round=self.round, total=len(self.issues), labels=sorted(labels), classes=sorted(labels - {''} | new),
+    return dict(round=self.round, turns=self.n_turns, total=len(self.issues), labels=sorted(labels), classes=sorted(labels - {''} | new),
                 splits=sorted({*self.issues.split} - {''}), kinds=[[k, int(n)] for k, n in kinds.items()],
                 cells=[[a, b, int(n)] for (a, b), n in cells.items()], pending=len(self.decisions.pending),
                 folder=self.path.name)
@@ -385,10 +436,12 @@ class CleaningView(anywidget.AnyWidget):
         if new: self.send(dict(kind='said', text='\n'.join(new)))
 
     def _send_error(self):
-        curve, n = self.loop._judged(), len(self.loop.test)
-        low, high = wilson_interval(curve[-1][1], n) if n else (0, 1)
-        curve = [curve[0], *curve[1:][-200:]]
-        self.send(dict(kind='error', of=n, wrong=curve[-1][1], curve=curve, low=low, high=high))
+        loop, curve = self.loop, self.loop._judged()
+        (_, first), (_, now), n, wrong = curve[0], curve[-1], len(loop.test), int(curve[-1][1].sum())
+        text = loop._words(wrong, n).removeprefix(str(wrong)*bool(n))
+        if n and len(curve) > 1: text += f' At the start of this round and now: {compare_errors(first, now)}.'
+        curve = [(k, int(o.sum())) for k, o in [curve[0], *curve[1:][-200:]]]
+        self.send(dict(kind='error', of=n, wrong=wrong, curve=curve, text=text))
 
 # %% ../../nbs/library/clean/21_loop.ipynb #ade05ddb
 def _photo(view, msg):
@@ -443,10 +496,14 @@ def _accept(view, msg):
 # %% ../../nbs/library/clean/21_loop.ipynb #7f32d54c
 def _moved(what):
     def f(view, msg):
-        report = what(view.loop)
-        left = len(view.loop._open_suggestions(SURE))
+        loop = view.loop
+        if msg['round'] != loop.round: raise BearclfError('The photos were judged anew meanwhile. Look again.')
+        report = what(loop)
+        left = len(loop._open_suggestions(SURE))
         found = f'{left or "no"} suggestion{"s" * (left != 1)} of which the model is sure'
-        view.send(dict(kind='done', again=True, text=f'{report}\nRound {len(view.loop.rounds) + 1}: {found}.'))
+        turn = f' Kept aside now: turn {loop.turn + 1} of {loop.n_turns}.'*(loop.n_turns > 1)
+        said = loop._words(*loop.estimate, 'photos, each in turn,')
+        view.send(dict(kind='done', again=True, text=f'{report}\nRound {len(loop.rounds) + 1}: {found}.{turn}\n{said}'))
         view._send_error()
     return f
 
