@@ -11,6 +11,7 @@ import codecs, csv, errno, hashlib, io, os, re, shutil, stat, sys, tempfile, thr
 from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import partial
+from importlib.resources import files
 from pathlib import Path
 from uuid import uuid4
 
@@ -231,6 +232,12 @@ def made_once(
         if not dest.exists():
             with atomic_path(dest) as tmp: make(tmp)
     return dest
+
+# %% ../nbs/library/00_core.ipynb #f1600002
+def code_key(modules):
+    "A short name for the code of `modules`, such as 'photo train/data'; what other code has made is made again"
+    code = b''.join((files('bearclf')/f'{o}.py').read_bytes() for o in modules.split())
+    return hashlib.sha256(code).hexdigest()[:12]
 
 # %% ../nbs/library/00_core.ipynb #f15e0001
 def given_path(path):

@@ -6,11 +6,10 @@
 __all__ = ['model_facts', 'demo_model', 'load_classifier', 'evaluate']
 
 # %% ../../nbs/library/ship/23_predict.ipynb #139f56cf
-import hashlib, json, os, pickle, sys, threading, warnings
+import json, os, pickle, sys, threading, warnings
 from contextlib import nullcontext
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib.resources import files
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +18,7 @@ from fastcore.basics import patch
 from PIL import Image
 
 from ..core import *
-from ..core import a_few, cached, cut, given_path, leading, sha256_of
+from ..core import a_few, cached, code_key, cut, given_path, leading, sha256_of
 from ..photo import any_photo
 from ..practice.drawn import *
 from ..folder.look import *
@@ -76,12 +75,8 @@ def model_facts(
     return _facts_of(file, sha256_of(file))
 
 # %% ../../nbs/library/ship/23_predict.ipynb #3d000001
-_MADE_BY = '''core photo practice/drawn folder/look train/data train/bodies train/learner train/features
-    ship/export'''.split()
-
-def _code_key():
-    "A short name for the code that draws, trains and exports; a model that other code has made is made again"
-    return hashlib.sha256(b''.join((files('bearclf')/f'{o}.py').read_bytes() for o in _MADE_BY)).hexdigest()[:12]
+_MADE_BY = '''core photo practice/drawn folder/look folder/copies train/data train/bodies train/learner train/features
+    ship/export'''
 
 # %% ../../nbs/library/ship/23_predict.ipynb #7e37a7a6
 def demo_model() -> Path: # A folder with `export.pkl` and `export.json`
@@ -95,7 +90,7 @@ def demo_model() -> Path: # A folder with `export.pkl` and `export.json`
         seen, found = learn.dls.train_ds.items, class_rows(learn.dls.vocab, learn.arch).found
         learn.familiar = Familiar(photo_features(seen, learn).averages(seen), learn.arch, sum(found.values(), []))
         export_classifier(learn, tmp)
-    return made_once(cached('models', f'bears-{_code_key()}'), make)
+    return made_once(cached('models', f'bears-{code_key(_MADE_BY)}'), make)
 
 # %% ../../nbs/library/ship/23_predict.ipynb #e08789fa
 class _Unpickler(pickle.Unpickler):

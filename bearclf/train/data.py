@@ -97,13 +97,11 @@ def _share_out(groups, pct, parts):
     if len(groups) < 2 or pct <= 0: return
     n, n_turns, done = sum(map(len, groups)), math.ceil(1/pct - 1e-9), 0
     for turn in range(n_turns):
-        room, rest, last = max(1, int((turn + 1)*pct*n + 1e-9)) - done, [], turn == n_turns - 1
+        room, now = n if turn == n_turns - 1 else max(1, int((turn + 1)*pct*n + 1e-9)) - done, []
         for o in groups:
-            if len(o) > room and not last: rest.append(o); continue
-            parts[o], room, done = turn, room - len(o), done + len(o)
-        if rest and len(rest) == len(groups):
-            parts[rest[0]], done, rest = turn, done + len(rest[0]), rest[1:]
-        groups = rest
+            if len(o) <= room: now.append(o); room -= len(o)
+        for o in now or groups[:1]: parts[o], done = turn, done + len(o)
+        groups = [o for o in groups if parts[o[0]] != turn]
 
 # %% ../../nbs/library/train/13_data.ipynb #dfb039cd
 def PhotoSplitter(
@@ -293,6 +291,8 @@ def photo_dls(
     print(report)
     set_seed(seed, reproducible=True)
     if isinstance(report.get_y, ClassFolders): block['get_y'] = report.get_y
+    if groups and 'splitter' in block: raise BearclfError('groups is for the split of bearclf; leave it out beside a '
+                                                          'splitter, or the splitter beside it.')
     block.setdefault('splitter', PhotoSplitter(valid_pct, seed, report.get_y, groups))
     block = photo_block(size, **({'blocks': (PhotoBlock(copies), _category_block(report))} | block))
     items = block.get_items(report.path)

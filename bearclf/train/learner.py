@@ -10,9 +10,8 @@ import contextlib, hashlib, io, json, time, warnings
 
 from safetensors.torch import load_file, save_file
 
-from .. import __version__
 from ..core import *
-from ..core import cached
+from ..core import cached, code_key
 from ..photo import fingerprint
 from ..folder.look import *
 from .machine import on_usable_device
@@ -155,12 +154,15 @@ def train_photos(
     return learn if epochs == 0 else fit_photos(learn, epochs, lr, cbs=cbs)
 
 # %% ../../nbs/library/train/15_learner.ipynb #31645b7d
+_MADE_BY = 'photo folder/look folder/copies train/data train/bodies train/learner'
+
 def _training_key(path, settings):
     "A short name for these photos with these settings"
     found = check_folder(path, settings.get('get_y') or class_of, level=settings.get('level'))
     photos = [(o.relative_to(path).as_posix(), found.label(o), fingerprint(o)) for o in found.photos]
     name = lambda o: getattr(o, '__qualname__', str(o))
-    text = json.dumps([photos, settings, __version__], default=name, sort_keys=True)
+    if isinstance(scenes := settings.get('groups'), dict): settings = settings | {'groups': [*map(str, scenes.items())]}
+    text = json.dumps([photos, settings, code_key(_MADE_BY)], default=name, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 # %% ../../nbs/library/train/15_learner.ipynb #f15e0040
