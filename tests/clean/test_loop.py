@@ -330,7 +330,7 @@ def test_pages_and_filters(loop):
     assert first['n'] == len(loop.issues) and first['pages'] == -(-first['n']//24)
     assert not {o['id'] for o in first['cards']} & {o['id'] for o in second['cards']}
     assert ask(loop, 'page', filter={}, page=99)[0]['page'] == first['pages'] - 1
-    for f in dict(label='black'), dict(split='valid'), dict(label='мишка', split='train'):
+    for f in dict(label='black'), dict(split='train'), dict(label='мишка', split='train'):
         cards = ask(loop, 'page', filter=f, page=0)[0]['cards']
         assert cards and all(c[k] == v for c in cards for k, v in f.items())
     label = ask(loop, 'page', filter=dict(kind='label'), page=0)[0]
