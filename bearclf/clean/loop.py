@@ -116,16 +116,15 @@ def _applied(self:CleaningLoop):
     return sum(o['kind'] == 'apply' and bool(o['moves']) for o in self.decisions.state().runs.values())
 
 @patch
-def _turn_of(self:CleaningLoop, report):
-    "For each photo of a report its turn, or -1"
+def _turns_and_copies(self:CleaningLoop, report):
+    "For each photo its turn, or -1, and a number that copies have in common"
     trusted = [o for o in self.trusted.photos if o.exists()] if self.trusted else []
-    files = [*report.photos, *trusted]
+    files, of_group = [*report.photos, *trusted], {}
     prints = [(report if o in report.looks else self.trusted).looks[o].fingerprint for o in files]
-    if self.turns and not self.turns.keys() >= {*prints[:len(report.photos)]}:
-        groups = copy_groups(files, [report.label(o) if o in report.looks else '' for o in files])
-        of_group = {g: self.turns[k] for g, k in zip(groups, prints) if k in self.turns}
-        self.turns |= {k: of_group[g] for g, k in zip(groups, prints) if k not in self.turns and g in of_group}
-    return [self.turns.get(k, -1) for k in prints[:len(report.photos)]]
+    groups = copy_groups(files, [report.label(o) if o in report.looks else '' for o in files]) if files else []
+    for g, k in zip(groups, prints): of_group[g] = max(of_group.get(g, -1), self.turns.get(k, -1))
+    self.turns |= {k: of_group[g] for g, k in zip(groups, prints) if self.turns.get(k, -1) < 0}
+    return dict(zip(files, (self.turns[k] for k in prints))), dict(zip(files, groups))
 
 # %% ../../nbs/library/clean/21_loop.ipynb #1a558ace
 @patch
@@ -153,9 +152,10 @@ def look(self:CleaningLoop) -> CleaningLoop:
 @patch
 def _begin_round(self:CleaningLoop, report):
     self.decisions.folders = report.get_y
-    turn, self.turn_of = self.turn, dict(zip(report.photos, self._turn_of(report)))
-    aside = [o for o, k in self.turn_of.items() if k == turn]
-    test, of = (self.trusted.photos.filter(Path.exists), self.trusted) if self.trusted else (aside, report)
+    turn, (self.turn_of, self.copy_of) = self.turn, self._turns_and_copies(report)
+    aside = [o for o in report.photos if self.turn_of[o] == turn]
+    test, of = ([o for o in self.turn_of if o in self.trusted.looks], self.trusted) if self.trusted else (aside, report)
+    test = [*{self.copy_of[o]: o for o in test[::-1]}.values()][::-1]  # copies are judged once
     self.features = features = photo_features([*report.photos, *test, *self._unlabelled()], self.body)
     issues = _settled(issues_of(report, self.learn, features, aside), self.decisions.kept)
     self.test = [o for o in test if o in features.names]
@@ -205,9 +205,10 @@ def estimate(self:CleaningLoop) -> tuple: # Photos that are wrong, photos that w
     if self.trusted: return self.error
     files, labels = [*self.issues.photo, *self.test], np.array([*self.labels(), *self.test_labels], object)
     x, turns, wrong = self.features(files), np.array([self.turn_of.get(o, -1) for o in files]), []
+    once = {self.copy_of.get(o): i for i, o in enumerate(files) if labels[i]}.values()  # of copies only one is judged
     for k in range(self.n_turns):
-        others, mine = turns != k, (turns == k) & labels.astype(bool)
-        if others.any() and mine.any(): wrong += [*_Judge(x[others], x[mine], labels[mine]).wrong(labels[others])]
+        others, mine = turns != k, [i for i in once if turns[i] == k]
+        if others.any() and mine: wrong += [*_Judge(x[others], x[mine], labels[mine]).wrong(labels[others])]
     return sum(map(int, wrong)), len(wrong)
 
 # %% ../../nbs/library/clean/21_loop.ipynb #468d9ac6
@@ -248,6 +249,14 @@ def accept(self:CleaningLoop,
     found = self._open_suggestions(threshold)
     self.decisions.decide_all(dict(zip(found.photo, found.suggestion)))
     return len(found)
+
+# %% ../../nbs/library/clean/21_loop.ipynb #fe701481
+@patch
+def changed(self:CleaningLoop): # A pandas `DataFrame`: photo, label, before, after
+    "The photos kept aside that are taken for something else now than at the start of the round"
+    table = pd.DataFrame(dict(photo=[o.name for o in self.test], label=self.test_labels,
+                              before=self.judge(self.issues.label), after=self.judge(self.labels())))
+    return table[table.before != table.after]
 
 # %% ../../nbs/library/clean/21_loop.ipynb #968f98f9
 @patch(as_prop=True)
@@ -305,13 +314,6 @@ def compare(self:CleaningLoop): # A pandas `DataFrame` with a row for each round
     table.attrs.update(estimate=said, said=self.said)
     print(said)
     return table
-
-@patch
-def changed(self:CleaningLoop): # A pandas `DataFrame`: photo, label, before, after
-    "The photos kept aside that are taken for something else now than at the start of the round"
-    table = pd.DataFrame(dict(photo=[o.name for o in self.test], label=self.test_labels,
-                              before=self.judge(self.issues.label), after=self.judge(self.labels())))
-    return table[table.before != table.after]
 
 # %% ../../nbs/library/clean/21_loop.ipynb #288903a7
 class _Without:
