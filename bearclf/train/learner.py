@@ -16,7 +16,7 @@ from ..photo import fingerprint
 from ..folder.look import *
 from .machine import on_usable_device
 from .data import *
-from .data import _check_trainable, _labeller, AsPicture, answers_of
+from .data import _check_trainable, _labeller, _scene_of, AsPicture, answers_of
 from .bodies import fetch_weights, find_or_choose_arch, weights_of
 
 with warnings.catch_warnings():
@@ -161,7 +161,7 @@ def _training_key(path, settings):
     found = check_folder(path, settings.get('get_y') or class_of, level=settings.get('level'))
     photos = [(o.relative_to(path).as_posix(), found.label(o), fingerprint(o)) for o in found.photos]
     name = lambda o: getattr(o, '__qualname__', str(o))
-    if isinstance(scenes := settings.get('groups'), dict): settings = settings | {'groups': [*map(str, scenes.items())]}
+    settings = settings | {'groups': [str(o) for o in map(_scene_of(settings.get('groups')), found.photos)]}
     text = json.dumps([photos, settings, code_key(_MADE_BY)], default=name, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

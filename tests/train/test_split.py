@@ -2,6 +2,7 @@
 import random, shutil, warnings
 
 import pytest
+from PIL import Image
 from hypothesis import given, strategies as st
 
 with warnings.catch_warnings():
@@ -12,8 +13,9 @@ from bearclf.folder.look import check_folder, class_of, find_photos
 from bearclf.folder.copies import MARKS
 from bearclf.photo import read_photo
 from bearclf.practice.drawn import draw_bear, draw_bears
-from bearclf.train.data import PhotoBlock, PhotoSplitter, _share_out, parts_of, photo_block, photo_dls
-from bearclf.train.features import precomputed_learner
+from bearclf.train.data import PhotoBlock, PhotoSplitter, _share_out, parts_of, photo_block, photo_dls, scenes_by_time
+from bearclf.train.features import photo_views, precomputed_learner, scenes_by_look
+from bearclf.train.learner import _training_key
 from bearclf.train.interpret import wilson_interval
 
 
@@ -152,6 +154,58 @@ def test_numbers_and_rows_are_split_too(tmp_path):
     block = DataBlock(blocks=(ImageBlock, CategoryBlock), get_x=lambda o: o['file'], get_y=lambda o: o['y'],
                       splitter=PhotoSplitter())
     assert [*map(len, block.datasets(rows).splits)] == [16, 4]
+
+
+def test_scenes_by_time_are_of_one_camera(tmp_path):
+    minutes = dict(a=0, b=4, c=8, d=30, e=31)
+    for name, minute in minutes.items():
+        exif = Image.Exif()
+        exif[0x0110] = 'one camera' if name != 'e' else 'another'
+        exif.get_ifd(0x8769)[0x9003] = f'2026:05:01 10:{minute:02}:00'
+        draw_bear('teddy', minute, 48).save(tmp_path/f'{name}.jpg', exif=exif)
+    draw_bear('teddy', 99, 48).save(tmp_path/'no time.jpg')
+    (tmp_path/'bad time.jpg').write_bytes((tmp_path/'a.jpg').read_bytes().replace(b'2026:05:01', b'2026:55:71'))
+    photos = sorted(tmp_path.iterdir())
+    said = {o.stem: scene for o, scene in scenes_by_time(photos).items()}
+    assert said.keys() == minutes.keys()
+    assert said['a'] == said['b'] == said['c'] and len({*said.values()}) == 3
+    assert len({*scenes_by_time(photos, minutes=3).values()}) == 5
+
+
+@pytest.fixture(scope='module')
+def shots(tmp_path_factory):
+    "Three shots each of 60 bears, named by the bear"
+    path = tmp_path_factory.mktemp('shots')
+    draw_bears(path/'bears', 60, 128, seed='shots')
+    for o in find_photos(path/'bears'):
+        (path/'shots'/class_of(o)).mkdir(parents=True, exist_ok=True)
+        for i, im in enumerate(photo_views(read_photo(o))): im.save(path/'shots'/class_of(o)/f'{o.stem}_{i}.jpg')
+    return path
+
+
+def test_a_learner_of_other_scenes_is_another(tmp_path):
+    draw_bears(tmp_path/'a', 12, 32)
+    scenes = None, lambda o: o.stem[-1], lambda o: o.stem[-2], by_bear
+    assert len({_training_key(tmp_path/'a', dict(groups=o)) for o in scenes}) == 4
+
+
+WARNS = 'are far nearer to one that was learned from'
+
+
+def test_scenes_on_both_sides_are_told(shots, capsys):
+    learn = precomputed_learner(shots/'shots', 'efficientnet_lite0', num_workers=0)
+    assert WARNS in capsys.readouterr().out
+    scenes = scenes_by_look(learn)
+    for groups in scenes, r'^(.+)_\d':
+        learn = precomputed_learner(shots/'shots', 'efficientnet_lite0', num_workers=0, groups=groups)
+        assert WARNS not in capsys.readouterr().out
+    together = [scenes[a] == scenes[b] for a in scenes for b in scenes if a < b and by_bear(a) == by_bear(b)]
+    assert np.mean(together) > .8
+
+
+def test_single_photos_are_no_scenes(shots, capsys):
+    precomputed_learner(shots/'bears', 'efficientnet_lite0', num_workers=0)
+    assert WARNS not in capsys.readouterr().out
 
 
 @given(st.lists(st.integers(1, 6), min_size=2, max_size=30), st.sampled_from([.1, .2, .25, .3, .5]))
