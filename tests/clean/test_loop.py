@@ -23,8 +23,8 @@ from bearclf.practice.drawn import draw_bears
 from bearclf.clean.issues import find_issues, suggestions
 from bearclf.train.features import photo_features
 from bearclf.train.interpret import wilson_interval
-from bearclf.train.learner import photo_learner, trained_learner
-from fastai.vision.all import torch
+from bearclf.train.learner import photo_learner
+from fastai.vision.all import nn, torch
 
 STATIC = top/'bearclf/static'
 
@@ -488,6 +488,22 @@ def by_lot(path, n, copies=0):
     return path
 
 
+class ByHeart(nn.Module):
+    "A body that has learned the label of every photo"
+    def __init__(self, x, y):
+        super().__init__()
+        self.register_buffer('x', x.flatten(1))
+        self.register_buffer('y', nn.functional.one_hot(y).float())
+    def forward(self, x): return self.y[torch.cdist(x.flatten(1), self.x).argmin(1)][..., None, None]
+
+
+def knows_by_heart(path):
+    learn, files = photo_learner(photo_dls(path, 64, num_workers=0), pretrained=False), find_photos(path)
+    x = torch.cat([b[0] for b in learn.dls.test_dl(files, num_workers=0)])
+    learn.model[0] = ByHeart(x, torch.tensor([learn.dls.vocab.o2i[class_of(o)] for o in files]))
+    return learn
+
+
 def near_two_thirds(wrong, n):
     low, high = wilson_interval(wrong, n)
     return low <= 2/3 <= high
@@ -495,7 +511,7 @@ def near_two_thirds(wrong, n):
 
 def test_labels_by_lot_are_wrong_two_times_in_three(tmp_path, capsys):
     "Also where the body of the learner knows them by heart: nobody who has not seen a label can know it"
-    learn = trained_learner(by_lot(tmp_path/'lots', 90), pretrained=False, epochs=25, lr=5e-3)
+    learn = knows_by_heart(by_lot(tmp_path/'lots', 60))
     table = find_issues(learn)
     assert near_two_thirds((table.label != table.prediction).sum(), len(table)) and table.attrs['said'] == ''
     loop = CleaningLoop(learn)
