@@ -308,9 +308,10 @@ def undo(self:CleaningLoop,
 # %% ../../nbs/library/clean/21_loop.ipynb #ae47ec90
 @patch
 def compare(self:CleaningLoop): # A pandas `DataFrame` with a row for each round
-    "What each round has decided, and how many of the photos kept aside in it were wrong before and after; says `estimate`"
+    "What each round has decided, and how many of its photos kept aside were wrong before and after; says `estimate`"
     columns = 'round decisions kept deleted relabelled wrong_before wrong_after of comparison'
-    table, said = pd.DataFrame(self.rounds, columns=columns.split()), self._words(*self.estimate, 'photos, each in turn,')
+    table = pd.DataFrame(self.rounds, columns=columns.split())
+    said = self._words(*self.estimate, 'photos, each in turn,')
     table.attrs.update(estimate=said, said=self.said)
     print(said)
     return table
@@ -409,7 +410,8 @@ def _choices(self:CleaningLoop):
     cells = self.issues[self.issues.label != ''].groupby(['label', 'prediction']).size()
     new = {o for o in self.decisions.pending.values()} - {KEEP, DELETE}
     labels = {*self.issues.label}
-    return dict(round=self.round, turns=self.n_turns, total=len(self.issues), labels=sorted(labels), classes=sorted(labels - {''} | new),
+    return dict(round=self.round, turns=self.n_turns, total=len(self.issues), labels=sorted(labels),
+                classes=sorted(labels - {''} | new),
                 splits=sorted({*self.issues.split} - {''}), kinds=[[k, int(n)] for k, n in kinds.items()],
                 cells=[[a, b, int(n)] for (a, b), n in cells.items()], pending=len(self.decisions.pending),
                 folder=self.path.name)

@@ -392,11 +392,12 @@ def quick_head(C):
 # %% ../../nbs/library/train/16_features.ipynb #f675fa58
 def copy_groups(files, labels):
     "A number for each of `files`, the same for copies of one photo"
-    photos = [Compared(os.path.abspath(o), look, str(y)) for o, look, y in zip(files, look_at_all(files, MARKS), labels)]
+    looks = look_at_all(files, MARKS)
+    photos = [Compared(os.path.abspath(o), look, str(y)) for o, look, y in zip(files, looks, labels)]
     return twin_groups(len(photos), twins(photos, ''))
 
 def _fifths(y, groups, seeds):
-    "For each seed the photos to learn from, in an order whose every beginning is as mixed as all, and those to judge by"
+    "For each seed the photos to learn from, every beginning of them as mixed as all, and those to judge by"
     from sklearn.model_selection import StratifiedGroupKFold
     n = min(5, pd.Series(y).value_counts().max(), len(set(groups)))
     if n < 2: raise BearclfError('A learning curve needs two photos of a class, better ten. Add photos.')
