@@ -479,10 +479,11 @@ def test_a_second_click_on_apply_passes_no_round(loop):
 
 def by_lot(path, n, copies=0):
     "`n` drawn bears with labels by lot, each with so many copies that were saved again"
-    lot = random.Random(5)
+    labels = ['black', 'grizzly', 'teddy']*(n//3 + 1)
+    random.Random(5).shuffle(labels)
     draw_bears(path.parent/'drawn', n, 64, seed='by lot', mislabelled=0)
     for i, o in enumerate(find_photos(path.parent/'drawn')):
-        folder, im = path/lot.choice(['black', 'grizzly', 'teddy']), Image.open(o)
+        folder, im = path/labels[i], Image.open(o)
         folder.mkdir(parents=True, exist_ok=True)
         for k in range(1 + copies): im.resize((64 + 6*k, 64 + 6*k)).save(folder/f'{i} {k}.jpg', quality=95 - 5*k)
     return path
