@@ -18,7 +18,7 @@ from ..folder.look import *
 from ..folder.copies import MARKS, compared, twin_groups, twins
 from ..folder.moves import DELETE
 from ..train.features import *
-from ..train.features import copies_for, quick_head
+from ..train.features import body_for, copies_for, quick_head
 from ..train.data import check_answers, files_of
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
@@ -130,11 +130,11 @@ def _check_labels(learn, report):
 
 
 # %% ../../nbs/library/clean/19_issues.ipynb #6fc48e45
-def look_for_issues(learn, path):
-    "A `FolderReport` of the photos below `path`, each looked at once for all that `issues_of` wants to know"
+def look_for_issues(learn, path, body=None):
+    "A `FolderReport` of the photos below `path`, each looked at once for all that `issues_of` and `body` want to know"
     check_answers(learn.dls, 'Looking for issues')
     level = getattr(learn.dls, 'level', None)
-    report = check_folder(path, copies=copies_for(learn), measures=MEASURES, level=level)
+    report = check_folder(path, copies=copies_for(body or learn), measures=MEASURES, level=level)
     _check_labels(learn, report)
     return report
 
@@ -233,14 +233,14 @@ def _all_findings(photos, root, features, split, folds, seed):
     return probs, own, classes, [by.get(i, []) for i in range(len(photos))]
 
 # %% ../../nbs/library/clean/19_issues.ipynb #23f29b20
-def issues_of(report, learn, test=(), folds=5, seed=42, features=None):
-    "What `find_issues` gives, for the photos of a report from `look_for_issues`"
+def issues_of(report, learn, features, test=(), folds=5, seed=42):
+    "What `find_issues` gives, for the photos of a report from `look_for_issues` and their `Features`"
     aside = {Path(os.path.abspath(Path(o).expanduser())) for o in test}
     photos = [o for o in compared(report) if report.path/o.file not in aside]
     files = [report.path/o.file for o in photos]
     if not files: raise BearclfError(f'There are no photos in class folders below {report.path}. '
                                      'Give the folder that holds the class folders.')
-    features, split = features or photo_features(files, learn), _split_of(learn, files)
+    split = _split_of(learn, files)
     probs, own, classes, findings = _all_findings(photos, report.path, features(files), split, folds, seed)
     table = pd.DataFrame(dict(photo=files, label=[o.label for o in photos], split=split,
                               prediction=[str(classes[i]) for i in probs.argmax(1)],
@@ -250,16 +250,22 @@ def issues_of(report, learn, test=(), folds=5, seed=42, features=None):
 
 # %% ../../nbs/library/clean/19_issues.ipynb #3d4fd050
 def find_issues(
-    learn:Learner, # From `photo_learner`, `precomputed_learner`, `vision_learner`; its body is used, its split is told
+    learn:Learner, # Whose photos these are; a body like its own judges them, which has not learned from them
     path:str|Path=None, # A folder with a folder of photos for each class; default: where the photos of `learn` are
     test=(), # `Path`s of photos that are kept aside; they are neither judged nor learned from
     folds:int=5, # Parts of the photos that are judged in turn
     seed:int=42, # Same seed, same list
+    own_body:bool=False, # Let the body of `learn` itself judge, though it may have learned from these photos?
 ): # A pandas `DataFrame`: photo, label, split, prediction, probability, loss, score, suggestion, reasons, kinds, scores
     "All photos below `path`, the most suspect first, with what is suspicious about them; nothing is changed"
-    report = look_for_issues(learn, photos_folder(learn, path))
+    path = photos_folder(learn, path)
+    body, said = body_for(learn, own_body)
+    report = look_for_issues(learn, path, body)
     report.say_notes()
-    return issues_of(report, learn, test, folds, seed)
+    if said: print(said)
+    table = issues_of(report, learn, photo_features(report.photos, body), test, folds, seed)
+    table.attrs['said'] = said
+    return table
 
 # %% ../../nbs/library/clean/19_issues.ipynb #105f2487
 def show_issues(

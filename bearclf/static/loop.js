@@ -1,4 +1,4 @@
-// The browser's half of `CleaningView`, in nbs/library/clean/20_loop.ipynb: a page of cards. Python holds everything,
+// The browser's half of `CleaningView`, in nbs/library/clean/21_loop.ipynb: a page of cards. Python holds everything,
 // and `app` is what the pieces here share.
 
 // An element; what people wrote, such as a file name, only ever becomes text
@@ -76,7 +76,7 @@ function card(c, url, app) {
   const bar = make('i', { style: `width:${100 * c.probability}%` });
   const model = make(
     'p',
-    { className: 'model' },
+    { className: 'model', title: 'by a model whose head has not learned from this photo' },
     make('span', { textContent: 'model: ' }),
     make('b', { textContent: c.prediction, dir: 'auto' }),
     make('span', { textContent: ` ${percent(c.probability)}${loss}` }),
@@ -178,25 +178,12 @@ function curve(points) {
   return e;
 }
 
-// How many of the photos that nobody sees are wrong, in words
+// How many of the photos kept aside are wrong, in the words of Python
 function errorLine(o) {
-  if (!o.of) {
-    return [make('span', { textContent: 'No photos are kept aside, so nothing can be said about the error.' })];
-  }
-  const start = o.curve[0][1], change = o.wrong - start;
-  const moved = change < 0
-    ? `${-change} fewer than at the start of this round`
-    : change > 0
-    ? `${change} more than at the start of this round`
-    : 'as at the start of this round';
+  if (!o.of) return [make('span', { textContent: o.text })];
   return [
     make('b', { className: 'wrong', textContent: o.wrong }),
-    make(
-      'span',
-      {},
-      ` of ${o.of} photos that you never see are wrong (${percent(o.wrong / o.of)}), ${moved}. `,
-      make('small', { textContent: `The true error rate is between ${percent(o.low)} and ${percent(o.high)}.` }),
-    ),
+    make('span', { textContent: o.text }),
     curve(o.curve),
   ];
 }
@@ -451,11 +438,13 @@ function parts(app) {
   app.big.onclick = () => app.big.close();
   app.say = (text) => app.said.textContent = text;
   app.footer = () => {
-    const n = app.info.pending, apply = () => app.work('apply', 'Moving the photos, and judging all anew …');
+    const n = app.info.pending, next = !n && app.info.turns > 1;
+    const apply = () => app.work('apply', n ? 'Moving the photos, and judging all anew …' : 'Judging all anew …');
     app.foot.replaceChildren(
-      button(n ? `Apply ${n} decision${n === 1 ? '' : 's'}` : 'Nothing to apply', apply, {
-        disabled: !n,
+      button(n ? `Apply ${n} decision${n === 1 ? '' : 's'}` : next ? 'Next round' : 'Nothing to apply', apply, {
+        disabled: !n && !next,
         className: 'apply',
+        title: 'then other photos are kept aside, and those that were are shown',
       }),
       button('Undo the last apply', () => app.work('undo', 'Putting the photos back …')),
       button('Keys', () => app.legend.hidden = !app.legend.hidden),

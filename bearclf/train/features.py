@@ -7,7 +7,7 @@ __all__ = ['photo_views', 'Features', 'photo_features', 'fit_head', 'scenes_by_l
            'learning_curve', 'plot_learning_curve']
 
 # %% ../../nbs/library/train/16_features.ipynb #f1d34bb4
-import hashlib, threading, time, warnings, zlib
+import hashlib, os, textwrap, threading, time, warnings, zlib
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import islice
@@ -21,11 +21,12 @@ from ..core import cached
 from ..photo import *
 from ..photo import fingerprint
 from ..folder.look import *
-from ..folder.copies import twin_groups
+from ..folder.look import look_at_all
+from ..folder.copies import MARKS, Compared, twin_groups, twins
 from .machine import on_usable_device
 from .data import *
 from .data import AsPicture, _working_side, check_answers, files_of
-from .bodies import ClassRows, class_rows, find_or_choose_arch, own_classifier
+from .bodies import ClassRows, class_rows, efficientnet_lite0, find_or_choose_arch, own_classifier
 from .learner import *
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
@@ -349,6 +350,36 @@ class Familiar(nn.Module):
         said[:, self.ours] = -torch.inf
         return (ours >= said.amax(1)) | (self._distance(x) <= self.limit)
 
+# %% ../../nbs/library/train/16_features.ipynb #856e126a
+def _arch_as_it_came(learn):
+    "The architecture of a pretrained `learn`, if torchvision, timm or pip have its weights; else `None`"
+    arch = getattr(learn, 'arch', None)
+    known = arch is efficientnet_lite0 or getattr(arch, '__module__', '').startswith('torchvision.')
+    if isinstance(arch, str): known = ':' not in arch  # who knows on what others have trained theirs?
+    return arch if known and getattr(learn, 'pretrained', False) else None
+
+def _seen_by_lite0(dls, size):
+    "See to it that `efficientnet_lite0` is shown its own colours, and pictures that are large enough"
+    for dl in dls.loaders:
+        dl.after_batch.fs = dl.after_batch.fs.filter(lambda o: not isinstance(o, Normalize))
+        if min(size) < 224: dl.after_item = Pipeline([RandomResizedCrop(224, min_scale=.5), ToTensor()])
+
+def frozen_learner(learn):
+    "A `Learner` with a pretrained body that has learned from none of the photos of `learn`, which stays as it is"
+    dls, arch = deepcopy(learn.dls.new_empty()), _arch_as_it_came(learn)
+    kwargs = dict(metrics=None, n_out=get_c(dls) or 1, loss_func=learn.loss_func)
+    with no_random():
+        try: return photo_learner(dls, arch, **kwargs) if arch else _lite0(learn, dls, kwargs)
+        except BearclfError:
+            if not arch: raise
+            print('The weights that this network came with are not to be had, so efficientnet_lite0, which came with '
+                  'pip, looks at the photos.')
+            return _lite0(learn, dls, kwargs)
+
+def _lite0(learn, dls, kwargs):
+    _seen_by_lite0(dls, input_size(learn)[1:])
+    return photo_learner(dls, efficientnet_lite0, **kwargs)
+
 # %% ../../nbs/library/train/16_features.ipynb #f40c2bb9
 def quick_head(C):
     "Learns from rows in a fraction of a second; a smaller `C` follows single photos less"
@@ -358,31 +389,62 @@ def quick_head(C):
     return make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=1000))
 
 # %% ../../nbs/library/train/16_features.ipynb #f675fa58
+def copy_groups(files, labels):
+    "A number for each of `files`, the same for copies of one photo"
+    looks = look_at_all(files, MARKS)
+    photos = [Compared(os.path.abspath(o), look, str(y)) for o, look, y in zip(files, looks, labels)]
+    return twin_groups(len(photos), twins(photos, ''))
+
+def _fifths(y, groups, seeds):
+    "For each seed the photos to learn from, every beginning of them as mixed as all, and those to judge by"
+    from sklearn.model_selection import StratifiedGroupKFold
+    n = min(5, pd.Series(y).value_counts().max(), len(set(groups)))
+    if n < 2: raise BearclfError('A learning curve needs two photos of a class, better ten. Add photos.')
+    for seed in range(seeds):
+        train, valid = next(StratifiedGroupKFold(n, shuffle=True, random_state=seed).split(y, y, groups))
+        t = pd.Series(y[train]).sample(frac=1, random_state=seed)
+        place = t.groupby(t).cumcount()/t.groupby(t).transform('size')
+        yield train[place.sort_values(kind='stable').index], valid
+
+# %% ../../nbs/library/train/16_features.ipynb #c9503d06
+FLATTERS = 'The body of this learner may have learned from these photos with their labels; then these figures flatter.'
+
+def body_for(learn, own_body=False):
+    "The learner whose body may judge the photos of `learn`, and what has to be said of the figures"
+    frozen = frozen_learner(learn)
+    if not own_body: return frozen, ''
+    a, b = (o.model[0].state_dict() for o in (learn, frozen))
+    return learn, FLATTERS*(a.keys() != b.keys() or not all(torch.equal(a[k].cpu(), b[k].cpu()) for k in a))
+
+# %% ../../nbs/library/train/16_features.ipynb #b2ba96ae
 def learning_curve(
-    learn:Learner, # Whose body to use
+    learn:Learner, # Whose photos these are; a body like its own looks at them, which has not learned from them
     files, # `Path`s of photos in their class folders
     sizes=None, # Numbers of photos to learn from; default doubling up to 80 % of them
     seeds:int=10, # Times to draw others, for each size
-    features:Features=None, # What the body says, if it is computed already
+    features:Features=None, # What a body says that has not learned from these photos, if it is computed already
     label=class_of, # Finds the label of a photo
-): # A pandas `DataFrame`: photos, seed, error_rate (0 to 1)
+    own_body:bool=False, # Let the body of `learn` itself look, though it may have learned from these photos?
+): # A pandas `DataFrame`: photos, seed, wrong, n (photos that are judged), error_rate (wrong/n, 0 to 1)
     "How often a classifier is wrong that has learned from so many of the photos, judged on a fifth that is kept aside"
-    from sklearn.model_selection import train_test_split
-    features = features or photo_features(files, learn, 1)
+    body, said = (None, '') if features else body_for(learn, own_body)
+    if said: print(said)
+    features = features or photo_features(files, body, 1)
     files = [o for o in files if o in features.names]
     x, y, rows = features(files), np.array([label(o) for o in files]), []
-    n = int(.8*len(files))
+    fifths = list(_fifths(y, copy_groups(files, y), seeds))
+    n = min(len(train) for train, _ in fifths)
     sizes = sizes or [o for i in range(12) if (o := 5*len(set(y))*2**i) < n] + [n]
-    for seed in range(seeds):
-        xt, xv, yt, yv = train_test_split(x, y, train_size=n, stratify=y, random_state=seed)
-        for k in sizes:
-            part = lambda: train_test_split(range(len(yt)), train_size=k, stratify=yt, random_state=seed)[0]
-            some = slice(None) if k >= len(yt) else part()
-            fit = quick_head(.01).fit(xt[some], yt[some])
-            rows.append(dict(photos=min(k, len(yt)), seed=seed, error_rate=1 - fit.score(xv, yv)))
-    return pd.DataFrame(rows)
+    for seed, (train, valid) in enumerate(fifths):
+        for k in [min(o, n) for o in sizes]:
+            fit = quick_head(.01).fit(x[train[:k]], y[train[:k]])
+            wrong = int((fit.predict(x[valid]) != y[valid]).sum())
+            rows.append(dict(photos=k, seed=seed, wrong=wrong, n=len(valid), error_rate=wrong/len(valid)))
+    curve = pd.DataFrame(rows)
+    curve.attrs['said'] = said
+    return curve
 
-# %% ../../nbs/library/train/16_features.ipynb #c9503d06
+# %% ../../nbs/library/train/16_features.ipynb #eac85a06
 def plot_learning_curve(
     curve # From `learning_curve`
 ):
@@ -393,5 +455,8 @@ def plot_learning_curve(
     ax.plot(q.index, q[.5], marker='o')
     ax.set(xscale='log', xticks=q.index, xticklabels=q.index, ylim=0)
     ax.set(xlabel='photos to learn from', ylabel='error rate')
+    low, high = curve.n.min(), curve.n.max()
+    judged = f'{curve.seed.nunique()} tries, each judged on {low}{f" to {high}"*(low < high)} other photos'
+    ax.set_title('\n'.join([judged, *textwrap.wrap(curve.attrs.get('said', ''), 60)]), fontsize=9)
     ax.minorticks_off()
     return ax
