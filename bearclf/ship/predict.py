@@ -36,7 +36,7 @@ class Prediction:
                 f'probabilities={dict(leading(self.probabilities))}, familiar={self.familiar})')
 
     def __str__(self):
-        said = f'{self.label} ({self.probability:.1%})'
+        said = f'{self.label} ({percent(self.probability)})'
         return said if self.familiar else f'nothing that I have seen; the nearest is {said}'
 
 # %% ../../nbs/library/ship/23_predict.ipynb #a9a931bd

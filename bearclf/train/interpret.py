@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['interpret', 'predictions_table', 'confused_photos', 'precision_recall', 'pick_predictions', 'show_predictions',
-           'grad_cam', 'show_cam', 'top_losses_table', 'wilson_interval', 'what_looks_wrong']
+           'grad_cam', 'show_cam', 'top_losses_table', 'wilson_interval', 'compare_errors', 'what_looks_wrong']
 
 # %% ../../nbs/library/train/18_interpret.ipynb #1838db36
 import math, warnings
 from contextlib import contextmanager
+from dataclasses import dataclass
 from difflib import get_close_matches
 from types import SimpleNamespace
 
@@ -16,7 +17,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import classification_report
 
 from ..core import *
-from ..core import a_few
+from ..core import a_few, percent, rate
 from .data import answers_of, check_answers, files_of
 from .steer import left_as_it_was
 with warnings.catch_warnings():
@@ -141,7 +142,7 @@ def show_predictions(
     for ax, (i, row) in zip(axes, rows.iterrows()):
         wrong = row.actual != row.predicted
         show_image(interp.dl.dataset[i][0].to_thumb(256), ctx=ax)
-        title = f'{row.predicted} {row.probability:.0%}' + f'\nis {row.actual}'*wrong
+        title = f'{row.predicted} {percent(row.probability)}' + f'\nis {row.actual}'*wrong
         ax.set_title(title, color='firebrick' if wrong else 'black')
 
 # %% ../../nbs/library/train/18_interpret.ipynb #a639134a
@@ -188,7 +189,7 @@ def show_cam(
         probs = said.sigmoid() if answers_of(learn.dls) == 'classes' else said.softmax(0)
         seen = dl.decode(batch)[0][0]
     i = int(probs.argmax()) if cls is None else list(learn.dls.vocab).index(cls)
-    ctx = show_image(seen, ctx=ctx, title=f'{learn.dls.vocab[i]} {probs[i].item():.0%}')
+    ctx = show_image(seen, ctx=ctx, title=f'{learn.dls.vocab[i]} {percent(probs[i].item())}')
     ctx.imshow(cam, alpha=.5, cmap='magma', interpolation='bilinear', extent=(0, seen.shape[-1], seen.shape[-2], 0))
     return ctx
 
@@ -215,6 +216,68 @@ def wilson_interval(
     "Between which error rates the true one lies, 95 times in 100: SciPy's score interval of Wilson (1927)"
     rates = binomtest(wrong, n).proportion_ci(method='wilson')
     return float(rates.low), float(rates.high)
+
+# %% ../../nbs/library/train/18_interpret.ipynb #ae8227f3
+def wrong_of(
+    wrong:int, # So many are wrong
+    n:int, # of so many that were judged
+    what:str='', # What was counted, such as `photos`
+) -> str: # As `7 of 78 photos (9.0%; 95% interval 4.4% to 17.4%)`
+    "How the library says a rate: of how many, and with `wilson_interval`"
+    said = f'{wrong:,} of {n:,} {what}'.rstrip()
+    if not n: return f'{said} (none were judged)'
+    low, high = wilson_interval(wrong, n)
+    return f'{said} ({rate(wrong/n)}; 95% interval {rate(low)} to {rate(high)})'
+
+# %% ../../nbs/library/train/18_interpret.ipynb #ae6e8067
+@dataclass(frozen=True)
+class ErrorComparison:
+    "Two judges of the same photos, side by side"
+    n: int # Photos that both have judged
+    wrong_a: int # Of them, wrong for the one
+    wrong_b: int # and for the other
+    only_a: int # Wrong for the one alone
+    only_b: int # Wrong for the other alone
+    p: float # How often chance alone makes a difference as large, 0 to 1
+    def __str__(self):
+        said = 'more than chance' if self.p < .05 else f'no difference that {self.n:,} photos could show'
+        p = 'p < 0.001' if self.p < .001 else f'p = {self.p:.{3 if self.p < .1 else 2}f}'
+        return f"{self.wrong_a:,} and {self.wrong_b:,} of {self.n:,} wrong: {said} (McNemar's exact test, {p})"
+    _repr_markdown_ = __str__
+
+# %% ../../nbs/library/train/18_interpret.ipynb #b1874d8a
+def _by_file(t):
+    "Photo -> (class, wrong?), of a table"
+    if missing := {'file', 'actual', 'predicted'} - {*t.columns}:
+        raise BearclfError(f'The table has no column {a_few(sorted(missing))}; predictions_table makes one that has.')
+    photos = [Path(o).absolute() if isinstance(o, (str, Path)) else o for o in t.file]
+    if len({*photos}) < len(photos): raise BearclfError('A photo stands in the table twice; count each photo once.')
+    return {f: (str(a), str(a) != str(p)) for f, a, p in zip(photos, t.actual, t.predicted)}
+
+def _wrong_pairs(a, b):
+    "For each photo, is it wrong for `a`, and for `b`?"
+    tables = [isinstance(o, pd.DataFrame) for o in (a, b)]
+    if not any(tables):
+        a, b = (np.asarray(o) for o in (a, b))
+        if a.dtype == b.dtype == bool and a.ndim == 1 and a.shape == b.shape: return a, b
+    if not all(tables): raise BearclfError('Give two tables, or True and False for the same photos in the same order.')
+    a, b = _by_file(a), _by_file(b)
+    if {*a} != {*b}: raise BearclfError(f'These are not the same photos: {len({*a} ^ {*b}):,} are in one table only.')
+    if other := [f for f in a if a[f][0] != b[f][0]]:
+        raise BearclfError(f'The same photos have other labels, such as {other[0]}; compare on the same labels.')
+    return np.array([a[f][1] for f in a], bool), np.array([b[f][1] for f in a], bool)
+
+# %% ../../nbs/library/train/18_interpret.ipynb #98280739
+def compare_errors(
+    a, # The one judge's table with file, actual and predicted, as from `predictions_table`; or True where it is wrong
+    b, # The other's, of the same photos
+) -> ErrorComparison: # Says of itself whether the difference is more than chance
+    "Two judges of the same photos, by the exact test of McNemar (1947); a `BearclfError` if the photos differ"
+    a, b = _wrong_pairs(a, b)
+    if not len(a): raise BearclfError('There are no photos to compare by.')
+    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
+    p = binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.
+    return ErrorComparison(len(a), int(a.sum()), int(b.sum()), only_a, only_b, float(p))
 
 # %% ../../nbs/library/train/18_interpret.ipynb #eed1304b
 def _nan(run, preds):
