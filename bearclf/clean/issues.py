@@ -102,7 +102,7 @@ def _label_findings(probs, y, classes, groups, strange):
     known = [len(set(groups[y == k])) > 1 for k in range(len(classes))]
     for i in np.flatnonzero(best != y):
         like, p, none = str(classes[best[i]]), percent(probs[i, best[i]]), strange[i, best[i]]
-        words = f'fits none of the classes; most like {like} ({p})' if none else f'looks like {like} ({p})'
+        words = f'{"perhaps fits none of the classes; most" if none else "looks"} like {like} ({p})'
         if known[y[i]]: found.append(_Finding(i, 'label', words, 1-quality[i], '' if none else like))
     return found
 
