@@ -342,8 +342,7 @@ def issues_html(
     words = f'{len(found)} of {len(table)} photos have a finding'
     said = table.attrs.get('said') or 'Percentages are those of a model that has not learned from the photo.'
     page = (package_files('bearclf')/'static/issues.html').read_text(encoding='utf-8')
-    template = jinja2.Template(page, autoescape=True)
+    template, shown = jinja2.Template(page, autoescape=True), progress([*found.head(n).itertuples()], 'Making the page')
     return template.render(title=f'What to look at in {path.name}', counts=found.kinds.explode().value_counts().items(),
                            words=words + (f'; here are the first {n}.' if n < len(found) else '.'), said=said,
-                           cards=[_card(o, path, size) for o in progress([*found.head(n).itertuples()], 'Making the page')
-                                  if o.photo.exists()])
+                           cards=[_card(o, path, size) for o in shown if o.photo.exists()])
