@@ -205,7 +205,8 @@ def _to_decide(table, kept):
     from bearclf.clean.issues import suggestions
     rows = table[(table.score > 0) & ~table.photo.isin(kept)]
     sure = suggestions(rows).index
-    rows = rows.assign(decision=[o if i in sure else '' for i, o in rows.suggestion.items()])
+    rows = rows.assign(decision=[o if i in sure else '' for i, o in rows.suggestion.items()],
+                       reasons=rows.reasons.str.join('; '))
     return rows[['file', 'decision', 'suggestion', 'score', 'reasons']]
 
 def _write_report(path, out, table, kept):
@@ -213,7 +214,7 @@ def _write_report(path, out, table, kept):
     from bearclf.clean.issues import issues_html
     table = table.assign(file=[Path(os.path.relpath(o, path)).as_posix() for o in table.photo])
     said = table.assign(reasons=table.reasons.str.join('; '), kinds=table.kinds.str.join('; '))
-    said, decide = said[['file', *said.columns.drop(['file', 'photo'])]], _to_decide(said, kept)
+    said, decide = said[['file', *said.columns.drop(['file', 'photo'])]], _to_decide(table, kept)
     for name, rows in ('issues.csv', said), ('decisions.csv', decide):
         text = table_text(rows.columns, rows.itertuples(index=False, name=None))
         with atomic_path(out/name) as tmp: tmp.write_bytes(text.encode('utf-8-sig', 'surrogateescape'))

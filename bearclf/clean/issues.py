@@ -23,6 +23,7 @@ from ..train.data import check_answers, files_of
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
     from fastai.vision.all import *
+from threadpoolctl import threadpool_limits  # scikit-learn brings it
 
 # %% ../../nbs/library/clean/19_issues.ipynb #114e2946
 def _folds(y, groups, folds, seed):
@@ -38,7 +39,7 @@ def _folds(y, groups, folds, seed):
 def _fit_predict(x, y, held):
     "Probability of each class that occurs in `y`, for the rows `held`"
     if len(set(y)) == 1: return np.ones((len(held), 1))
-    return quick_head(.001).fit(x, y).predict_proba(held)
+    with threadpool_limits(1): return quick_head(.001).fit(x, y).predict_proba(held)
 
 # %% ../../nbs/library/clean/19_issues.ipynb #dff15eef
 def out_of_sample(
@@ -52,9 +53,9 @@ def out_of_sample(
     "What a logistic regression says of each photo that has learned from the photos of the other parts only"
     features, (classes, y) = np.asarray(features), np.unique(np.asarray(labels), return_inverse=True)
     groups, probs = np.arange(len(y)) if groups is None else np.asarray(groups), np.zeros((len(y), len(classes)))
-    for r in range(repeats):
-        for train, held in _folds(y, groups, folds, seed+r):
-            probs[np.ix_(held, np.unique(y[train]))] += _fit_predict(features[train], y[train], features[held])
+    rounds = [o for r in range(repeats) for o in _folds(y, groups, folds, seed+r)]
+    for train, held in progress(rounds, 'Judging each photo by the others'):
+        probs[np.ix_(held, np.unique(y[train]))] += _fit_predict(features[train], y[train], features[held])
     empty = probs.sum(1) == 0
     probs[empty] = np.bincount(y)/len(y)  # too few photos to learn from any
     return probs/probs.sum(1, keepdims=True)
@@ -64,6 +65,27 @@ KINDS = ('label', 'duplicate', 'near duplicate', 'two classes', 'leak', 'outlier
          'dark', 'light', 'blurry', 'tiny', 'odd shape', 'low information')
 
 # %% ../../nbs/library/clean/19_issues.ipynb #e2d11631
+STRANGE = 1.3  # steps; of normal numbers, one in ten is so far above
+
+def _steps(scores, usual):
+    "How far `scores` are above the median of `usual`, in steps of its spread (1.5 times its median absolute deviation)"
+    middle = np.median(usual)
+    return (scores-middle)/max(1.4826*np.median(abs(usual-middle)), 1e-9)
+
+def _farness_from(features, y, groups, near=5):
+    "How much farther than usual each photo is from the nearest of each class, in steps, array of shape (n, classes)"
+    from sklearn.neighbors import NearestNeighbors
+    res = np.zeros((len(y), y.max()+1))
+    for k in range(y.max()+1):
+        some = np.array([i for i in np.unique(groups, return_index=True)[1] if y[i] == k])
+        if len(some) < 3*near: continue
+        away, at = NearestNeighbors(n_neighbors=near+1, metric='cosine').fit(features[some]).kneighbors(features)
+        away[groups[some][at] == groups[:, None]] = np.inf  # itself, and its copies
+        away = np.log(np.sort(away, 1)[:, :near].mean(1).clip(1e-6))
+        res[:, k] = _steps(away, away[y == k])
+    return res
+
+# %% ../../nbs/library/clean/19_issues.ipynb #3f45f8c6
 class _Finding(NamedTuple):
     "One thing that is suspicious about photo number `i`"
     i: int
@@ -72,15 +94,17 @@ class _Finding(NamedTuple):
     score: float
     suggestion: str = ''
 
-def _label_findings(probs, y, classes, groups):
-    "Photos that look like another class; a class of which no other photo was seen cannot be judged"
+def _label_findings(probs, y, classes, groups, strange):
+    "Photos that look like another class, or like none; a class of which no other photo was seen cannot be judged"
     from cleanlab.rank import get_label_quality_scores
     if len(classes) < 2: return []
-    quality, best = get_label_quality_scores(y, probs, method='normalized_margin'), probs.argmax(1)
+    quality, best, found = get_label_quality_scores(y, probs, method='normalized_margin'), probs.argmax(1), []
     known = [len(set(groups[y == k])) > 1 for k in range(len(classes))]
-    like = lambda i: str(classes[best[i]])
-    return [_Finding(i, 'label', f'looks like {like(i)} ({probs[i, best[i]]:.0%})', 1-quality[i], like(i))
-            for i in np.flatnonzero(best != y) if known[y[i]]]
+    for i in np.flatnonzero(best != y):
+        like, p, none = str(classes[best[i]]), percent(probs[i, best[i]]), strange[i, best[i]]
+        words = f'{"perhaps fits none of the classes; most" if none else "looks"} like {like} ({p})'
+        if known[y[i]]: found.append(_Finding(i, 'label', words, 1-quality[i], '' if none else like))
+    return found
 
 # %% ../../nbs/library/clean/19_issues.ipynb #56151724
 _QUALITY = dict(dark='dark', light='light', blurry='blurry', odd_aspect_ratio='odd shape',
@@ -93,11 +117,7 @@ def _quality(im):
     im.thumbnail((256, 256))
     return {k: float(v) for o in _QUALITY for k, v in props[o].calculate(im).items()}
 
-def _colours(im):
-    "The shares of 3 times 256 levels of brightness, as text"
-    return base64.b64encode(np.float32(im.histogram())/(im.width*im.height)).decode()
-
-MEASURES = MARKS | dict(quality=_quality, colours=_colours)
+MEASURES = MARKS | dict(quality=_quality)
 
 # %% ../../nbs/library/clean/19_issues.ipynb #b0a47c29
 def photos_folder(learn, path=None):
@@ -127,6 +147,7 @@ def _check_labels(learn, report):
     if same >= .9*n and len(set().union(*counts)) <= len(counts): return
     raise BearclfError(f'The labels of this learner are not the folders of {report.path}, so moving photos would not '
                        'change them. Put the photos into a folder for each class, and give that folder.')
+
 
 
 # %% ../../nbs/library/clean/19_issues.ipynb #6fc48e45
@@ -174,16 +195,11 @@ def _farness(features):
     near = min(20, (len(features)-1)//3)
     if near < 3: return np.zeros(len(features))
     scores = -OutOfDistribution(dict(k=near)).fit_score(features=features.astype(np.float64), verbose=False)
-    off = scores-np.median(scores)
-    return off/max(1.4826*np.median(abs(off)), 1e-9)
+    return _steps(scores, scores)
 
 def _outlier_findings(far):
     score = 1/(1 + np.exp(2*(3 - far)))
-    return [_Finding(i, 'outlier', 'unlike all the other photos', score[i], DELETE) for i in np.flatnonzero(far > FAR)]
-
-def _histograms(photos):
-    "The colours of each photo, array of shape (n, 768)"
-    return np.stack([np.frombuffer(base64.b64decode(o.look.seen['colours']), np.float32) for o in photos])
+    return [_Finding(i, 'outlier', 'unlike all the other photos', score[i]) for i in np.flatnonzero(far > FAR)]
 
 # %% ../../nbs/library/clean/19_issues.ipynb #120a1859
 TINY = 6400  # pixels, as of 80 by 80
@@ -223,11 +239,11 @@ def _all_findings(photos, root, features, split, folds, seed):
     classes, y = np.unique([o.label for o in photos], return_inverse=True)
     copies = twins(photos, root)
     groups = twin_groups(len(photos), copies)
-    far = np.maximum(_farness(features), _farness(_histograms(photos)))
-    probs = out_of_sample(features, y, folds, seed, groups=groups)
+    far, probs = _farness(features), out_of_sample(features, y, folds, seed, groups=groups)
+    strange = (_farness_from(features, y, groups) > STRANGE) | (far > FAR)[:, None]
     own = np.maximum(probs[np.arange(len(y)), y], 1e-6)
     found = [*_twin_findings(copies, photos, own), *_leak_findings(copies, photos, split),
-             *_label_findings(probs, y, classes, groups), *_outlier_findings(far), *_quality_findings(photos)]
+             *_label_findings(probs, y, classes, groups, strange), *_outlier_findings(far), *_quality_findings(photos)]
     by = {}
     for o in found: by.setdefault(o.i, []).append(o)
     return probs, own, classes, [by.get(i, []) for i in range(len(photos))]
@@ -300,12 +316,17 @@ def of_kind(
 # %% ../../nbs/library/clean/19_issues.ipynb #2f2f1a27
 SURE = .75
 
+def _sureness(row):
+    "The score of the finding that the suggestion of `row` comes from"
+    whose = ('duplicate', 'near duplicate', 'two classes') if row.suggestion == DELETE else ('label',)
+    return max((s for k, s in zip(row.kinds, row.scores) if row.suggestion and k in whose), default=-1)
+
 def suggestions(
     table, # From `find_issues`
-    threshold:float=SURE, # Lowest score, 0 to 1
+    threshold:float=SURE, # Lowest score of the finding that it comes from, 0 to 1
 ): # The rows of `table` to which it applies
-    "The rows with a suggestion and a score of at least `threshold`"
-    return table[(table.suggestion != '') & (table.score >= threshold)]
+    "The rows with a suggestion that has a score of at least `threshold`"
+    return table[np.array([_sureness(o) >= max(threshold, 0) for o in table.itertuples()], bool)]
 
 # %% ../../nbs/library/clean/19_issues.ipynb #3155ccd2
 def _card(row, path, size):
@@ -325,8 +346,9 @@ def issues_html(
     "The first `n` findings as a page: pictures, labels, suggestions and reasons"
     path, found = Path(os.path.abspath(Path(path).expanduser())), table[table.score > 0]
     words = f'{len(found)} of {len(table)} photos have a finding'
+    said = table.attrs.get('said') or 'Percentages are those of a model that has not learned from the photo.'
     page = (package_files('bearclf')/'static/issues.html').read_text(encoding='utf-8')
-    template = jinja2.Template(page, autoescape=True)
+    template, shown = jinja2.Template(page, autoescape=True), progress([*found.head(n).itertuples()], 'Making the page')
     return template.render(title=f'What to look at in {path.name}', counts=found.kinds.explode().value_counts().items(),
-                           words=words + (f'; here are the first {n}.' if n < len(found) else '.'),
-                           cards=[_card(o, path, size) for o in found.head(n).itertuples() if o.photo.exists()])
+                           words=words + (f'; here are the first {n}.' if n < len(found) else '.'), said=said,
+                           cards=[_card(o, path, size) for o in shown if o.photo.exists()])

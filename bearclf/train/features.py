@@ -385,8 +385,9 @@ def quick_head(C):
     "Learns from rows in a fraction of a second; a smaller `C` follows single photos less"
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-    return make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=1000))
+    from sklearn.preprocessing import FunctionTransformer, StandardScaler
+    clip = FunctionTransformer(np.clip, kw_args=dict(a_min=-9, a_max=9))  # a number that was nearly always the same
+    return make_pipeline(StandardScaler(), clip, LogisticRegression(C=C, max_iter=1000))
 
 # %% ../../nbs/library/train/16_features.ipynb #f675fa58
 def copy_groups(files, labels):

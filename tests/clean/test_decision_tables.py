@@ -135,7 +135,7 @@ def test_what_the_report_writes_is_not_run_and_is_found_again(tmp_path):
     for i, o in enumerate(kinds): (path/o).mkdir(parents=True); draw_bear('teddy', i, 32).save(path/o/'-1.jpg')
     table = pd.DataFrame(dict(photo=[path/o/'-1.jpg' for o in kinds], label=kinds, score=.8, loss=-.5,
                               suggestion=kinds[::-1], reasons=[[f'looks like {o}', o] for o in kinds],
-                              kinds=[['label']]*6, scores=[[-.5]]*6))
+                              kinds=[['label']]*6, scores=[[.8]]*6))
     (tmp_path/'out').mkdir()
     _write_report(path, tmp_path/'out', table, set())
     for name in 'issues.csv', 'decisions.csv':
