@@ -13,10 +13,10 @@ from pathlib import Path
 
 warnings.simplefilter('ignore')
 os.environ.setdefault('BEARCLF_CACHE', str(Path(tempfile.gettempdir())/'bearclf-bench-coverage'))
-import contextlib, io
+import contextlib, io, itertools
 
 import numpy as np
-from bearclf.core import lines_for_bars
+from bearclf.core import lines_for_bars, progress
 from bearclf.practice.drawn import *
 from bearclf.folder.look import *
 from bearclf.folder.look import class_of
@@ -60,33 +60,34 @@ def heads(loop):
 
 
 def figures(dest, rest, share):
-    "(wrong, n, truth) for each figure that is shown of the folder `dest`; `rest` are all the others"
+    "(name, wrong, n, turns, truth) for each figure that is shown of the folder `dest`; `rest` are all the others"
     learn = precomputed_learner(dest, ARCH)
     known = [class_of(o) for o in rest]
     truth = lambda said: differs(said, known, share)
     features = photo_features(rest, learn)
     with learn.no_bar(), learn.no_logging(): probs, targs = learn.get_preds()
     with torch.no_grad(): said = learn.model[1][-1](features.averages(rest)).argmax(1)
-    yield 'valid', int((probs.argmax(1) != targs).sum()), len(targs), truth([learn.dls.vocab[i] for i in said])
+    yield 'valid', int((probs.argmax(1) != targs).sum()), len(targs), 1, truth([learn.dls.vocab[i] for i in said])
     loop, rows = CleaningLoop(learn), features(rest)
     answers = [o(rows) for o in heads(loop)]
-    yield 'round', *loop.error, truth(answers[0])
-    yield 'all turns', *loop.estimate, np.mean([truth(o) for o in answers])
+    yield 'round', *loop.error, 1, truth(answers[0])
+    yield 'all turns', *loop.estimate, loop.n_turns, np.mean([truth(o) for o in answers])
 
 
 def main(n_folders=200, n=120, pool=3000):
     lines_for_bars()
     files, held = find_photos(drawn_path(pool, 128)), {}
-    for share in 0, WRONG:
-        for seed in range(n_folders):
+    with progress(None, 'Folders', 2*n_folders) as bar:
+        for share, seed in itertools.product((0, WRONG), range(n_folders)):
             rng = random.Random(f'{share} {seed}')
             chosen = {*rng.sample(range(len(files)), n)}
             with tempfile.TemporaryDirectory() as d, contextlib.redirect_stdout(io.StringIO()):
                 folder_of([files[i] for i in sorted(chosen)], Path(d)/'bears', share, rng)
                 rest = [o for i, o in enumerate(files) if i not in chosen]
-                for name, wrong, of, truth in figures(Path(d)/'bears', rest, share):
-                    low, high = wilson_interval(wrong, of)
+                for name, wrong, of, turns, truth in figures(Path(d)/'bears', rest, share):
+                    low, high = wilson_interval(wrong, of, turns)
                     held.setdefault((share, name), []).append((low <= truth <= high, wrong/of, truth, of))
+            bar.update(1)
     heading('wrong labels', 'figure', 'photos judged', 'intervals that hold the truth', 'mean shown', 'mean truth')
     for (share, name), rows in held.items():
         inside, shown, truth, of = zip(*rows)

@@ -216,11 +216,12 @@ FLOOR = ' Some of these labels may be wrong themselves: where 5% are, even a per
 IN_VIEW = " Labels that were decided with the model's word in view flatter it."
 
 @patch
-def _words(self:CleaningLoop, wrong, n, what='photos kept aside'):
+def _words(self:CleaningLoop, wrong, n, turns=1):
     "What the figure `wrong` of `n` is, in words"
     if not n: return 'No photos are kept aside, so nothing can be said about the error.'
-    what = 'trusted photos are taken for another class' if self.trusted else f"{what} differ from the folder's labels"
-    said = f'{wrong_of(wrong, n, what)}.'
+    what = 'trusted photos are taken for another class' if self.trusted else \
+        ('photos kept aside' if turns == 1 else 'photos, each in turn,') + " differ from the folder's labels"
+    said = f'{wrong_of(wrong, n, what, turns)}.'
     if not self.trusted: said += FLOOR + IN_VIEW*bool(self._applied() or self.decisions.pending)
     return f'{said} {self.said}'.strip()
 
@@ -311,7 +312,7 @@ def compare(self:CleaningLoop): # A pandas `DataFrame` with a row for each round
     "What each round has decided, and how many of its photos kept aside were wrong before and after; says `estimate`"
     columns = 'round decisions kept deleted relabelled wrong_before wrong_after of comparison'
     table = pd.DataFrame(self.rounds, columns=columns.split())
-    said = self._words(*self.estimate, 'photos, each in turn,')
+    said = self._words(*self.estimate, self.n_turns)
     table.attrs.update(estimate=said, said=self.said)
     print(said)
     return table
@@ -506,7 +507,7 @@ def _moved(what):
         left = len(loop._open_suggestions(SURE))
         found = f'{left or "no"} suggestion{"s" * (left != 1)} of which the model is sure'
         turn = f' Kept aside now: turn {loop.turn + 1} of {loop.n_turns}.'*(loop.n_turns > 1)
-        said = loop._words(*loop.estimate, 'photos, each in turn,')
+        said = loop._words(*loop.estimate, loop.n_turns)
         view.send(dict(kind='done', again=True, text=f'{report}\nRound {len(loop.rounds) + 1}: {found}.{turn}\n{said}'))
         view._send_error()
     return f

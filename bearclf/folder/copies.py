@@ -249,7 +249,8 @@ def _pattern(im):
     return ((x-x.mean())/(x.std()+1)).ravel()
 
 class _Pixels:
-    "Asks the pixels of photos below `root`, each of which is read when it is asked for"
+    "Asks the pixels of photos below `root`, each of which is read when it is asked for; no two are compared twice"
+    said = {} # hashes of the pixels of two photos, crop -> are they one?
     def __init__(self, root):
         self.root, self.read, self.pattern = root, lru_cache(99)(self._read), lru_cache(None)(self._pattern)
 
@@ -267,8 +268,11 @@ class _Pixels:
 
     def same(self, o, twin, crop):
         if twin.same == o.same: return True
-        a, b = self.read(twin.file), self.read(o.file)
-        return None not in (a, b) and same_picture(a, b, CROPS[crop])
+        asked = twin.same, o.same, crop
+        if asked not in self.said:
+            a, b = self.read(twin.file), self.read(o.file)
+            self.said[asked] = None not in (a, b) and same_picture(a, b, CROPS[crop])
+        return self.said[asked]
 
 # %% ../../nbs/library/folder/05_copies.ipynb #59c43f42
 def near_copies(photos, root):

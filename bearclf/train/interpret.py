@@ -212,19 +212,23 @@ def top_losses_table(
 def wilson_interval(
     wrong:int, # So many photos are wrong
     n:int, # of so many, 1 or more
+    turns:int=1, # As in cross-validation: in so many turns, each by what has learned from the others
 ) -> tuple: # Lowest and highest rate, 0 to 1
     "Between which rates the true one lies, 95 times in 100, as far as chance goes: the score interval of Wilson (1927)"
-    rates = binomtest(wrong, n).proportion_ci(method='wilson')
-    return float(rates.low), float(rates.high)
+    if turns > 1: wrong, n = (o/(1 + turns/(turns - 1)) for o in (wrong, n))  # they share what they have learned from
+    p, z = wrong/n, 1.96/math.sqrt(n)
+    middle, half = p + z*z/2, z*math.sqrt(p*(1 - p) + z*z/4)
+    return max(0., (middle - half)/(1 + z*z)), min(1., (middle + half)/(1 + z*z))
 
 # %% ../../nbs/library/train/18_interpret.ipynb #ae8227f3
 def wrong_of(
     wrong:int, # So many are wrong
     n:int, # of so many that were judged
     what:str='', # What was counted, such as `photos are wrong`
+    turns:int=1, # As for `wilson_interval`
 ) -> str: # As `7 of 78 photos are wrong (9.0%; 95% interval 4.4% to 17.4%)`
     "How the library says a rate: of how many, and with `wilson_interval`"
-    if n: return counted(wrong, n, what, wilson_interval(wrong, n))
+    if n: return counted(wrong, n, what, wilson_interval(wrong, n, turns))
     return f'0 of 0 {what}'.rstrip() + ' (none were judged)'
 
 # %% ../../nbs/library/train/18_interpret.ipynb #ae6e8067

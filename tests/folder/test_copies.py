@@ -177,7 +177,8 @@ def frame(i):
     for _ in range(14):
         x = wood.randint(0, 384)
         pen.line((x, 0, x + wood.randint(-20, 20), 288), fill=(wood.randint(10, 60),)*3, width=wood.randint(2, 8))
-    x, y, a, b = rng.choice([40, 330]) + rng.randint(-9, 9), rng.choice([60, 260]), rng.randint(12, 26), rng.randint(8, 14)
+    x, y = rng.choice([40, 330]) + rng.randint(-9, 9), rng.choice([60, 260])
+    a, b = rng.randint(12, 26), rng.randint(8, 14)
     pen.ellipse((x-a, y-b, x+a, y+b), fill=(rng.randint(140, 220),)*3)
     return grainy(im, 4, i)
 

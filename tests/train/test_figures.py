@@ -4,6 +4,7 @@ from math import comb
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import binomtest
 
 from bearclf.core import BearclfError, percent, rate
 from bearclf.train.interpret import *
@@ -25,6 +26,15 @@ def test_a_probability_is_never_certain_and_a_count_may_be():
     values = 0, 1e-9, .0004, .9996, 1 - 1e-9, 1
     assert [percent(o) for o in values] == ['<0.1%']*3 + ['>99.9%']*3 and percent(float('nan')) == 'nan%'
     assert [rate(o) for o in values] == ['0.0%', '<0.1%', '<0.1%', '>99.9%', '>99.9%', '100.0%']
+
+
+@pytest.mark.parametrize('wrong, n', [(0, 1), (3, 9), (7, 78), (78, 78), (50, 2000)])
+def test_an_interval_is_scipys_and_wider_where_photos_were_judged_in_turns(wrong, n):
+    scipy = binomtest(wrong, n).proportion_ci(method='wilson')
+    assert wilson_interval(wrong, n) == pytest.approx((scipy.low, scipy.high), abs=1e-4)
+    of_fewer = binomtest(wrong*4, n*4).proportion_ci(method='wilson')  # 5 turns: as of 4 photos for each 9
+    low, high = wilson_interval(wrong*9, n*9, 5)
+    assert (low, high) == pytest.approx((of_fewer.low, of_fewer.high), abs=1e-4)
 
 
 def pair(both, only_a, only_b, neither):
