@@ -456,7 +456,7 @@ def plot_learning_curve(
     ax.plot(q.index, q[.5], marker='o')
     ax.set(xscale='log', xticks=q.index, xticklabels=q.index, ylim=0)
     ax.set(xlabel='photos to learn from', ylabel='error rate')
-    low, high = curve.n.min(), curve.n.max()
+    low, high = int(curve.n.min()), int(curve.n.max())
     judged = f'{curve.seed.nunique()} tries, each judged on {low}{f" to {high}"*(low < high)} other photos'
     ax.set_title('\n'.join([judged, *textwrap.wrap(curve.attrs.get('said', ''), 60)]), fontsize=9)
     ax.minorticks_off()
