@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageEnhance
 
 from bearclf.clean.issues import find_issues, suggestions
-from bearclf.folder.copies import NEAR, hash_distance, perceptual_hash, same_picture
+from bearclf.folder.copies import ASKED, NEAR, hash_distance, perceptual_hash, same_picture
 from bearclf.folder.moves import undo
 from bearclf.folder.verify import verify
 from bearclf.practice.drawn import draw_bear, draw_bears
@@ -196,12 +196,12 @@ AGAIN = dict(saved=saved, smaller=lambda im: im.resize((im.width*2//3, im.height
 
 @pytest.mark.parametrize('make', ALIKE)
 def test_where_all_photos_look_alike_only_copies_are_called_so(make, tmp_path):
-    "The hashes alone call many of these the same"
+    "By their hashes, some of them may be copies"
     (tmp_path/'a').mkdir()
     photos = [make(i) for i in range(5)]
     for i, im in enumerate(photos): im.save(tmp_path/f'a/{i}.png')
     hashes = [perceptual_hash(o) for o in photos]
-    assert any(hash_distance(a, b) <= NEAR for i, a in enumerate(hashes) for b in hashes[:i])
+    assert any(hash_distance(a, b) <= ASKED for i, a in enumerate(hashes) for b in hashes[:i])
     assert found(tmp_path) == []
     for i, (how, again) in enumerate(AGAIN.items()): again(photos[i]).save(tmp_path/f'a/{how} {i}.png')
     assert {(o[0], o[2]) for o in found(tmp_path)} == {(f'a/{how} {i}.png', f'nearly the same as a/{i}.png')
