@@ -301,7 +301,7 @@ def _still(run, preds):
                 f'{last:.2g} in the last third: the steps are too large. '
                 'Make a new learner and train with a tenth of the learning rate.')
     if first - last <= min(max(.05*first, chance), .15*first):
-        return (f'The training loss did not move ({first:.2f} in the first third of {len(run.losses):,} batches, '
+        return (f'The training loss did not fall ({first:.2f} in the first third of {len(run.losses):,} batches, '
                 f'{last:.2f} in the last). '
                 'Take the learning rate that learn.lr_find() suggests, '
                 'and see with dls.show_batch() whether the labels fit the photos.')

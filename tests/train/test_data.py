@@ -262,7 +262,7 @@ def test_nan_without_a_recorder(learn):
 
 def test_a_loss_that_stands_still(learn):
     with torch.no_grad(): learn.model[1][1].weight.zero_()
-    assert [o for o in what_looks_wrong(trained(learn, 4, 1e-9)) if 'did not move' in o and 'lr_find' in o]
+    assert [o for o in what_looks_wrong(trained(learn, 4, 1e-9)) if 'did not fall' in o and 'lr_find' in o]
 
 
 @pytest.fixture
