@@ -248,6 +248,7 @@ def _pattern(im):
     x = np.zeros((32, 32)) if im is None else _part(im.convert('L'), CROPS[0], 32)
     return ((x-x.mean())/(x.std()+1)).ravel()
 
+# %% ../../nbs/library/folder/05_copies.ipynb #f1600030
 class _Pixels:
     "Asks the pixels of photos below `root`, each of which is read when it is asked for; no two are compared twice"
     said = {} # hashes of the pixels of two photos, crop -> are they one?
