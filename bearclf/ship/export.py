@@ -13,8 +13,9 @@ from pathlib import PurePath
 
 from ..core import *
 from ..core import cached, given_path, sha256_of
+from ..photo import fingerprint
 from ..folder.look import ClassFolders
-from ..train.data import check_answers
+from ..train.data import check_answers, files_of
 from ..train.interpret import wilson_interval
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
@@ -132,6 +133,14 @@ def _made_here(pkl):
     except OSError: pass  # a cache that can only be read; then a word is said that need not be
     return sha
 
+# %% ../../nbs/library/ship/22_export.ipynb #f1600041
+def learned_from(learn):
+    "Four bytes of the SHA-256 of each photo that `learn` has learned from, now or before it was exported last"
+    before = getattr(learn, 'learned_from', b'')
+    files = [o for o in files_of(learn.dls.train_ds) if isinstance(o, (str, Path)) and Path(o).is_file()]
+    known = {before[i:i+4] for i in range(0, len(before), 4)} | {bytes.fromhex(fingerprint(o))[:4] for o in files}
+    return b''.join(sorted(known))
+
 # %% ../../nbs/library/ship/22_export.ipynb #a2baf0e5
 def export_classifier(
     learn:Learner, # A trained learner with its data
@@ -139,7 +148,7 @@ def export_classifier(
 ) -> Path: # `export.pkl`
     "Write the model, and what is to be known about it, into `dest`; a model that is there becomes `export-before.pkl`"
     dest = model_place(dest)
-    info, own = model_info(learn), set()
+    info, own, learn.learned_from = model_info(learn), set(), learned_from(learn)
     pickler = type('Pickler', (_Pickler,), {'own': own})
     with _nowhere(learn), atomic_path((dest/'export.pkl').absolute()) as pkl, atomic_path(dest/'export.json') as text:
         learn.export(pkl, pickle_module=types.SimpleNamespace(Pickler=pickler, __name__='bearclf'))

@@ -232,6 +232,7 @@ class Evaluation:
     left_out: dict # File -> why it was not judged
     notes: tuple=() # Sentences on how the folder was read, and what was not looked into
     judged: tuple=() # A photo each: file, actual, predicted, probability
+    learned_from: int=0 # Photos among them that the model has learned from
     @property
     def error_rate(self): return self.n_wrong/self.n
 
@@ -289,6 +290,12 @@ def _pairs(self:Evaluation, most=10):
                    '`.confusion` and `bearclf evaluate --json` have it.']
 
 # %% ../../nbs/library/ship/23_predict.ipynb #fc9e5bb9
+def _learned_from(clf, report):
+    "How many photos of a report the model has learned from, as far as it knows"
+    known = getattr(clf.learn, 'learned_from', b'')
+    known = {known[i:i+4] for i in range(0, len(known), 4)}
+    return sum(bytes.fromhex(report.looks[o].fingerprint)[:4] in known for o in report.photos)
+
 def _check_classes(clf, names, notes=()):
     unknown = a_few(map(repr, sorted(set(names) - set(clf.classes))))
     if unknown: raise BearclfError(f'The model does not know {unknown}; it knows {a_few(clf.classes)}. '
@@ -314,4 +321,6 @@ def evaluate(
             bar.update(len(files))
     for _, actual, predicted, _ in judged: confusion[actual][predicted] += 1
     n_wrong = sum(actual != predicted for _, actual, predicted, _ in judged)
-    return Evaluation(len(judged), n_wrong, confusion, report.left_out, tuple(report.notes), tuple(judged))
+    seen = _learned_from(clf, report)
+    notes = [f'The model has learned from {seen:,} of these photos, so this figure flatters.']*(seen > 0) + report.notes
+    return Evaluation(len(judged), n_wrong, confusion, report.left_out, tuple(notes), tuple(judged), seen)

@@ -253,17 +253,17 @@ def fit_head(
     return learn
 
 # %% ../../nbs/library/train/16_features.ipynb #52abdff7
-def _same_scene(x, files, label):
-    "Pairs of numbers of `files` that are of one class and far nearer than usual; `x` has their rows"
+def _same_scene(x, files, label, part=.5):
+    "Pairs of numbers of `files` of one class that are nearer than `part` of what is usual; `x` has their rows"
     from sklearn.neighbors import NearestNeighbors
     pairs, of = [], {}
     for i, o in enumerate(files): of.setdefault(str(label(o)), []).append(i)
     for k in of.values():
         if len(k) < 7: continue  # too few to say what is usual
-        away, near = NearestNeighbors(n_neighbors=min(10, len(k) - 1), metric='cosine').fit(x[k]).kneighbors()
+        away, near = NearestNeighbors(n_neighbors=min(10, len(k)//3), metric='cosine').fit(x[k]).kneighbors()
         usual = away[:, -1]
         pairs += [(k[i], k[j]) for i, row in enumerate(near) for j, d in zip(row, away[i])
-                  if d < .5*min(usual[i], usual[j])]
+                  if d < part*min(usual[i], usual[j])]
     return pairs
 
 def _labels_of(dls):
@@ -275,7 +275,7 @@ def _say_scenes(learn, features):
     "Say so if many photos that judge are of a scene that was learned from"
     labels, n = _labels_of(learn.dls), len(learn.dls.train_ds)
     files = list(labels)
-    pairs = _same_scene(features.averages(files), files, labels.get)
+    pairs = _same_scene(features.averages(files), files, labels.get, .4)  # to be told, it has to be plain
     known = {b for a, b in pairs if a < n <= b} | {a for a, b in pairs if b < n <= a}
     if len(known) < max(3, .2*(len(files) - n)): return
     print(f'{len(known)} of the {len(files) - n} photos that judge are far nearer to one that was learned from than '

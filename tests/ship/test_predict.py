@@ -19,7 +19,9 @@ from bearclf.photo import any_photo, read_photo
 from bearclf.practice.drawn import draw_bears
 from bearclf.ship import page
 from bearclf.ship.predict import Classifier, Evaluation, _prediction, evaluate, kept_aside, load_classifier
+from bearclf.ship.export import export_classifier
 from bearclf.train.data import photo_dls
+from bearclf.train.features import precomputed_learner
 from bearclf.train.interpret import compare_errors, wilson_interval
 from bearclf.train.learner import CPUMixedPrecision
 from helpers import LONG, seeds
@@ -198,6 +200,18 @@ def test_each_photo_has_a_row_and_two_models_are_compared_by_them(light, bears, 
     assert (found.n, found.wrong_a, found.wrong_b, found.only_a, found.only_b) == (24, res.n_wrong, 0, res.n_wrong, 0)
 
 FACTS = dict(error_rate=.15, n_wrong=9, n_valid=60, interval=[.0811, .2611])
+
+def test_photos_that_the_model_has_learned_from_are_told(tmp_path):
+    draw_bears(tmp_path/'bears', 30, 48, seed='seen')
+    learn = precomputed_learner(tmp_path/'bears', 'efficientnet_lite0', 64, num_workers=0)
+    clf = load_classifier(export_classifier(learn, tmp_path/'model'))
+    res = evaluate(clf, tmp_path/'bears')
+    assert res.learned_from == 24 and 'has learned from 24 of these photos, so this figure flatters' in str(res)
+    for o in learn.dls.train_ds.items: o.unlink()
+    for o in learn.dls.valid_ds.items: o.rename(o.with_name(f'again {o.name}'))
+    res = evaluate(clf, tmp_path/'bears')
+    assert (res.n, res.learned_from) == (6, 0) and 'flatters' not in str(res)
+
 
 @pytest.mark.parametrize('facts, said', [
     (FACTS, ('9 of 60 photos that were kept aside are wrong', ' (15.0%; 95% interval 8.1% to 26.1%)')),

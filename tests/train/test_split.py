@@ -203,8 +203,10 @@ def test_scenes_on_both_sides_are_told(shots, capsys):
     assert np.mean(together) > .8
 
 
-def test_single_photos_are_no_scenes(shots, capsys):
-    precomputed_learner(shots/'bears', 'efficientnet_lite0', num_workers=0)
+@pytest.mark.parametrize('n, size', [(45, 64), (60, 64), (90, 96)])
+def test_single_photos_are_no_scenes(tmp_path, capsys, n, size):
+    draw_bears(tmp_path/'a', n, size, seed='single')
+    precomputed_learner(tmp_path/'a', 'efficientnet_lite0', 64, num_workers=0)
     assert WARNS not in capsys.readouterr().out
 
 
