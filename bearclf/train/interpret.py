@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from types import SimpleNamespace
 
-from scipy.stats import binomtest
+from scipy.stats import binomtest, chi2
 from sklearn.metrics import classification_report
 
 from ..core import *
@@ -214,11 +214,14 @@ def wilson_interval(
     n:int, # of so many, 1 or more
     turns:int=1, # As in cross-validation: in so many turns, each by what has learned from the others
 ) -> tuple: # Lowest and highest rate, 0 to 1
-    "Between which rates the true one lies, 95 times in 100, as far as chance goes: the score interval of Wilson (1927)"
+    "Between which rates the true one lies, 95 times in 100, as far as chance goes: Wilson's (1927), mended near 0 and 1"
     if turns > 1: wrong, n = (o/(1 + turns/(turns - 1)) for o in (wrong, n))  # they share what they have learned from
-    p, z = wrong/n, 1.96/math.sqrt(n)
+    p, z, few = wrong/n, 1.96/math.sqrt(n), 2 if n <= 50 else 3
     middle, half = p + z*z/2, z*math.sqrt(p*(1 - p) + z*z/4)
-    return max(0., (middle - half)/(1 + z*z)), min(1., (middle + half)/(1 + z*z))
+    low, high = max(0., (middle - half)/(1 + z*z)), min(1., (middle + half)/(1 + z*z))
+    if 0 < wrong <= few: low = chi2.ppf(.05, 2*wrong)/(2*n)
+    if 0 < n - wrong <= few: high = 1 - chi2.ppf(.05, 2*(n - wrong))/(2*n)
+    return float(low), float(high)
 
 # %% ../../nbs/library/train/18_interpret.ipynb #ae8227f3
 def wrong_of(

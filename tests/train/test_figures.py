@@ -4,7 +4,7 @@ from math import comb
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest
 
 from bearclf.core import BearclfError, percent, rate
 from bearclf.train.interpret import *
@@ -14,7 +14,7 @@ from bearclf.train.interpret import wrong_of
 @pytest.mark.parametrize('wrong, n, said', [
     (7, 78, '7 of 78 (9.0%; 95% interval 4.4% to 17.4%)'),
     (0, 60, '0 of 60 (0.0%; 95% interval 0.0% to 6.0%)'),
-    (1, 1, '1 of 1 (100.0%; 95% interval 20.7% to 100.0%)'),
+    (1, 1, '1 of 1 (100.0%; 95% interval 5.1% to 100.0%)'),
     (1, 5000, '1 of 5,000 (<0.1%; 95% interval <0.1% to 0.1%)'),  # one is not none
     (4999, 5000, '4,999 of 5,000 (>99.9%; 95% interval 99.9% to >99.9%)'),
     (0, 0, '0 of 0 (none were judged)')])
@@ -28,13 +28,21 @@ def test_a_probability_is_never_certain_and_a_count_may_be():
     assert [rate(o) for o in values] == ['0.0%', '<0.1%', '<0.1%', '>99.9%', '>99.9%', '100.0%']
 
 
-@pytest.mark.parametrize('wrong, n', [(0, 1), (3, 9), (7, 78), (78, 78), (50, 2000)])
+@pytest.mark.parametrize('wrong, n', [(0, 60), (3, 9), (7, 78), (78, 78), (50, 2000)])
 def test_an_interval_is_scipys_and_wider_where_photos_were_judged_in_turns(wrong, n):
     scipy = binomtest(wrong, n).proportion_ci(method='wilson')
     assert wilson_interval(wrong, n) == pytest.approx((scipy.low, scipy.high), abs=1e-4)
     of_fewer = binomtest(wrong*4, n*4).proportion_ci(method='wilson')  # 5 turns: as of 4 photos for each 9
-    low, high = wilson_interval(wrong*9, n*9, 5)
-    assert (low, high) == pytest.approx((of_fewer.low, of_fewer.high), abs=1e-4)
+    assert wilson_interval(wrong*9, n*9, 5) == pytest.approx((of_fewer.low, of_fewer.high), abs=1e-4)
+
+
+@pytest.mark.parametrize('n', [12, 23, 60, 240])
+@pytest.mark.parametrize('rate', [.001, .004, .008, .015, .03, .1, .3, .5, .9, .995])
+def test_an_interval_holds_the_truth_as_often_as_it_says(n, rate):
+    "Also where hardly any photo is wrong"
+    k = np.arange(n + 1)
+    low, high = np.array([wilson_interval(int(o), n) for o in k]).T
+    assert binom.pmf(k, n, rate)[(low <= rate) & (rate <= high)].sum() > .92
 
 
 def pair(both, only_a, only_b, neither):
