@@ -19,7 +19,8 @@ from bearclf.train.data import *
 from bearclf.practice.drawn import draw_bear, draw_bears
 from bearclf.photo import ResizedPhotos
 from bearclf.train.learner import *
-from fastai.vision.all import (Callback, L, hook_outputs, CategoryBlock, CropPad, ImageBlock, PILImage, RandomSplitter, Resize,
+from fastai.vision.all import (Callback, L, hook_outputs, CategoryBlock, CropPad, ImageBlock, PILImage,
+                               RandomSplitter, Resize,
                                ResizeMethod, Transform,
                                defaults, load_learner, squeezenet1_0, vision_learner)
 
