@@ -214,7 +214,7 @@ def wilson_interval(
     n:int, # of so many, 1 or more
     turns:int=1, # As in cross-validation: in so many turns, each by what has learned from the others
 ) -> tuple: # Lowest and highest rate, 0 to 1
-    "Between which rates the true one lies, 95 times in 100, as far as chance goes: Wilson's (1927), mended near 0 and 1"
+    "Between which rates the true one lies, 95 times in 100, as far as chance goes (Wilson, 1927, mended)"
     if turns > 1: wrong, n = (o/(1 + turns/(turns - 1)) for o in (wrong, n))  # they share what they have learned from
     p, z, few = wrong/n, 1.96/math.sqrt(n), 2 if n <= 50 else 3
     middle, half = p + z*z/2, z*math.sqrt(p*(1 - p) + z*z/4)
