@@ -222,7 +222,7 @@ def _words(self:CleaningLoop, wrong, n, turns=1):
     what = 'trusted photos are taken for another class' if self.trusted else \
         ('photos kept aside' if turns == 1 else 'photos, each in turn,') + " differ from the folder's labels"
     said = f'{wrong_of(wrong, n, what, turns)}.'
-    if not self.trusted: said += FLOOR + IN_VIEW*bool(self._applied() or self.decisions.pending)
+    if not self.trusted: said += FLOOR + IN_VIEW*bool(self._applied() or turns > 1 and self.decisions.pending)
     return f'{said} {self.said}'.strip()
 
 # %% ../../nbs/library/clean/21_loop.ipynb #8f80637e
