@@ -2,7 +2,7 @@
 # make app DATA=folder   the same with a folder of class folders of your own
 # make app IP=0.0.0.0    the same for the phones in the room, too
 # make lab               JupyterLab, for the lessons
-# make test              the tests: about ten minutes on two cores
+# make test              the tests: about a quarter of an hour on two cores
 # make test-all          every seed and every fault besides
 PY  ?= python3
 BIN := .venv/bin

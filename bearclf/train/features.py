@@ -273,12 +273,13 @@ def _labels_of(dls):
 # %% ../../nbs/library/train/16_features.ipynb #3a2aed7d
 def _say_scenes(learn, features):
     "Say so if many photos that judge are of a scene that was learned from"
-    labels, n = _labels_of(learn.dls), len(learn.dls.train_ds)
-    files = list(labels)
+    labels, learned = _labels_of(learn.dls), {*files_of(learn.dls.train_ds)}
+    files = [o for o in labels if o in features.names]
     pairs = _same_scene(features.averages(files), files, labels.get, .4)  # to be told, it has to be plain
-    known = {b for a, b in pairs if a < n <= b} | {a for a, b in pairs if b < n <= a}
-    if len(known) < max(3, .2*(len(files) - n)): return
-    print(f'{len(known)} of the {len(files) - n} photos that judge are far nearer to one that was learned from than '
+    judge = {i for i, o in enumerate(files) if o not in learned}
+    known = {j for i, j in pairs + [o[::-1] for o in pairs] if j in judge and i not in judge}
+    if len(known) < max(3, .2*len(judge)): return
+    print(f'{len(known)} of the {len(judge)} photos that judge are far nearer to one that was learned from than '
           'photos of a class usually are. If they are of one scene, the error on photos of others is higher: keep '
           'scenes together, with groups=scenes_by_look(learn), scenes_by_time(path), or a pattern for their names.')
 
