@@ -1,7 +1,7 @@
 "The house in order: modules, README and notebooks agree, and imports cost what they may"
 import ast, builtins, configparser, importlib, json, os, re, shutil, statistics, subprocess, symtable, sys, sysconfig
 import warnings, zipfile
-from importlib.metadata import packages_distributions
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 
 import pytest
@@ -220,6 +220,29 @@ def bring(code):
     for o in ast.walk(ast.parse(code)):
         if isinstance(o, ast.Import): yield from (a.name.split('.')[0] for a in o.names)
         if isinstance(o, ast.ImportFrom) and not o.level: yield o.module.split('.')[0]
+
+
+def brought(names):
+    "The distributions that come when these are installed, without extras"
+    todo, there = [*names], set()
+    while todo:
+        name = re.sub('[-_.]+', '-', todo.pop().lower())
+        try: needs = requires(name) or [] if name not in there else []
+        except PackageNotFoundError: continue
+        there.add(name)
+        todo += [re.split(r'[^\w.-]', o)[0] for o in needs if 'extra ==' not in o]
+    return there
+
+
+def test_the_page_and_its_model_need_no_extra():
+    "`make app` installs `requirements` alone, and trains the demo model with them"
+    from bearclf.ship.predict import _MADE_BY
+    there, known = brought(re.split('[>=]', o)[0] for o in settings()['requirements'].split()), packages_distributions()
+    ours = {*sys.stdlib_module_names, 'bearclf'}
+    names = lambda o: {re.sub('[-_.]+', '-', d.lower()) for d in known.get(o, [o])}
+    modules = f'{_MADE_BY} train/machine train/interpret ship/predict ship/page ship/door'.split()
+    none([f'{o} imports {p}' for o in modules for p in {*bring((top/f'bearclf/{o}.py').read_text())} - ours
+          if not there & names(p)])
 
 
 def test_what_is_imported_is_declared():
