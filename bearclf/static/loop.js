@@ -409,13 +409,15 @@ function hear(app, el, msg, urls) {
   if (msg.kind === 'error') app.error.replaceChildren(...errorLine(msg));
   if (msg.kind === 'done') {
     app.say(msg.text);
-    el.classList.remove('busy');
     app.sheet.replaceChildren();
     app.turn(msg.again ? 0 : app.info.page);
   }
   if (!mine) return;
   if (msg.kind === 'said') app.say(msg.text && [app.said.textContent, msg.text].filter(Boolean).join('\n'));
-  if (msg.kind === 'page') app.show(msg, urls);
+  if (msg.kind === 'page') {
+    app.show(msg, urls);
+    el.classList.remove('busy'); // only now is it known which round this is
+  }
   if (msg.kind === 'suggested') sheet(app, msg, urls);
   if (msg.kind === 'large' && urls[0]) {
     app.big.replaceChildren(make('img', { src: urls[0], alt: msg.file }), make('p', { textContent: msg.file }));

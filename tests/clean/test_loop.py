@@ -34,6 +34,8 @@ from bearclf.all import *
 path = Path(os.environ['PHOTOS'])
 learn = photo_learner(photo_dls(path, 64, num_workers=0), pretrained=False)
 loop = CleaningLoop(learn)
+import time, bearclf.clean.loop as module
+module._ANSWERS |= dict(page=lambda *a, f=module._send_page: (time.sleep(.3), f(*a)))  # as on a busy machine
 loop
 '''
 

@@ -883,7 +883,7 @@ def test_bundles_that_are_not_there_or_cannot_be_made(tmp_path):
 # Memory
 
 def test_photos_are_not_held_in_memory(web, tmp_path, fault, monkeypatch):
-    "800 photos of 40 KB; what is known about each is small"
+    "700 photos of 40 KB are 28 MB. On a busy machine all that may be under way is: 64, with 0.25 MB in the server and here"
     async def noise(web, req, a):
         return await practice.reply(req, hashlib.shake_128(str(a.photo).encode()).digest(40_000))
     fault(noise)
@@ -899,4 +899,4 @@ def test_photos_are_not_held_in_memory(web, tmp_path, fault, monkeypatch):
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert len(photos(tmp_path/str(n))) == n
-    assert peaks[1] - peaks[0] < 10e6, peaks
+    assert peaks[1] - peaks[0] < 24e6, peaks
