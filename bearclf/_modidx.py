@@ -1661,6 +1661,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'bearclf/train/machine.py'),
                                        'bearclf.train.machine.reachable': ( 'library/train/machine.html#reachable',
                                                                             'bearclf/train/machine.py'),
+                                       'bearclf.train.machine.restart_needed': ( 'library/train/machine.html#restart_needed',
+                                                                                 'bearclf/train/machine.py'),
                                        'bearclf.train.machine.timm_at_hand': ( 'library/train/machine.html#timm_at_hand',
                                                                                'bearclf/train/machine.py'),
                                        'bearclf.train.machine.timm_folder': ( 'library/train/machine.html#timm_folder',

@@ -1051,7 +1051,8 @@ def _own_photos():
     if Path('bears').is_dir(): return Path('bears')
 
 # %% ../../nbs/library/practice/02_drawn.ipynb #af51679f
-_MESS = dict(mislabelled=16, duplicated=4, near_duplicated=3, duplicated_across=2, outliers=4, truncated=2, not_images=2)
+_MESS = dict(mislabelled=16, duplicated=4, near_duplicated=3, duplicated_across=2, outliers=4, truncated=2,
+             not_images=2)
 
 # %% ../../nbs/library/practice/02_drawn.ipynb #b4a6dd96
 def course_photos(
