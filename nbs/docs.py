@@ -38,7 +38,7 @@ def main():
     exporter = HTMLExporter(preprocessors=[Directives, ToPages], embed_images=True,
                             exclude_input_prompt=True, exclude_output_prompt=True)
     subprocess.run([scripts/'nbdev-proc-nbs', '--n-workers', '1', '--force'], cwd=top, check=True)
-    files = [o for o in sorted((top/'_proc').rglob('*.ipynb'), key=lambda o: o.name) if o.stem != 'bear_classifier']
+    files = [o for o in sorted((top/'_proc').rglob('*.ipynb'), key=lambda o: o.name) if o.stem != 'page']
     out.mkdir(exist_ok=True)
     for file in files:
         nb = nbformat.read(file, as_version=4)
