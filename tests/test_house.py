@@ -279,7 +279,7 @@ def test_the_wheel_holds_the_page(copy, tmp_path):
     names = zipfile.ZipFile(next(tmp_path.glob('*.whl'))).namelist()
     modules = {f'bearclf/{o}' for o in texts(top/'bearclf')}
     static = {o.relative_to(top).as_posix() for o in (top/'bearclf/static').rglob('*') if o.is_file()}
-    assert {'bearclf/nbs/bear_classifier.ipynb'} | modules | static <= {*names}
+    assert {'bearclf/nbs/page.ipynb'} | modules | static <= {*names}
     assert not [o for o in names if o.startswith(('tests/', 'nbs/'))]
 
 
