@@ -980,6 +980,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                'bearclf/practice/drawn.py'),
                                         'bearclf.practice.drawn.draw_outlier': ( 'library/practice/drawn.html#draw_outlier',
                                                                                  'bearclf/practice/drawn.py'),
+                                        'bearclf.practice.drawn.draw_two': ( 'library/practice/drawn.html#draw_two',
+                                                                             'bearclf/practice/drawn.py'),
                                         'bearclf.practice.drawn.drawn_path': ( 'library/practice/drawn.html#drawn_path',
                                                                                'bearclf/practice/drawn.py'),
                                         'bearclf.practice.drawn.ear': ('library/practice/drawn.html#ear', 'bearclf/practice/drawn.py'),
