@@ -1033,10 +1033,8 @@ def draw_bears(
     two_bears:int=0, # So many of the photos show a bear of another kind as well
 ): # A pandas `DataFrame` of the faults: file, fault, label (its folder), truth ('' for no bear, or for two), original
     "Draw a folder of bear photos with so many planted faults; their list is saved as `planted.csv` in it"
+    faults = {k: v for k, v in locals().items() if k not in ('dest', 'n', 'size', 'seed', 'classes')}
     dest = given_path(dest)
-    faults = dict(mislabelled=mislabelled, duplicated=duplicated, near_duplicated=near_duplicated,
-                  truncated=truncated, not_images=not_images, wrong_extension=wrong_extension,
-                  duplicated_across=duplicated_across, outliers=outliers, two_bears=two_bears)
     _check_request(dest, n, size, classes, faults)
     rows = _plan(n, list(classes), faults, random.Random(f'faults {seed}'))
     with atomic_path(dest) as tmp:
