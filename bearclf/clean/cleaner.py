@@ -62,7 +62,7 @@ def show(self:_Photos, page):
 def tell(self:_Photos, problem=''):
     "Say where we are, and how much is chosen in all classes"
     n = sum(o != KEEP for o in self.decisions.pending.values())
-    self.said.value = f'{self.at}. {n} choices are noted in {escape(self.decisions.path.name)}, in all classes.'
+    self.said.value = f'{self.at}. Choices that are noted in {escape(self.decisions.path.name)}, in all classes: {n}'
     self.note.value = f'<b>{escape(problem)}</b>'
 
 @patch
@@ -88,7 +88,8 @@ def _about(row):
     "What stands under a photo, a row of `find_issues`"
     said = f'taken for <b>{escape(row.prediction)}</b> ({percent(row.probability)})'
     others = [escape(r) for k, r in zip(row.kinds, row.reasons) if k != 'label']
-    return '<br>'.join([said, *others, f'<small>{escape(row.photo.name)}</small>'])
+    lines = '<br>'.join([said, *others, f'<small>{escape(row.photo.name)}</small>'])
+    return f'<div style="line-height:1.3">{lines}</div>'
 
 # %% ../../nbs/library/clean/21b_cleaner.ipynb #7fa06fb1
 class PhotoCleaner(ImageClassifierCleaner):

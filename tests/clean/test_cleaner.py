@@ -76,7 +76,7 @@ def test_choices_stay_and_a_switch_forgets_none(cleaner, photos):
     again = PhotoCleaner(learner(photos))
     assert (again.delete(), again.change()) == ([again.fns.index(first)], [(again.fns.index(second), 'teddy')])
     menus(cleaner)[0].value = KEEP
-    assert cleaner.delete() == [] and '2 choices' in cleaner.iw.said.value
+    assert cleaner.delete() == [] and cleaner.iw.said.value.endswith(' 2')
     assert len(find_photos(photos)) == 60, 'nothing has moved'
 
 
@@ -182,7 +182,7 @@ def switch(page, label):
     page.wait_for_function('b => document.querySelector(".widget-html small")?.textContent !== b', arg=before)
 
 def noted(page, n):
-    page.wait_for_function('n => document.body.innerText.includes(`${n} choices are noted`)', arg=n)
+    page.wait_for_function('n => document.body.innerText.includes(`in all classes: ${n}`)', arg=n)
 
 
 @pytest.mark.parametrize('place', (Voila, Lab))
