@@ -358,6 +358,19 @@ def app(
     elif demo: model = demo_model()
     return serve(model, port=port, open_browser=open_browser, ip=ip, base_url=base_url)
 
+# %% ../nbs/library/90_cli.ipynb #c25p0002
+def post(
+    path:Path, # A folder with a folder of photos for each class
+    dest:Path=None, # The folder to make (default: <name of path>-post)
+    model:Path=None, # export.pkl, or the folder that holds it: for the figures and the mistakes
+    before:Path=None, # The model before cleaning (default: the export-before.pkl beside the model)
+    title:str=None, # What stands above (default: the classes)
+    own:bool=False, # Show also photos that no manifest.csv names, because they are your own
+):
+    "Write a blog post about your project: figures, what cleaning changed, mistakes as pictures, and photo credits."
+    from bearclf.ship.post import blog_post
+    print(printable(f'The post is {blog_post(path, dest, model, before, title, own)}; its pictures are beside it.'))
+
 # %% ../nbs/library/90_cli.ipynb #647fbbd5
 def _lessons(folder):
     "The folder of the lessons; those that came by pip are copied first"
@@ -397,7 +410,7 @@ def doctor(
 
 # %% ../nbs/library/90_cli.ipynb #21a5f990
 _commands = {f.__name__: f for f in (draw, collect, verify, history, bundle, train, clean, evaluate, predict, app,
-                                      lab, cache, doctor)}
+                                      post, lab, cache, doctor)}
 
 def _overview():
     rows = [f'  {name:<10}{f.__doc__}' for name, f in _commands.items()]
@@ -419,7 +432,7 @@ def _call(f, args):
     kwargs = vars(parse(args))
     for o in ('pdb', 'xtra'): kwargs.pop(o, None)
     pos = [kwargs.pop('model'), *kwargs.pop('images')] if 'images' in kwargs else []
-    if f in (train, clean, evaluate, predict, app): lines_for_bars()
+    if f in (train, clean, evaluate, predict, app, post): lines_for_bars()
     if f in (train, clean, evaluate, predict) and sys.stderr.isatty():
         print('Loading PyTorch and fastai takes some seconds ...', file=sys.stderr)
     return f(*pos, **kwargs)
