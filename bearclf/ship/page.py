@@ -251,12 +251,12 @@ def classifier_page(
     return _framed(head, [_box([upload, button], 'bearclf-left'), answer], foot)
 
 # %% ../../nbs/library/ship/24_page.ipynb #820ec3c1
-def app_notebook() -> Path: # `bear_classifier.ipynb`
+def app_notebook() -> Path: # `page.ipynb`
     "The notebook that Voilà serves"
     here = _static.parent
     for d in here/'nbs', here.parent/'nbs':
-        if (d/'bear_classifier.ipynb').is_file(): return d/'bear_classifier.ipynb'
-    raise BearclfError(f'bear_classifier.ipynb is missing beside {here}; install bearclf again.')
+        if (d/'page.ipynb').is_file(): return d/'page.ipynb'
+    raise BearclfError(f'page.ipynb is missing beside {here}; install bearclf again.')
 
 # %% ../../nbs/library/ship/24_page.ipynb #3a8f1a3a
 def _voila_command(notebook, port, ip, preheat, base='/'):

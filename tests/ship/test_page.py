@@ -391,7 +391,7 @@ def test_page_needs_no_fastai():
     assert python(code).strip() == 'set()'
 
 def test_plain_voila_has_the_same_policy():
-    "`voila.json`, for a plain `voila nbs/bear_classifier.ipynb`, says what `serve` and the template say"
+    "`voila.json`, for a plain `voila nbs/page.ipynb`, says what `serve` and the template say"
     plain, ours = (json.loads(o.read_text()) for o in (top/'voila.json', top/'bearclf/static/voila.json'))
     assert plain['Voila'] == ours['Voila']
     template = (top/'bearclf/static/voila/templates/bearclf/index.html.j2').read_text(encoding='utf-8')

@@ -69,7 +69,7 @@ def running(command, port, cwd, env=None):
 def room(tmp_path_factory):
     "A student's folder: the notebook, and beside it photos"
     folder = tmp_path_factory.mktemp('room')
-    (folder/'bear_classifier.ipynb').write_bytes(app_notebook().read_bytes())
+    (folder/'page.ipynb').write_bytes(app_notebook().read_bytes())
     for o in PHOTOS:
         (folder/o).parent.mkdir(parents=True, exist_ok=True)
         Image.new('RGB', (8, 8)).save(folder/o)
@@ -86,7 +86,7 @@ def plain(room):
     "Plain Voilà, in a folder with the settings that lie beside README.md"
     (room/'voila.json').write_bytes((top/'voila.json').read_bytes())
     port = free_port()
-    command = [sys.executable, '-m', 'voila', 'bear_classifier.ipynb', '--no-browser', f'--port={port}']
+    command = [sys.executable, '-m', 'voila', 'page.ipynb', '--no-browser', f'--port={port}']
     with running(command, port, room): yield port
 
 @pytest.fixture(scope='module')
@@ -117,7 +117,7 @@ def test_files_are_not_handed_out(server, request):
     "None that lies beside the page, none in a folder with a dot, none above; also to no one with a password"
     port = request.getfixturevalue(server)
     beside = [o.relative_to(app_notebook().parent).as_posix() for o in app_notebook().parent.rglob('*.png')]
-    ways = [f'{way}{o}' for o in (*PHOTOS, *beside, 'bear_classifier.ipynb', 'voila.json')
+    ways = [f'{way}{o}' for o in (*PHOTOS, *beside, 'page.ipynb', 'voila.json')
             for way in ('files/', 'static/', 'files/../', 'files/./', 'files/x/%2e%2e/')]
     given = [o for o in ways + OUT if status(port, f'/voila/{o}') == 200]
     assert given == []
@@ -130,7 +130,7 @@ def test_files_are_not_handed_out(server, request):
 def test_the_page_says_who_may_show_it(server, request):
     "Headers, the template that asks nobody else, and no other template, whoever asks for one"
     port = request.getfixturevalue(server)
-    path = '/voila/render/bear_classifier.ipynb' if server == 'jupyter' else '/'
+    path = '/voila/render/page.ipynb' if server == 'jupyter' else '/'
     for query in (dict(token='sesame'), dict(token='sesame', template='lab', theme='dark')):
         code, headers, text = ask(port, f'{path}?{urlencode(query)}')
         assert code == 200 and 'data-jp-theme-light="true"' in text
@@ -187,7 +187,7 @@ def test_another_site(port):
 def test_a_flood_of_visitors(room, preheat):
     "There are never more kernels than have room, and who has left or never came makes room"
     port = free_port()
-    command = _voila_command(room/'bear_classifier.ipynb', port, 'localhost', preheat) + [
+    command = _voila_command(room/'page.ipynb', port, 'localhost', preheat) + [
         '--Door.room=3', '--MappingKernelManager.cull_idle_timeout=3', '--MappingKernelManager.cull_interval=1']
     with running(command, port, room, _voila_env(None)), ThreadPoolExecutor(12) as pool:
         answers = list(pool.map(lambda _: ask(port, '/'), range(12)))
@@ -199,7 +199,7 @@ def test_a_flood_of_visitors(room, preheat):
 @posix
 def test_jupyter_server_lets_only_in_who_may(jupyter):
     "There the password guards, and a request from elsewhere lacks the token against forgeries"
-    page = '/voila/render/bear_classifier.ipynb'
+    page = '/voila/render/page.ipynb'
     assert status(jupyter, page) == 302 and status(jupyter, '/api/kernels') == 403
     code, headers, text = ask(jupyter, f'{page}?token=sesame')
     kernel, cookie = re.search('"kernelId": *"([^"]+)"', text)[1], headers['Set-Cookie'].split(';')[0]
