@@ -34,7 +34,8 @@ def links(file):
 
 
 def faults(files):
-    return [f'{f.name}: {to.name}#{o}' for f in files for to, o in links(f) if not to.is_file() or o not in sections(to)]
+    return [f'{f.name}: {to.name}#{o}' for f in files for to, o in links(f)
+            if not to.is_file() or o not in sections(to)]
 
 
 def questions(file):

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from ..core import *
 from ..core import free_path, given_path, printable
-from ..photo import *
 from ..folder.look import *
 from ..folder.moves import *
 from ..folder.private import *
@@ -103,6 +102,19 @@ def _former(model):
     before = file.with_name('export-before.pkl')
     return before if file.name == 'export.pkl' and before.is_file() else None
 
+# %% ../../nbs/library/ship/25_post.ipynb #25p00h01
+def _begin(report, title):
+    "The lines at the top, and the table of classes"
+    title = printable(title or f'Which is it: {", ".join(report.counts)}?').replace('"', "'").replace('\\', '/')
+    return ['---\ntitle: "' + ' '.join(title.split()) + '"\n---', '## What it tells apart',
+            _table(['class', 'photos'], [[_md(k), str(v)] for k, v in report.counts.items()])]
+
+def _end(report, picture):
+    "Whose the photos are, and how many are not shown for want of a licence"
+    n, hidden = len(report.photos), len(report.photos) - len(picture.rights)
+    return ['## Photos', '\n'.join(picture.credits()), (f'{hidden} of {n} photos were left out of the choice, since '
+            'their licence is not known or does not allow to show them.')*(hidden > 0)]
+
 # %% ../../nbs/library/ship/25_post.ipynb #b377020c
 def blog_post(
     path:str|Path, # A folder with a folder of photos for each class
@@ -120,17 +132,12 @@ def blog_post(
     if before and not model: raise BearclfError('Name the model, too, if you name the one before it.')
     rights, first = _rights(path, report.photos, own), {}
     for o in rights: first.setdefault(report.label(o), o)
-    hidden = len(report.photos) - len(rights)
     with atomic_path(dest) as tmp:
         tmp.mkdir()
         picture = _Pictures(tmp, rights)
-        title = ' '.join(printable(title or f'Which is it: {", ".join(report.counts)}?').split()).replace('"', "'")
-        text = ['---\ntitle: "' + title.replace('\\', '/') + '"\n---', '## What it tells apart',
-                _table(['class', 'photos'], [[_md(k), str(v)] for k, v in report.counts.items()]),
-                *[picture(o, _md(k)) for k, o in first.items()], _cleaned(path)]
+        text = _begin(report, title) + [picture(o, _md(k)) for k, o in first.items()] + [_cleaned(path)]
         if model: text += ['## How often it errs', _figures(model, before or _former(model)), '## Its surest mistakes',
                            *_mistakes(path, model, picture, n)]
-        text += ['## Photos', '\n'.join(picture.credits()), f'{hidden} of {len(report.photos)} photos were left out of '
-                 'the choice, since their licence is not known or does not allow to show them.'*(hidden > 0)]
+        text += _end(report, picture)
         (tmp/'post.md').write_text('\n\n'.join(o for o in text if o) + '\n', encoding='utf-8')
     return dest/'post.md'

@@ -109,7 +109,8 @@ def test_sentences(bears, tmp_path, capsys):
 
 def test_the_command(bears, capsys):
     assert main(['post', str(bears), '--own']) == 0
-    assert capsys.readouterr().out.startswith('The post is bears-post') and (bears.parent/'bears-post/post.md').is_file()
+    assert capsys.readouterr().out.startswith('The post is bears-post')
+    assert (bears.parent/'bears-post/post.md').is_file()
 
 
 def test_it_needs_neither_torch_nor_fastai():
