@@ -14,7 +14,7 @@ app: .venv/app
 		$(if $(IP),--ip $(IP))
 
 lab: .venv/train
-	@$(BIN)/jupyter-lab nbs/index.ipynb
+	@$(BIN)/bearclf lab
 
 test: .venv/dev
 	@$(BIN)/python tests/run.py

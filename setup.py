@@ -13,7 +13,7 @@ setup(
     long_description=readme, long_description_content_type='text/markdown',
     author=cfg['author'], author_email=cfg['author_email'], license='Apache-2.0', keywords=cfg['keywords'],
     packages=[*find_packages(include=['bearclf', 'bearclf.*']), 'bearclf.nbs'], package_dir={'bearclf.nbs': 'nbs'},
-    package_data={'bearclf': ['static/**'], 'bearclf.nbs': ['page.ipynb']},
+    package_data={'bearclf': ['static/**'], 'bearclf.nbs': ['**/*.ipynb', 'images/*']},
     python_requires='>=' + cfg['min_python'], install_requires=cfg['requirements'].split(), extras_require=extras,
     entry_points={'console_scripts': ['bearclf=bearclf.__main__:main'], 'nbdev': ['bearclf=bearclf._modidx:d']},
 )

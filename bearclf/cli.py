@@ -6,11 +6,12 @@
 __all__ = []
 
 # %% ../nbs/library/90_cli.ipynb #661756d6
-import hashlib, json as jsonlib, os, re, sys
+import hashlib, json as jsonlib, os, re, shutil, subprocess, sys
 from contextlib import redirect_stdout
 from dataclasses import asdict
 from difflib import get_close_matches
 from glob import glob
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -18,7 +19,7 @@ from fastcore.script import anno_parser
 
 from . import __version__
 from .core import *
-from .core import a_few, lines_for_bars, print_any_sign, printable, table_text
+from .core import a_few, given_path, lines_for_bars, print_any_sign, printable, table_text
 from .photo import *
 
 # %% ../nbs/library/90_cli.ipynb #b37a0228
@@ -357,6 +358,37 @@ def app(
     elif demo: model = demo_model()
     return serve(model, port=port, open_browser=open_browser, ip=ip, base_url=base_url)
 
+# %% ../nbs/library/90_cli.ipynb #c25p0002
+def post(
+    path:Path, # A folder with a folder of photos for each class
+    dest:Path=None, # The folder to make (default: <name of path>-post)
+    model:Path=None, # export.pkl, or the folder that holds it: for the figures and the mistakes
+    before:Path=None, # The model before cleaning (default: the export-before.pkl beside the model)
+    title:str=None, # What stands above (default: the classes)
+    own:bool=False, # Show also photos that no manifest.csv names, because they are your own
+):
+    "Write a blog post about your project: figures, what cleaning changed, mistakes as pictures, and photo credits."
+    from bearclf.ship.post import blog_post
+    print(printable(f'The post is {blog_post(path, dest, model, before, title, own)}; its pictures are beside it.'))
+
+# %% ../nbs/library/90_cli.ipynb #647fbbd5
+def _lessons(folder):
+    "The folder of the lessons; those that came by pip are copied first"
+    from bearclf.ship.page import app_notebook
+    here, dest = app_notebook().parent, given_path(folder)
+    if not (here.parent/'__init__.py').exists(): return here  # a clone
+    if not dest.exists():
+        with atomic_path(dest) as tmp: shutil.copytree(here, tmp, ignore=shutil.ignore_patterns('__pycache__'))
+    return dest
+
+# %% ../nbs/library/90_cli.ipynb #c14fe727
+def lab(
+    folder:Path=Path('bearclf-lessons'), # Where the lessons are copied to if bearclf came by pip, unless it is there
+):
+    "Open the lessons in JupyterLab."
+    if not find_spec('jupyterlab'): raise BearclfError('JupyterLab is not installed: pip install jupyterlab')
+    return subprocess.call([sys.executable, '-m', 'jupyterlab', _lessons(folder)/'00_start.ipynb'])
+
 # %% ../nbs/library/90_cli.ipynb #f16561a3
 def cache(
     empty:str=None, # Remove one kind, such as photos, or all
@@ -378,7 +410,7 @@ def doctor(
 
 # %% ../nbs/library/90_cli.ipynb #21a5f990
 _commands = {f.__name__: f for f in (draw, collect, verify, history, bundle, train, clean, evaluate, predict, app,
-                                      cache, doctor)}
+                                      post, lab, cache, doctor)}
 
 def _overview():
     rows = [f'  {name:<10}{f.__doc__}' for name, f in _commands.items()]
@@ -400,7 +432,7 @@ def _call(f, args):
     kwargs = vars(parse(args))
     for o in ('pdb', 'xtra'): kwargs.pop(o, None)
     pos = [kwargs.pop('model'), *kwargs.pop('images')] if 'images' in kwargs else []
-    if f in (train, clean, evaluate, predict, app): lines_for_bars()
+    if f in (train, clean, evaluate, predict, app, post): lines_for_bars()
     if f in (train, clean, evaluate, predict) and sys.stderr.isatty():
         print('Loading PyTorch and fastai takes some seconds ...', file=sys.stderr)
     return f(*pos, **kwargs)

@@ -13,10 +13,11 @@ from readme import Directives, top
 scripts, out = Path(sysconfig.get_path('scripts')), top/'_docs'
 
 
-def links(current, names):
-    "The row of links at the head of each page"
-    row = ' · '.join(f'**{o}**' if o == current else f'[{o}]({o}.html)' for o in names)
-    return nbformat.v4.new_markdown_cell(row)
+def links(current, files):
+    "The links at the head of each page: a row for the course, and one for the library"
+    link = lambda o: f'**{o}**' if o == current else f'[{o}]({o}.html)'
+    row = lambda found: ' · '.join(link(o.stem) for o in files if ('library' in o.parts) == found)
+    return nbformat.v4.new_markdown_cell(f'Course: {row(False)}\n\nLibrary: {row(True)}')
 
 
 def standard(cell):
@@ -30,7 +31,7 @@ def standard(cell):
 class ToPages(Preprocessor):
     "Links that lead from page to page"
     def preprocess_cell(self, cell, resources, index):
-        cell.source = re.sub(r'\]\((?:[\w.]+/)*(\w+)\.ipynb\)', r'](\1.html)', cell.source)
+        cell.source = re.sub(r'\]\((?:[\w.]+/)*(\w+)\.ipynb(#[^)]*)?\)', r'](\1.html\2)', cell.source)
         return cell, resources
 
 
@@ -38,11 +39,12 @@ def main():
     exporter = HTMLExporter(preprocessors=[Directives, ToPages], embed_images=True,
                             exclude_input_prompt=True, exclude_output_prompt=True)
     subprocess.run([scripts/'nbdev-proc-nbs', '--n-workers', '1', '--force'], cwd=top, check=True)
-    files = [o for o in sorted((top/'_proc').rglob('*.ipynb'), key=lambda o: o.name) if o.stem != 'page']
+    files = [o for o in sorted((top/'_proc').rglob('*.ipynb'), key=lambda o: o.name)
+             if o.stem != 'page' and o.parent != top/'_proc/clean']
     out.mkdir(exist_ok=True)
     for file in files:
         nb = nbformat.read(file, as_version=4)
-        nb.cells = [links(file.stem, [o.stem for o in files]), *map(standard, nb.cells)]
+        nb.cells = [links(file.stem, files), *map(standard, nb.cells)]
         about = {'name': f'bearclf: {file.stem}', 'path': str(top/'nbs')}
         page, _ = exporter.from_notebook_node(nb, {'metadata': about})
         (out/f'{file.stem}.html').write_text(page, encoding='utf-8')

@@ -475,3 +475,18 @@ def test_clean_report_of_real_photos(run, shared, tmp_path):
     rows = list(csv.DictReader((tmp_path/'out/decisions.csv').open(encoding='utf-8-sig')))
     found = {o['file']: o['suggestion'] for o in rows[:12]}
     assert [found.get(f'black/teddy_{o}') for o in wrong] == ['teddy']*3
+
+
+def test_lab_opens_a_copy_of_lessons_that_came_by_pip(tmp_path, monkeypatch):
+    "and what is changed in it stays; in a clone it opens the lessons themselves"
+    from bearclf.ship.page import app_notebook
+    opened, clone, pip = [], app_notebook(), tmp_path/'bearclf/nbs/page.ipynb'
+    pip.parent.mkdir(parents=True)
+    for o in pip.parent.parent/'__init__.py', pip.parent/'00_start.ipynb': o.write_text('as it came')
+    monkeypatch.setattr('subprocess.call', lambda words: opened.append(words[-1]) or 0)
+    for place in clone, pip, pip:
+        monkeypatch.setattr('bearclf.ship.page.app_notebook', lambda: place)
+        assert main(['lab', '--folder', str(tmp_path/'mine')]) == 0
+        if place == pip: opened[-1].write_text(opened[-1].read_text() + '!')
+    assert opened == [clone.parent/'00_start.ipynb', *[tmp_path/'mine/00_start.ipynb']*2]
+    assert opened[-1].read_text() == 'as it came!!' and (pip.parent/'00_start.ipynb').read_text() == 'as it came'

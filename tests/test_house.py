@@ -8,8 +8,10 @@ import pytest
 
 from helpers import python, top
 
-notebooks = sorted((top/'nbs').rglob('[!.]*.ipynb'), key=lambda o: o.name)
-library = [o for o in notebooks if o.stem[0].isdigit()]
+clean = top/'nbs/clean'  # made from the lessons
+notebooks = sorted((o for o in (top/'nbs').rglob('[!.]*.ipynb') if o.parent != clean), key=lambda o: o.name)
+library = [o for o in notebooks if 'library' in o.parts]
+lessons = [o for o in notebooks if o.parent == top/'nbs' and o.stem[0].isdigit()]
 scripts = Path(sysconfig.get_path('scripts'))
 
 
@@ -61,22 +63,34 @@ def test_links_lead_somewhere():
     assert len(links) > 30
 
 
+def unlike_a_lesson(file):
+    "Which promises of a lesson it does not keep: its length, its goal and minutes, three exercises, what next"
+    heads, text = source(cells(file)[0]), '\n'.join(source(o) for o in cells(file) if o['cell_type'] == 'markdown')
+    if len(cells(file)) > 40: yield f'{len(cells(file))} cells'
+    if not re.match(r'# .+\n+> .+\n+\*\*Minutes:\*\* \d+', heads): yield 'no goal and minutes at its top'
+    for o in '## Your turn', '## What next', '(answers.ipynb)':
+        if o not in text: yield f'no {o}'
+    if '#| default_exp' in str(cells(file)): yield 'it exports'
+
+
 def test_notebooks_are_tidy():
     "Clean saved outputs; short cells; a word for the student; an install cell that does install"
     faults = []
     for file in notebooks:
         code = code_cells(file)
         outputs = [o for c in code for o in c['outputs']]
-        if not outputs and file.stem not in ('page', 'bear_classifier'): faults.append((file.stem, 'nothing is saved'))
+        if code and not outputs and file.stem not in ('bear_classifier', 'page'):
+            faults.append((file.stem, 'nothing is saved'))
         if said := untidy(outputs): faults.append((file.stem, said))
         faults += [(file.stem, 'a cell of more than 30 lines', source(o)[:60]) for o in code
                    if source(o).count('\n') > 29]
-        if file not in library: continue
-        if '**For a student:**' not in source(cells(file)[0]):
+        if file in lessons: faults += [(file.stem, o) for o in unlike_a_lesson(file)]
+        if file not in library + lessons: continue
+        if file in library and '**For a student:**' not in source(cells(file)[0]):
             faults.append((file.stem, 'no **For a student:** in the first cell'))
         lines = next((source(o) for o in code if 'own_torch.txt' in source(o)),
                      '').splitlines()  # easily commented out by an editor
-        if [o.split()[:2] for o in lines[-2:]] != [['!pip', 'list'], ['!pip', 'install']]:
+        if [o.split()[:2] for o in lines[4:6]] != [['!pip', 'list'], ['!pip', 'install']]:
             faults.append((file.stem, 'does not install'))
     none(faults)
 
@@ -209,10 +223,11 @@ def test_one_address():
     said |= {o: o.read_text(encoding='utf-8') for o in files}
     none([f'{o.relative_to(top)}: {place}' for o, text in said.items()
           for place in re.findall(r'github(?:\.com)?/([\w.-]+/bearclf)\b', text) if place != ours])
-    none([f'{o.name} installs something else' for o in library if f'"bearclf @ git+{cfg["git_url"]}"' not in said[o]])
+    install = f'"bearclf[train] @ git+{cfg["git_url"]}"'
+    none([f'{o.name} installs something else' for o in library + lessons if install not in said[o]])
     assert f'colab.research.google.com/github/{ours}/' in said[top/'README.md'] and ours in cfg['git_url']
     none([f'{o.relative_to(top)}: {line}' for o, text in said.items()
-          for line in re.findall(r'pip install .*', text) if re.search(r'[\s"\']bearclf\b(?! @)', line)])
+          for line in re.findall(r'pip install .*', text) if re.search(r'[\s"\']bearclf\b(?!(\[train\])? @)', line)])
 
 
 def bring(code):

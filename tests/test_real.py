@@ -8,6 +8,8 @@ from bearclf.cli import main
 from bearclf.folder.look import find_photos
 from bearclf.folder.moves import DELETE, KEEP, undo
 from bearclf.folder.verify import verify
+from helpers import top
+from test_notebooks import run as run_notebook
 
 
 @pytest.fixture(scope='session')
@@ -94,3 +96,20 @@ def test_all_that_was_moved_comes_back(shared, tmp_path):
     assert not undo(path, all=True).problems and len(d.pending) == 10
     d.drop()
     assert state() == before
+
+
+def photos_in(path): return {o.relative_to(path).as_posix(): o.stat().st_size for o in find_photos(path)}
+
+
+@pytest.fixture(scope='module')
+def own(shared, tmp_path_factory): return shutil.copytree(shared/'bears_small', tmp_path_factory.mktemp('own')/'bears')
+
+
+@pytest.mark.parametrize('lesson', sorted((top/'nbs').glob('0[0-8]*.ipynb')), ids=lambda o: o.stem)
+def test_a_lesson_on_photos_of_ones_own(lesson, own, child, tmp_path):
+    "Each runs unchanged, its last cell says whether its figures are what it teaches, and no photo is lost"
+    before = photos_in(own)
+    file = shutil.copy(lesson, tmp_path)
+    res = child(run_notebook, file, cwd=tmp_path, env=os.environ | {'BEARCLF_DATA': str(own)}).finish()
+    assert res.returncode == 0, res.stderr[-5000:]
+    assert photos_in(own) == before and len(before) == 414

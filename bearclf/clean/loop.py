@@ -137,7 +137,7 @@ def _judged(self:CleaningLoop):
     return self.curve
 
 # %% ../../nbs/library/clean/21_loop.ipynb #ce3f1c4a
-def _settled(issues, kept):
+def settled(issues, kept):
     "`issues` with the photos in `kept` at the end, without a suggestion"
     done = issues.photo.isin(kept)
     issues.loc[done, 'score'], issues.loc[done, 'suggestion'] = 0., ''
@@ -157,7 +157,7 @@ def _begin_round(self:CleaningLoop, report):
     test, of = ([o for o in self.turn_of if o in self.trusted.looks], self.trusted) if self.trusted else (aside, report)
     test = [*{self.copy_of[o]: o for o in test[::-1]}.values()][::-1]  # copies are judged once
     self.features = features = photo_features([*report.photos, *test, *self._unlabelled()], self.body)
-    issues = _settled(issues_of(report, self.learn, features, aside), self.decisions.kept)
+    issues = settled(issues_of(report, self.learn, features, aside), self.decisions.kept)
     self.test = [o for o in test if o in features.names]
     x_test = features(self.test) if self.test else np.zeros((0, 1))
     self.test_labels = [of.label(o) for o in self.test]
@@ -388,7 +388,7 @@ def _thumb(photo):
     try: return _jpeg(_thumbs(photo), 320)
     except (PhotoError, OSError): return b''
 
-def _pictures(photos):
+def small_pictures(photos):
     with ThreadPoolExecutor(4) as ex: return list(ex.map(_thumb, photos))
 
 # %% ../../nbs/library/clean/21_loop.ipynb #cf296a6b
@@ -402,7 +402,8 @@ def _page(self:CleaningLoop, filter, page):
     pages = max(1, -(-len(rows)//PAGE))
     page = min(max(page, 0), pages - 1)
     some = rows.iloc[page*PAGE:(page + 1)*PAGE]
-    return dict(cards=self._cards(some), n=len(rows), page=page, pages=pages, **self._choices()), _pictures(some.photo)
+    shown = dict(cards=self._cards(some), n=len(rows), page=page, pages=pages, **self._choices())
+    return shown, small_pictures(some.photo)
 
 @patch
 def _choices(self:CleaningLoop):
@@ -489,7 +490,7 @@ def _suggested(view, msg):
     found = view.loop._open_suggestions(msg['threshold'])
     some = found.head(60)
     view.send(dict(kind='suggested', view=msg['view'], cards=view.loop._cards(some), n=len(found),
-                   threshold=msg['threshold']), buffers=_pictures(some.photo))
+                   threshold=msg['threshold']), buffers=small_pictures(some.photo))
 
 def _accept(view, msg):
     photos = [_photo(view, msg | dict(id=i)) for i in msg['ids']]

@@ -908,6 +908,23 @@ def draw_outlier(
     rng.choice(OUTLIERS)(Pen.on(im), rng)
     return im.resize((size, size), Image.Resampling.LANCZOS)
 
+# %% ../../nbs/library/practice/02_drawn.ipynb #96991436
+def draw_two(
+    kinds, # Two of `CLASSES`, from left to right
+    seed, # Anything with a text; the same seed gives the same picture
+    size:int=256, # The picture's side in pixels
+) -> Image.Image: # Square, mode RGB
+    "A picture of two bears of different kinds, side by side"
+    rng, im = random.Random(f'two {seed}'), Image.new('RGB', (2*size, 2*size))
+    pen = Pen.on(im)
+    scene(kinds[0], rng)[0](pen, rng)
+    for x, kind in zip((.29, .71), kinds):
+        pose = rng.choice([sitting, standing])
+        bear = pen.move(x, POSES[pose][1]+.06, .72*POSES[pose][2], rng.uniform(-4, 4))
+        shadow(bear, pose)
+        pose(bear, look_of(kind, rng), rng)
+    return grainy(lit(im.resize((size, size), Image.Resampling.LANCZOS), rng), rng)
+
 # %% ../../nbs/library/practice/02_drawn.ipynb #efd19290
 _NOT_IMAGES = (
     b'<!DOCTYPE html>\n<html><head><title>403 Forbidden</title></head><body><h1>Forbidden</h1></body></html>\n',
@@ -944,7 +961,7 @@ def _plan(n, classes, faults, rng):
                 across = fault == 'duplicated_across' or fault == 'duplicated' and j%2
                 label = other(kinds[i]) if across else kinds[i]
                 rows.append(dict(i=len(rows), fault=fault, label=label, truth=kinds[i], original=i))
-            elif fault == 'outliers': rows[i].update(fault=fault, truth='')
+            elif fault in ('outliers', 'two_bears'): rows[i].update(fault=fault, truth='')
             else: rows[i].update(fault=fault, label=other(kinds[i]) if fault == 'mislabelled' else kinds[i])
     return rows
 
@@ -954,7 +971,10 @@ def _file_bytes(row, size, seed, rng):
     if row['fault'] == 'not_images': return rng.choice(_NOT_IMAGES)
     i = row['i'] if row['original'] is None else row['original']
     size = random.Random(f'size {seed} {i}').choice(_sizes(size))
-    im = draw_bear(row['truth'], f'{seed} {i}', size) if row['truth'] else draw_outlier(f'{seed} {i}', size)
+    if row['fault'] == 'two_bears':
+        other = rng.choice([o for o in CLASSES if o != row['label']])
+        im = draw_two(rng.sample([row['label'], other], 2), f'{seed} {i}', size)
+    else: im = draw_bear(row['truth'], f'{seed} {i}', size) if row['truth'] else draw_outlier(f'{seed} {i}', size)
     if row['fault'] == 'near_duplicated': im = _nearly(im, rng)
     data = _encoded(im, 'PNG' if row['fault'] == 'wrong_extension' else 'JPEG')
     return data[:round(len(data)*rng.uniform(.3, .6))] if row['fault'] == 'truncated' else data
@@ -1010,12 +1030,11 @@ def draw_bears(
     duplicated_across:int=0, # So many files are added that are exact copies in another class's folder
     outliers:int=0, # So many of the photos are replaced by pictures that show no bear
     classes:tuple=CLASSES, # The kinds of bears, some of `CLASSES`
-): # A pandas `DataFrame` of the faults: file, fault, label (its folder), truth ('' for no bear), original
+    two_bears:int=0, # So many of the photos show a bear of another kind as well
+): # A pandas `DataFrame` of the faults: file, fault, label (its folder), truth ('' for no bear, or for two), original
     "Draw a folder of bear photos with so many planted faults; their list is saved as `planted.csv` in it"
+    faults = {k: v for k, v in locals().items() if k not in ('dest', 'n', 'size', 'seed', 'classes')}
     dest = given_path(dest)
-    faults = dict(mislabelled=mislabelled, duplicated=duplicated, near_duplicated=near_duplicated,
-                  truncated=truncated, not_images=not_images, wrong_extension=wrong_extension,
-                  duplicated_across=duplicated_across, outliers=outliers)
     _check_request(dest, n, size, classes, faults)
     rows = _plan(n, list(classes), faults, random.Random(f'faults {seed}'))
     with atomic_path(dest) as tmp:
@@ -1051,7 +1070,8 @@ def _own_photos():
     if Path('bears').is_dir(): return Path('bears')
 
 # %% ../../nbs/library/practice/02_drawn.ipynb #af51679f
-_MESS = dict(mislabelled=16, duplicated=4, near_duplicated=3, duplicated_across=2, outliers=4, truncated=2, not_images=2)
+_MESS = dict(mislabelled=16, duplicated=4, near_duplicated=3, duplicated_across=2, outliers=4, truncated=2,
+             not_images=2, two_bears=3)
 
 # %% ../../nbs/library/practice/02_drawn.ipynb #b4a6dd96
 def course_photos(
@@ -1059,6 +1079,6 @@ def course_photos(
 ) -> Path: # A folder with one folder for each class
     "The photos of the lessons: your own, as `photos_path` finds them, or 240 drawn bears that are kept in the cache"
     if own := _own_photos(): return own
-    key = f'v{DRAWN_VERSION}-pillow{PIL.__version__}' + '-messy'*messy
+    key = f'v{DRAWN_VERSION}-pillow{PIL.__version__}' + f'-messy{sum(_MESS.values())}'*messy
     faults = _MESS if messy else {}
     return made_once(cached('course', key)/'bears', lambda p: draw_bears(p, 240, 128, 'course', **faults))

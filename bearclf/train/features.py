@@ -346,10 +346,12 @@ class Familiar(nn.Module):
         return away.topk(5 + skip, largest=False).values[:, skip:].mean(1)
 
     def forward(self, x): # Tensor of bool of shape (photos,)
+        near = self._distance(x) <= self.limit
+        if not self.ours: return near  # ImageNet knows none of the classes
         said = x@self.weight.T + self.bias
         ours = said[:, self.ours].amax(1)
         said[:, self.ours] = -torch.inf
-        return (ours >= said.amax(1)) | (self._distance(x) <= self.limit)
+        return (ours >= said.amax(1)) | near
 
 # %% ../../nbs/library/train/16_features.ipynb #856e126a
 def _arch_as_it_came(learn):

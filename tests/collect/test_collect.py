@@ -883,7 +883,7 @@ def test_bundles_that_are_not_there_or_cannot_be_made(tmp_path):
 # Memory
 
 def test_photos_are_not_held_in_memory(web, tmp_path, fault, monkeypatch):
-    "700 photos of 40 KB are 28 MB. On a busy machine all that may be under way is: 64, with 0.25 MB in the server and here"
+    "700 photos of 40 KB are 28 MB. On a busy machine 64 are under way, with 0.25 MB each in the server and here"
     async def noise(web, req, a):
         return await practice.reply(req, hashlib.shake_128(str(a.photo).encode()).digest(40_000))
     fault(noise)

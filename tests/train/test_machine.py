@@ -1,7 +1,7 @@
 "A GPU that cannot compute, packages that are missing or broken, and a network that is not there"
 import re, socket, sys
 
-import pytest
+import psutil, pytest
 
 from bearclf.core import BearclfError
 from bearclf.practice.drawn import draw_bears
@@ -189,6 +189,16 @@ def test_a_page_that_was_open_before_anywidget(monkeypatch):
         assert bool(machine.widgets_unknown()) != known
     monkeypatch.setitem(sys.modules, 'google.colab', sys)
     assert not machine.widgets_unknown(), 'Colab loads widgets by itself'
+
+
+def test_what_was_loaded_before_it_was_replaced(monkeypatch):
+    began = psutil.Process().create_time()
+    monkeypatch.setattr('PIL.__version__', '9.5.0')
+    for at, said in (began - 60, False), (began + 60, True):
+        monkeypatch.setattr(machine, '_installed_at', lambda _: at)
+        assert ('pillow 9.5.0 is loaded' in machine.restart_needed().lower()) == said
+    monkeypatch.undo()
+    assert machine.restart_needed() == ''
 
 
 # --- the network
