@@ -30,7 +30,6 @@ def page(browser, learn):
     with running(command, port, learn.path, _voila_env(None)):
         page = browser.new_page(viewport=dict(width=390, height=844))
         page.set_default_timeout(1000*LONG)
-        page.on('console', lambda m: print(m.text))
         page.goto(f'http://localhost:{port}/')
         page.wait_for_selector('button:has-text("Classify")')
         yield page
@@ -55,12 +54,10 @@ def test_its_answer_is_that_of_predict(page, learn, fresh_bears):
     with learn.no_bar(): label, i, probs = learn.predict(file)
     assert label == 'my grizzly'
     text = said(page, file, f'Prediction: {label}; Probability: {probs[i]:.4f}')
-    page.screenshot(path='/tmp/x6/p.png')
     assert page.locator('.widget-output img').evaluate('o => o.naturalWidth') > 0
     assert not [o for o in ('Error', 'Warning', 'pickle', 'Traceback') if o in text], text
 
 
 def test_no_photo_gets_a_sentence(page):
     text = said(page, as_file('notes.jpg', b'Masha and the three bears. '*40), 'not an image')
-    page.screenshot(path='/tmp/x6/p2.png')
     assert 'Prediction' not in text and page.locator('.widget-output img').count() == 0
