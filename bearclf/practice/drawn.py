@@ -1033,15 +1033,14 @@ def draw_bears(
     two_bears:int=0, # So many of the photos show a bear of another kind as well
 ): # A pandas `DataFrame` of the faults: file, fault, label (its folder), truth ('' for no bear, or for two), original
     "Draw a folder of bear photos with so many planted faults; their list is saved as `planted.csv` in it"
-    dest = given_path(dest)
-    faults = dict(mislabelled=mislabelled, duplicated=duplicated, near_duplicated=near_duplicated,
-                  truncated=truncated, not_images=not_images, wrong_extension=wrong_extension,
-                  duplicated_across=duplicated_across, outliers=outliers, two_bears=two_bears)
+    dest, faults = given_path(dest), dict(
+        mislabelled=mislabelled, duplicated=duplicated, near_duplicated=near_duplicated, truncated=truncated,
+        not_images=not_images, wrong_extension=wrong_extension, duplicated_across=duplicated_across,
+        outliers=outliers, two_bears=two_bears)
     _check_request(dest, n, size, classes, faults)
-    rows = _plan(n, list(classes), faults, random.Random(f'faults {seed}'))
     with atomic_path(dest) as tmp:
         for o in classes: (tmp/o).mkdir(parents=True)
-        for r in progress(rows, 'Drawing bears'):
+        for r in progress(rows := _plan(n, list(classes), faults, random.Random(f'faults {seed}')), 'Drawing bears'):
             (tmp/_name(r)).write_bytes(_file_bytes(r, size, seed, random.Random(f'file {seed} {r["i"]}')))
         planted = _planted(rows, tmp/'planted.csv')
         if dest.is_dir(): dest.rmdir()  # it is empty; on Windows a rename needs a free name
