@@ -65,6 +65,7 @@ def tell(self:_Photos, problem=''):
     self.said.value = f'{self.at}. Choices that are noted in {escape(self.decisions.path.name)}, in all classes: {n}'
     self.note.value = f'<b>{escape(problem)}</b>'
 
+# %% ../../nbs/library/clean/21b_cleaner.ipynb #21b0ca4d
 @patch
 def _card(self:_Photos, photo, picture, what):
     "A photo with what is said about it, and its menu"
