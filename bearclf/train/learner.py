@@ -71,9 +71,9 @@ def _seconds_to_prepare(dl, n=16):
 
 # %% ../../nbs/library/train/15_learner.ipynb #95e4f63c
 def _advice(report):
-    "What to do about the waiting, if it is more than a sixth of the time; otherwise about the computing"
+    "What to do about the waiting, if it is more than a third of the time; otherwise about the computing"
     decode, transform = report.prepare
-    if report.waiting < (report.waiting + report.computing)/6:
+    if report.waiting < (report.waiting + report.computing)/3:
         return ' This processor can compute in 16 bits, too: try cbs=CPUMixedPrecision().'*report.could_be_16_bit
     if not report.workers and not report.on_cpu:
         return ' Let other processes prepare the photos: photo_dls(path, num_workers=4).'
