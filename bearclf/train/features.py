@@ -340,14 +340,6 @@ class Familiar(nn.Module):
         self.ours = list(ours)
         self.limit = self._distance(self.known, 1).quantile(part).item()
 
-    @classmethod
-    def of(cls,
-        learn:Learner # With a pretrained body that stayed as it came, as from `precomputed_learner`
-    ):
-        "For the photos that `learn` has learned from; as `learn.familiar` it is exported with it"
-        seen, found = files_of(learn.dls.train_ds), class_rows(learn.dls.vocab, learn.arch).found
-        return cls(photo_features(seen, learn).averages(seen), learn.arch, sum(found.values(), []))
-
     def _distance(self, x, skip=0):
         "Mean cosine distance to the 5 nearest, without so many that are nearer still"
         away = 1 - nn.functional.normalize(x)@self.known.T
@@ -360,6 +352,15 @@ class Familiar(nn.Module):
         ours = said[:, self.ours].amax(1)
         said[:, self.ours] = -torch.inf
         return (ours >= said.amax(1)) | near
+
+# %% ../../nbs/library/train/16_features.ipynb #492de353
+@patch(cls_method=True)
+def of(cls:Familiar,
+    learn:Learner # With a pretrained body that stayed as it came, as from `precomputed_learner`
+):
+    "For the photos that `learn` has learned from; as `learn.familiar` it is exported with it"
+    seen, found = files_of(learn.dls.train_ds), class_rows(learn.dls.vocab, learn.arch).found
+    return cls(photo_features(seen, learn).averages(seen), learn.arch, sum(found.values(), []))
 
 # %% ../../nbs/library/train/16_features.ipynb #856e126a
 def _arch_as_it_came(learn):
