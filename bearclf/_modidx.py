@@ -1469,6 +1469,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                        'bearclf/train/features.py'),
                                         'bearclf.train.features.Familiar.forward': ( 'library/train/features.html#familiar.forward',
                                                                                      'bearclf/train/features.py'),
+                                        'bearclf.train.features.Familiar.of': ( 'library/train/features.html#familiar.of',
+                                                                                'bearclf/train/features.py'),
                                         'bearclf.train.features.FeatureStore': ( 'library/train/features.html#featurestore',
                                                                                  'bearclf/train/features.py'),
                                         'bearclf.train.features.FeatureStore.__init__': ( 'library/train/features.html#featurestore.__init__',

@@ -59,7 +59,7 @@ def answer_html(
     "What the page says about a photo"
     of = f'<p class="bearclf-of" dir="auto">{escape(name)}</p>' if name else ''
     label = f'<b dir="auto">{escape(str(pred.label))}</b>'
-    if not getattr(pred, 'familiar', True):
+    if getattr(pred, 'familiar', None) is False:
         return f'<h2>I have not seen anything like this</h2>{of}<p>The nearest of what I know is {label}.</p>'
     sure = 'This looks like' if pred.probability >= 0.6 else 'I am not sure. Perhaps'
     return f'<h2><span>{sure}</span> {label}</h2>' + of + bars_html(pred.probabilities)

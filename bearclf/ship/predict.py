@@ -30,17 +30,17 @@ class Prediction:
     label: str # The most probable class
     probability: float # Of `label`, between 0 and 1
     probabilities: dict # Class -> probability, most probable first; they add up to 1
-    familiar: bool=True # Is it like the photos that the model has learned from? True if the model does not know
+    familiar: bool=None # Is it like the photos that the model has learned from? None if the model does not know
     def __repr__(self):
         return (f'Prediction(label={self.label!r}, probability={self.probability}, '
                 f'probabilities={dict(leading(self.probabilities))}, familiar={self.familiar})')
 
     def __str__(self):
         said = f'{self.label} ({percent(self.probability)})'
-        return said if self.familiar else f'nothing that I have seen; the nearest is {said}'
+        return f'nothing that I have seen; the nearest is {said}' if self.familiar is False else said
 
 # %% ../../nbs/library/ship/23_predict.ipynb #a9a931bd
-def _prediction(classes, probs, familiar=True):
+def _prediction(classes, probs, familiar=None):
     ranked = dict(sorted(zip(classes, map(float, probs)), key=lambda o: -o[1]))
     label = next(iter(ranked))
     return Prediction(label, ranked[label], ranked, familiar)
@@ -95,12 +95,10 @@ def demo_model() -> Path: # A folder with `export.pkl` and `export.json`
     "A model of drawn and real bears, kept in the cache folder; the first call makes it, which takes half a minute"
     def make(tmp):
         print('Drawing bears and training a first model on them. This happens once.', flush=True)
-        from bearclf.train.bodies import class_rows
-        from bearclf.train.features import Familiar, photo_features, precomputed_learner
+        from bearclf.train.features import Familiar, precomputed_learner
         from bearclf.ship.export import export_classifier
         learn = precomputed_learner(drawn_path(300, (128, 256, 512)), 'efficientnet_lite0', start='imagenet')
-        seen, found = learn.dls.train_ds.items, class_rows(learn.dls.vocab, learn.arch).found
-        learn.familiar = Familiar(photo_features(seen, learn).averages(seen), learn.arch, sum(found.values(), []))
+        learn.familiar = Familiar.of(learn)
         export_classifier(learn, tmp)
     return made_once(cached('models', f'bears-{code_key(_MADE_BY)}'), make)
 
@@ -203,7 +201,7 @@ def _batch(self:Classifier, photos):
         try:
             with self.learn.no_bar(), self.learn.no_logging(), averages as seen: probs, _ = self.learn.get_preds(dl=dl)
         except BaseException: self.learn.lock = threading.Lock(); raise  # fastai may have left it closed
-        knows = familiar(seen.stored).tolist() if familiar else [True]*len(probs)
+        knows = familiar(seen.stored).tolist() if familiar else [None]*len(probs)
     return [_prediction(self.classes, *o) for o in zip(probs, knows)]
 
 # %% ../../nbs/library/ship/23_predict.ipynb #f15e0030

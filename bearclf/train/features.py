@@ -353,6 +353,15 @@ class Familiar(nn.Module):
         said[:, self.ours] = -torch.inf
         return (ours >= said.amax(1)) | near
 
+# %% ../../nbs/library/train/16_features.ipynb #492de353
+@patch(cls_method=True)
+def of(cls:Familiar,
+    learn:Learner # With a pretrained body that stayed as it came, as from `precomputed_learner`
+):
+    "For the photos that `learn` has learned from; as `learn.familiar` it is exported with it"
+    seen, found = files_of(learn.dls.train_ds), class_rows(learn.dls.vocab, learn.arch).found
+    return cls(photo_features(seen, learn).averages(seen), learn.arch, sum(found.values(), []))
+
 # %% ../../nbs/library/train/16_features.ipynb #856e126a
 def _arch_as_it_came(learn):
     "The architecture of a pretrained `learn`, if torchvision, timm or pip have its weights; else `None`"

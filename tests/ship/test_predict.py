@@ -16,7 +16,7 @@ with warnings.catch_warnings():
         imagenet_stats, load_learner, nn, parent_label)
 from bearclf.core import BearclfError, a_few
 from bearclf.photo import any_photo, read_photo
-from bearclf.practice.drawn import draw_bears
+from bearclf.practice.drawn import draw_bears, draw_outlier
 from bearclf.ship import page
 from bearclf.ship.predict import Classifier, Evaluation, _prediction, evaluate, kept_aside, load_classifier
 from bearclf.ship.export import export_classifier
@@ -199,6 +199,13 @@ def test_each_photo_has_a_row_and_two_models_are_compared_by_them(light, bears, 
     found = compare_errors(res.table, other.table)
     assert (found.n, found.wrong_a, found.wrong_b, found.only_a, found.only_b) == (24, res.n_wrong, 0, res.n_wrong, 0)
 
+def test_whether_a_photo_is_familiar_is_none_where_nobody_has_measured(demo_model):
+    clf, thing = load_classifier(demo_model), draw_outlier('something else', 160)
+    assert clf(thing).familiar is False
+    del clf.learn.familiar
+    pred = clf(thing)
+    assert pred.familiar is None and str(pred).startswith(pred.label) and 'not seen' not in page.answer_html(pred)
+
 FACTS = dict(error_rate=.15, n_wrong=9, n_valid=60, interval=[.0811, .2611])
 
 def test_photos_that_the_model_has_learned_from_are_told(tmp_path):
@@ -270,7 +277,7 @@ def test_three_classes_stay_as_they_are():
                                                        '|---|---|---|---|']
     assert repr(res) == f'Evaluation(n=19, n_wrong=10, confusion={res.confusion}, left_out={{}})'
     said = _prediction(['a', 'b'], [.25, .75])
-    assert repr(said) == f"Prediction(label='b', probability=0.75, probabilities={said.probabilities}, familiar=True)"
+    assert repr(said) == f"Prediction(label='b', probability=0.75, probabilities={said.probabilities}, familiar=None)"
 
 def test_a_thousand_classes_in_sentences(bears, files, tmp_path):
     "A model with a head of a thousand"
