@@ -69,7 +69,7 @@ def _figures(model, before):
     said = {'before cleaning': model_facts(before) if before else {}, 'now': model_facts(model)}
     rows = [[k, str(o['n_photos']), kept_aside(o)] for k, o in said.items() if o]
     note = '\n\nThe photos kept aside may be others in each row, so a small difference means little.'*(len(rows) > 1)
-    if rows: return _table(['model', 'photos', 'error'], rows) + note
+    if rows: return _table(['model', 'photos in the folder', 'error'], rows) + note
     return 'No figures of this model are known, as no export.json lies beside it.'
 
 def _cleaned(path):
