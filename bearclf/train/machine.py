@@ -334,8 +334,8 @@ def restart_needed() -> str:
     began, loaded = psutil.Process().create_time(), {}
     for module, (name, *_) in packages_distributions().items():
         if module not in sys.modules or (_asked(_installed_at, name) or 0) < began: continue
-        found = vars(sys.modules[module]).get('__version__', '')
-        if found and _numbers(found)[:3] != _numbers(version(name))[:3]: loaded[name] = found
+        found = vars(sys.modules[module]).get('__version__')
+        if isinstance(found, str) and _numbers(found)[:3] != _numbers(version(name))[:3]: loaded[name] = found
     if not loaded: return ''
     said = ', '.join(f'{k} {v} is loaded and {version(k)} installed' for k, v in sorted(loaded.items()))
     return f'Restart the kernel (on Colab: Runtime > Restart session), then go on with the next cell: {said}.'
