@@ -85,3 +85,13 @@ def test_every_question_leads_to_a_cell():
     file = nbs/'09_questions.ipynb'
     assert [*questions(file)] == [str(o) for o in range(1, 28)]
     assert unanswered(file) == []
+
+
+def test_the_table_of_lessons_is_what_the_lessons_say():
+    "Ten rows, in order, with the minutes that stand at the top of each; and README.md stays short"
+    text = (nbs.parent/'README.md').read_text(encoding='utf-8')
+    rows = re.findall(r'\| \[\w+\]\(nbs/(\d\w+)\.ipynb\) \| (\d+) \|', text)
+    lessons = sorted(nbs.glob('[0-9]*.ipynb'))
+    said = [re.search(r'\*\*Minutes:\*\* (\d+)', ''.join(cells(o)[0]['source']))[1] for o in lessons]
+    assert rows == list(zip([o.stem for o in lessons], said)) and len(rows) == 10
+    assert len(text.split()) < 900
