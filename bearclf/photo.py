@@ -417,12 +417,12 @@ def _noted(folder): return cached('prints', sha256(os.fsencode(folder)).hexdiges
 def _known_prints(folder):
     "The fingerprints of files in `folder` that this process or an earlier one has computed"
     if folder in _prints: return _prints[folder]
-    file, _prints[folder] = _noted(folder), {}
+    file, known = _noted(folder), {}
     for line in file.read_text(encoding='utf-8', errors='replace').splitlines() if file.exists() else ():
         try: *key, found = json.loads(line)
         except (ValueError, TypeError): continue # half a line, which a killed process has left
-        _prints[folder][tuple(key)] = found
-    return _prints[folder]
+        known[tuple(key)] = found
+    return _prints.setdefault(folder, known)  # of threads that come at once, all have the first one's
 
 # %% ../nbs/library/01_photo.ipynb #139f9b28
 def _read_once(file):

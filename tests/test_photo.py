@@ -1,7 +1,9 @@
 "Which files are opened as photos, and at what cost; the smaller copies, and what a DataLoader makes of them"
-import errno, io, os, pickle, shutil, struct, subprocess, sys, time, zlib
+import errno, io, os, pickle, shutil, struct, subprocess, sys, threading, time, zlib
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
 from io import StringIO
+from pathlib import Path
 
 import numpy as np
 import pillow_heif
@@ -11,7 +13,7 @@ from PIL import Image, ImageChops, ImageColor
 from torch import nn
 
 from bearclf import photo as module
-from bearclf.photo import PhotoError, contact_sheet, forget, look_at, read_photo, real_suffix, size_of
+from bearclf.photo import PhotoError, contact_sheet, fingerprint, forget, look_at, read_photo, real_suffix, size_of
 from bearclf.folder.look import *
 from bearclf.folder.private import without_personal_data
 from bearclf.folder.verify import verify
@@ -155,6 +157,19 @@ def test_photos_are_decoded_once(cache, large, monkeypatch):
     assert not decoded()
     quietly(photo_dls, large, 300)
     assert len(decoded()) == 18
+
+
+def test_threads_that_begin_with_a_folder_at_once_read_each_photo_once(large, cache, monkeypatch):
+    """Of two that look for the folder's notes at the same time, neither loses what the other has read"""
+    both, files, read = threading.Barrier(2, timeout=20), sorted(large.rglob('*.jpg'))[:2], []
+    def noted(folder, real=module._noted):
+        if threading.current_thread() is not threading.main_thread(): both.wait()
+        return real(folder)
+    monkeypatch.setattr(module, '_noted', noted)
+    monkeypatch.setattr(Path, 'read_bytes', lambda o, real=Path.read_bytes: read.append(o) or real(o))
+    forget()
+    with ThreadPoolExecutor(2) as ex: first = [*ex.map(fingerprint, files)]
+    assert files[0].parent == files[1].parent and [*map(fingerprint, files)] == first and sorted(read) == files
 
 
 def test_the_copy_is_what_a_batch_shows(cache, large):
