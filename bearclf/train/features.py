@@ -439,32 +439,39 @@ def plot_learning_curve(
 
 # %% ../../nbs/library/train/16_features.ipynb #72dff732
 class Familiar(nn.Module):
-    "How far is a photo from those that a head has learned from? Takes what its body says: maps, or their averages"
+    "How far is a photo from those that were learned from? Takes what a body says: maps, or rows as in `Features`"
     def __init__(self,
-        x, # Tensor of shape (photos, n): the averages for the photos that were learned from
+        x, # Tensor of shape (photos, n): rows of the photos that were learned from
         groups, # A number for each of them, the same for copies of one photo
-        rows=None, # The ImageNet classifier of the body: weight (1000, n) and bias (1000,); default none
+        maps:bool=True, # Does the body give out maps? Then a row is their maxima, and after them their averages
+        rows=None, # The ImageNet classifier of the body: weight (1000, n/2) and bias (1000,); default none
         ours=(), # Numbers of the ImageNet classes that are among the classes
         part:float=.97, # Part of the photos learned from that are as near to the others as is near enough
     ):
         super().__init__()
-        x, groups, (weight, bias) = nn.functional.normalize(x), tensor(groups), rows or (None, None)
-        for k, v in dict(known=x, weight=weight, bias=bias).items(): self.register_buffer(k, v)
-        self.ours = list(ours)
-        self.others = [i for i in range(1000) if i not in self.ours]
-        self.limit = self._mean((1 - x@x.T).masked_fill_(groups[:, None] == groups, 2)).quantile(part).item()
+        self.maps, self.ours, groups = maps, list(ours), tensor(groups)
+        order = self.ours + [i for i in range(1000) if i not in self.ours]
+        weight, bias = [o[order] for o in rows] if self.ours else (None, None)
+        for k, v in dict(known=self._units(x), weight=weight, bias=bias).items(): self.register_buffer(k, v)
+        alike = groups[:, None] == groups
+        self.limit = self._nearest((1 - self.known@self.known.T).masked_fill(alike, 2)).quantile(part).item()
 
-    def _mean(self, away): return away.topk(min(5, len(self.known)), largest=False).values.mean(1)
+    def _units(self, x):
+        "Rows whose product is the cosine of two photos: of maps, half that of their maxima, half of their averages"
+        parts = x.chunk(2, 1) if self.maps else [x]
+        return torch.cat([o/o.norm(dim=1, keepdim=True).clamp(min=1e-12) for o in parts], 1)/len(parts)**.5
+
+    def _nearest(self, away): return away.topk(5, largest=False).values.mean(1)
 
 # %% ../../nbs/library/train/16_features.ipynb #1d0e2948
 @patch
 def near(self:Familiar, x): # Tensor of float of shape (photos,), 0 to 2
     "Mean cosine distance to the 5 nearest photos that were learned from, at most `limit` if ImageNet sees one of ours"
-    x = x.mean((2, 3)) if x.ndim == 4 else x.flatten(1)
-    near = self._mean(1 - nn.functional.normalize(x)@self.known.T)
-    if not self.ours: return near
-    said = x@self.weight.T + self.bias
-    sure = said[:, self.ours].amax(1) >= said[:, self.others].amax(1)
+    x = _row(x)
+    near, n = self._nearest(1 - self._units(x)@self.known.T), len(self.ours)
+    if not n: return near
+    said = x[:, -self.weight.shape[1]:]@self.weight.T + self.bias
+    sure = said[:, :n].amax(1) >= said[:, n:].amax(1)
     return torch.where(sure, near.clamp(max=self.limit), near)
 
 @patch
@@ -497,4 +504,4 @@ def of(cls:Familiar,
     files = [o for o in labels if o in features.names]
     groups = copy_groups(files, [labels[o] for o in files])
     if len({*groups}) < 10: raise BearclfError('To know what is unlike them takes 10 different photos, better 100.')
-    return cls(features.averages(files), groups, *_vouching(learn))
+    return cls(tensor(features(files)), groups, features.maps, *_vouching(learn))
