@@ -26,7 +26,7 @@ class PhotoNet(nn.Module):
         net:nn.Module, # Gives numbers for the classes, from which a softmax makes probabilities
         norm=None, # Mean and standard deviation of each channel that `net` expects to be taken out, if it does
         temperature:float=1., # Divides these numbers
-        familiar:nn.Module=None, # A `Familiar` for the averages that go into the last layers, `net[1][2:]`
+        familiar:nn.Module=None, # A `Familiar` for what the body `net[0]` says; the head is `net[1]` then
     ):
         super().__init__()
         self.net, self.familiar, self.temperature = net, familiar, temperature
@@ -36,8 +36,8 @@ class PhotoNet(nn.Module):
     def forward(self, photo):
         x = (photo - self.mean)/self.std if self.normalized else photo
         if self.familiar is None: return (self.net(x)/self.temperature).softmax(1)
-        seen = self.net[1][:2](self.net[0](x))
-        return (self.net[1][2:](seen)/self.temperature).softmax(1), self.familiar.near(seen)
+        seen = self.net[0](x)
+        return (self.net[1](seen)/self.temperature).softmax(1), self.familiar.near(seen)
 
 # %% ../../nbs/library/ship/21d_graph.ipynb #76d2285c
 _ASKED = dict(input_names=['photo'], opset_version=18)
