@@ -363,7 +363,7 @@ def _model_of(data, arch):
 
 # %% ../nbs/library/90_cli.ipynb #4668c9ca
 def app(
-    model:Path=None, # export.pkl, or the folder that holds it
+    model:Path=None, # export.onnx or export.pkl, or the folder that holds it
     data:Path=None, # Serve the model of the photos in this folder; it is trained first if there is none
     demo:bool=False, # Serve the model of the bears that bearclf draws; it is trained first if there is none
     port:int=8866, # Where the page listens; 0 for any port that is free
@@ -371,6 +371,8 @@ def app(
     ip:str='localhost', # Who may open it: localhost is this machine alone, 0.0.0.0 also the phones in the room
     base_url:str='/', # The path below which the page lives behind JupyterHub, nginx and the like, such as /bears/
     open_browser:bool=False, # Open the page in a browser?
+    feedback:Path=None, # Keep photos here that visitors send because the answer is wrong (default: keep none)
+    keep_days:int=30, # Delete those after so many days
 ):
     "Serve the page on which anybody can upload a photo and read what it is."
     from bearclf.ship.page import listen_at, serve
@@ -378,7 +380,8 @@ def app(
     port, *_ = listen_at(port, ip, base_url)  # before a training
     if data: model = _model_of(data, arch)
     elif demo: _apart('_demo'); model = demo_model()
-    return serve(model, port=port, open_browser=open_browser, ip=ip, base_url=base_url)
+    return serve(model, port=port, open_browser=open_browser, ip=ip, base_url=base_url, feedback=feedback,
+                 keep_days=keep_days)
 
 # %% ../nbs/library/90_cli.ipynb #c25p0002
 def post(
