@@ -458,7 +458,7 @@ class Familiar(nn.Module):
 
     def _units(self, x):
         "Rows whose product is the cosine of two photos: of maps, half that of their maxima, half of their averages"
-        parts = x.chunk(2, 1) if self.maps else [x]
+        parts = x.split(int(x.shape[1])//2, 1) if self.maps else [x]
         return torch.cat([o/o.norm(dim=1, keepdim=True).clamp(min=1e-12) for o in parts], 1)/len(parts)**.5
 
     def _nearest(self, away): return away.topk(5, largest=False).values.mean(1)
