@@ -244,6 +244,7 @@ def table(self:Evaluation):
     import pandas as pd
     return pd.DataFrame(self.judged, columns=['file', 'actual', 'predicted', 'probability'])
 
+# %% ../../nbs/library/ship/23_predict.ipynb #562cf8e6
 @patch(as_prop=True)
 def by_class(self:Evaluation):
     "For each class how many of its photos were missed, and of how many others it was said (false alarms), by the labels"
@@ -267,6 +268,7 @@ def _by_class(self:Evaluation, most=10):
         f'false alarms {part(o["false_alarms"], o["others"], o["false_alarms_interval"])}'
         for c, o in self.by_class.items()]
 
+# %% ../../nbs/library/ship/23_predict.ipynb #f29c2bee
 @patch
 def _said(self:Evaluation):
     from bearclf.train.interpret import wrong_of
