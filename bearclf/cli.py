@@ -273,7 +273,7 @@ def _left_out(path, res): return {o.relative_to(path).as_posix(): why for o, why
 def _judged(path, res, other=None):
     "What `evaluate` found, for other programs"
     from bearclf.train.interpret import compare_errors
-    names = 'n', 'n_wrong', 'error_rate', 'interval', 'learned_from', 'confusion'
+    names = 'n', 'n_wrong', 'error_rate', 'interval', 'learned_from', 'confusion', 'by_class'
     facts = lambda o: {k: getattr(o, k) for k in names}
     said = facts(res) | dict(left_out=_left_out(path, res))
     return said | dict(against=facts(other), compared=asdict(compare_errors(res.table, other.table))) if other else said
