@@ -459,7 +459,7 @@ def _call(f, args):
     kwargs = vars(parse(args))
     for o in ('pdb', 'xtra'): kwargs.pop(o, None)
     pos = [kwargs.pop('model'), *kwargs.pop('images')] if 'images' in kwargs else []
-    if f in (train, clean, evaluate, app, post): lines_for_bars()
+    if f in (train, clean, evaluate, post): lines_for_bars()
     if (f in (train, clean, evaluate) or kwargs.get('trust')) and sys.stderr.isatty():
         print('Loading PyTorch and fastai takes some seconds ...', file=sys.stderr)
     return f(*pos, **kwargs)
@@ -492,6 +492,8 @@ def main(
     except _Said as e: return e.status
     except BearclfError as e: _say_last(e)
     except BrokenPipeError: return _say_last() or 1  # who has read this has gone, as `head` does
+    except ModuleNotFoundError as e:
+        _say_last(f'{e.name} is not installed, and this needs it. Install bearclf with its extra [train], which brings it.')
     except OSError as e: _say_last(f'{e.filename or "A file"} cannot be read or written: {e.strerror or e}.')
     except KeyboardInterrupt: return print('Stopped.', file=sys.stderr) or 1
     return 2
