@@ -6,7 +6,7 @@
 __all__ = ['PhotoNet', 'write_portable']
 
 # %% ../../nbs/library/ship/21d_graph.ipynb #2d5abeca
-import hashlib, io, json, logging, math, os, shutil, warnings
+import hashlib, io, json, logging, math, os, shutil, tempfile, warnings
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from copy import deepcopy
 from pathlib import Path
@@ -18,15 +18,16 @@ from torch import nn
 
 from ..core import *
 from ..core import given_path, sha256_of
+from .portable import check_portable
 
 # %% ../../nbs/library/ship/21d_graph.ipynb #bd927723
 class PhotoNet(nn.Module):
-    "From photos, a tensor of shape (n, channels, h, w) with values in 0 to 1, to probabilities; and `near`, if asked for"
+    "From photos, a tensor of shape (n, channels, h, w) with values 0 to 1, to probabilities; and `near`, if asked for"
     def __init__(self,
         net:nn.Module, # Gives numbers for the classes, from which a softmax makes probabilities
         norm=None, # Mean and standard deviation of each channel that `net` expects to be taken out, if it does
         temperature:float=1., # Divides these numbers
-        familiar:nn.Module=None, # A `Familiar` for the averages that go into the last layers, `net[1][2:]`
+        familiar:nn.Module=None, # A `Familiar` for what the body `net[0]` says; the head is `net[1]` then
     ):
         super().__init__()
         self.net, self.familiar, self.temperature = net, familiar, temperature
@@ -36,23 +37,23 @@ class PhotoNet(nn.Module):
     def forward(self, photo):
         x = (photo - self.mean)/self.std if self.normalized else photo
         if self.familiar is None: return (self.net(x)/self.temperature).softmax(1)
-        seen = self.net[1][:2](self.net[0](x))
-        return (self.net[1][2:](seen)/self.temperature).softmax(1), self.familiar.near(seen)
+        seen = self.net[0](x)
+        return (self.net[1](seen)/self.temperature).softmax(1), self.familiar.near(seen)
 
 # %% ../../nbs/library/ship/21d_graph.ipynb #76d2285c
-_NAMES = dict(input_names=['photo'], opset_version=18)
+_ASKED = dict(input_names=['photo'], opset_version=18)
 
 def _traced(net, photos, names):
     "ONNX's bytes of `net`, as PyTorch's former exporter makes them"
     buffer = io.BytesIO()
     torch.onnx.export(net, (photos,), buffer, dynamo=False, output_names=names,
-                      dynamic_axes={o: {0: 'n'} for o in ('photo', *names)}, **_NAMES)
+                      dynamic_axes={o: {0: 'n'} for o in ('photo', *names)}, **_ASKED)
     return onnx.load_from_string(buffer.getvalue())
 
 def _captured(net, photos, names):
     "The same, by the exporter that came after it"
     shapes = {'photo': {0: torch.export.Dim('n')}}
-    program = torch.onnx.export(net, (photos,), dynamo=True, output_names=names, dynamic_shapes=shapes, **_NAMES)
+    program = torch.onnx.export(net, (photos,), dynamo=True, output_names=names, dynamic_shapes=shapes, **_ASKED)
     return program.model_proto
 
 # %% ../../nbs/library/ship/21d_graph.ipynb #00a3d53f
@@ -68,6 +69,30 @@ def _silence():
     finally: logging.disable(before)
 
 # %% ../../nbs/library/ship/21d_graph.ipynb #3999f864
+def _session(model, options):
+    "ONNX Runtime with the ONNX `model` loaded; a `BearclfError` if it cannot run it"
+    import onnxruntime
+    options.log_severity_level, options.intra_op_num_threads = 4, 1
+    try: return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=['CPUExecutionProvider'])
+    except Exception as e: raise BearclfError('ONNX Runtime cannot run the graph of this net.') from e
+
+def _plain(model):
+    "The ONNX `model` without what is always the same, and without where it came from"
+    from onnxruntime import GraphOptimizationLevel, SessionOptions
+    options = SessionOptions()
+    options.graph_optimization_level = GraphOptimizationLevel.ORT_ENABLE_BASIC
+    with tempfile.TemporaryDirectory() as tmp:
+        options.optimized_model_filepath = os.path.join(tmp, 'plain.onnx')
+        _session(model, options)
+        model = onnx.load(options.optimized_model_filepath)
+    for o in model, model.graph, *model.graph.node:
+        for k in {'doc_string', 'metadata_props', 'value_info'} & {*o.DESCRIPTOR.fields_by_name}: o.ClearField(k)
+    opset = [o for o in model.opset_import if not o.domain]
+    model.ClearField('opset_import')
+    model.opset_import.extend(opset)
+    return model
+
+# %% ../../nbs/library/ship/21d_graph.ipynb #fa0ce801
 def graph_of(net, photos):
     "The `PhotoNet` as an ONNX model, found by running it on `photos`; a `BearclfError` if it cannot be one"
     names = ['probability', 'near'][:1 + (net.familiar is not None)]
@@ -76,10 +101,23 @@ def graph_of(net, photos):
         except Exception:
             try: model = _captured(net, photos, names)
             except ImportError as e:
-                raise BearclfError(f'This net needs the module {e.name} to become a graph. pip install onnxscript') from e
-            except Exception as e: raise BearclfError('This net cannot be written as a graph of ONNX.') from e
-    for o in model.graph.node: o.ClearField('doc_string'), o.ClearField('metadata_props')  # places in somebody's files
-    return model
+                raise BearclfError(f'to become a graph, this net needs {e.name}: pip install onnxscript') from e
+            except Exception as e: raise BearclfError('this net cannot be written as a graph of ONNX.') from e
+    return _plain(model)
+
+# %% ../../nbs/library/ship/21d_graph.ipynb #c4f087e2
+def _pad_by_numbers(net, photos):
+    "Have each of timm's `Conv2dSame` in `net` pad by what it pads `photos` by"
+    def note(m, x):
+        sides = zip(x[0].shape[:1:-1], m.kernel_size[::-1], m.stride[::-1], m.dilation[::-1])
+        extra = [max((math.ceil(n/step) - 1)*step + (k - 1)*d + 1 - n, 0) for n, k, step, d in sides]
+        pad = [o for n in extra for o in (n//2, n - n//2)]
+        m.forward = lambda x: nn.Conv2d.forward(m, nn.functional.pad(x, pad))
+    same = [o for o in net.modules() if type(o).__name__ == 'Conv2dSame']
+    if not same: return
+    hooks = [o.register_forward_pre_hook(note) for o in same]
+    with torch.no_grad(): net(photos)
+    for o in hooks: o.remove()
 
 # %% ../../nbs/library/ship/21d_graph.ipynb #e52e9160
 def halved(model):
@@ -102,47 +140,92 @@ _MOST = {'float16': .02, 'float32': 1e-3}
 
 def said_by(model, photos):
     "What ONNX Runtime gives for `photos`, an array: the outputs of the ONNX `model`, in order"
-    import onnxruntime
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=['CPUExecutionProvider'])
-    return session.run(None, {'photo': photos})
+    from onnxruntime import SessionOptions
+    return _session(model, SessionOptions()).run(None, {'photo': photos})
 
 def _check_same(model, net, photos, most):
     "Raise a `BearclfError` if the ONNX `model` differs from `net` by more than `most` for one of `photos`"
     with torch.no_grad(): ours = net(photos)
     pairs = zip(said_by(model, photos.numpy()), ours if isinstance(ours, tuple) else (ours,))
     off = max(float(np.abs(a - b.numpy()).max()) for a, b in pairs)
-    if not off <= most: raise BearclfError(f'The graph differs from the net by {off:.3f}, so it is not kept.')
+    if not off <= most: raise BearclfError(f'its graph differs from the net by {off:.3f}.')
 
 # %% ../../nbs/library/ship/21d_graph.ipynb #99fcff03
-def graph_facts(net, file, steps, norm=None, mode='RGB', temperature=1., familiar=None, weights='float16'):
-    "Write the graph of `net` into `file`; what stands about it under `portable` in an export.json"
+def graph_and_facts(net, classes, steps, norm=None, mode='RGB', temperature=1., familiar=None, weights='float16'):
+    "The bytes of an `export.onnx` for `net`, and what stands about it under `portable` in an export.json"
     if weights not in _MOST: raise BearclfError(f'weights={weights!r} is unknown; it is {" or ".join(_MOST)}.')
     net = PhotoNet(deepcopy(net), norm, temperature, deepcopy(familiar)).cpu().float().eval()
     net.to(memory_format=torch.contiguous_format)
     photos = torch.rand(4, len(mode), *steps[-1]['size'], generator=torch.Generator().manual_seed(1))
+    _pad_by_numbers(net, photos[:2])
     model = graph_of(net, photos[:2])
     if weights == 'float16': model = halved(model)
     _check_same(model, net, photos, _MOST[weights])
-    Path(file).write_bytes(model.SerializeToString())
-    return dict(sha256=sha256_of(file), weights=weights, mode=mode, steps=steps, temperature=temperature,
-                near_limit=familiar and familiar.limit)
+    data = model.SerializeToString()
+    facts = dict(sha256=hashlib.sha256(data).hexdigest(), weights=weights, mode=mode, steps=steps,
+                 temperature=temperature, near_limit=familiar and familiar.limit)
+    try: check_portable(data, dict(classes=list(classes), portable=facts))
+    except BearclfError as e: raise BearclfError(f'the graph of this net would not be opened again: {e}') from e
+    return data, facts
 
 # %% ../../nbs/library/ship/21d_graph.ipynb #efb60358
-def sealed(facts):
+def _sealed(facts):
     "`facts` with a seal, by which we know that nobody has changed what we wrote"
     return facts | {'seal': hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]}
 
 def write_facts(facts, file):
-    said = json.dumps(sealed(facts), ensure_ascii=False, indent=2) + '\n'
+    said = json.dumps(_sealed(facts), ensure_ascii=False, indent=2) + '\n'
     file.write_bytes(said.encode('utf-8', 'backslashreplace'))  # a class whose name is no text
 
+def our_facts(file):
+    "What stands in the `file`, an export.json, if bearclf wrote it and it was not changed since; else nothing"
+    try: facts = json.loads(file.read_text(encoding='utf-8'))
+    except (OSError, ValueError): return {}
+    bare = {k: v for k, v in facts.items() if k != 'seal'} if isinstance(facts, dict) else {}
+    return facts if facts == _sealed(bare) else {}
+
+def _hashes(facts):
+    "The endings of the files that `facts` are about -> their SHA-256"
+    all_of = {'.pkl': facts.get('sha256'), '.onnx': (facts.get('portable') or {}).get('sha256')}
+    return {k: v for k, v in all_of.items() if v}
+
 # %% ../../nbs/library/ship/21d_graph.ipynb #7a7ed54c
+_NAMES, _ENDS = ('export', 'export-before'), ('.json', '.pkl', '.onnx')
+
+def model_place(dest, ends=_ENDS):
+    "The folder `dest`, as a `Path`; a `BearclfError` if writing a model there would replace what is not bearclf's"
+    dest = given_path(dest).expanduser()
+    if dest.is_file(): raise BearclfError(f'{dest} is a file. Name a folder to put the model into.')
+    there = [o for end in ends for k in _NAMES if os.path.lexists(o := dest/f'{k}{end}')]
+    facts = {o: our_facts(o) for o in there if o.suffix == '.json'}
+    known = {sha for o in facts.values() for sha in _hashes(o).values()}
+    ours = lambda o: facts[o] if o in facts else o.is_file() and sha256_of(o) in known
+    foreign = [o for o in there if not ours(o)]
+    if not foreign: return dest
+    raise BearclfError(f'{foreign[0]} was not written by bearclf, or was changed since, so it stays. '
+                       'Name another folder to put the model into.')
+
+# %% ../../nbs/library/ship/21d_graph.ipynb #37dbb4af
+def keep_former(dest):
+    "Have the model in `dest` also under the name of the former one; whether there was one"
+    shas = _hashes(our_facts(dest/'export.json'))
+    now, former = ({end: dest/f'{k}{end}' for end in _ENDS} for k in _NAMES)
+    there = [end for end in _ENDS if now[end].exists()]
+    if not {'.pkl', '.onnx'} & {*there}: return False
+    if any(sha256_of(now[o]) != shas.get(o) for o in there if o != '.json'): return True  # it was kept, then we stopped
+    for end in reversed(_ENDS):
+        if end in there:
+            with atomic_path(former[end]) as tmp:
+                try: os.link(now[end], tmp)
+                except OSError: shutil.copyfile(now[end], tmp)  # a disk without such links
+        elif former[end].exists() and sha256_of(former[end]) != shas.get(end): former[end].unlink()
+    return True
+
+# %% ../../nbs/library/ship/21d_graph.ipynb #18dc58ca
 def write_portable(
     net:nn.Module, # Gives a number for each class, from which a softmax makes probabilities
     classes:list, # The names of the classes, in the order of these numbers
-    steps:list, # What is done to a photo before, as `[{'do': 'squish', 'size': [224, 224]}]`; height and width in pixels
+    steps:list, # What is done to a photo before, as `[{'do': 'squish', 'size': [224, 224]}]`; height, width in pixels
     dest:str|Path, # The folder to put `export.onnx` and `export.json` into; made if it is not there
     norm=None, # Mean and standard deviation of each channel, as `([.485, .456, .406], [.229, .224, .225])`
     mode:str='RGB', # Or `L`, for a net that takes grey photos
@@ -152,8 +235,10 @@ def write_portable(
     facts:dict=None, # What else `export.json` shall say
 ) -> Path: # `export.onnx`
     "Write the trained `net` as a portable model into `dest`, after it was run to see that it says what `net` says"
-    dest = given_path(dest).expanduser()
+    dest = model_place(dest, ('.json', '.onnx'))
+    data, portable = graph_and_facts(net, classes, steps, norm, mode, temperature, familiar, weights)
     with atomic_path(dest/'export.onnx') as graph, atomic_path(dest/'export.json') as text:
-        portable = graph_facts(net, graph, steps, norm, mode, temperature, familiar, weights)
+        graph.write_bytes(data)
         write_facts((facts or {}) | dict(classes=list(classes), portable=portable), text)
+        keep_former(dest)
     return dest/'export.onnx'

@@ -197,11 +197,13 @@ def _batch(self:Classifier, photos):
     photos = [o.convert(mode) for o in photos]
     with _one:
         dl = self.learn.dls.test_dl(photos, rm_type_tfms=start, num_workers=0, bs=len(photos))
-        averages = hook_output(self.learn.model[1][1]) if familiar else nullcontext()
+        body = hook_output(self.learn.model[0]) if familiar else nullcontext()
         try:
-            with self.learn.no_bar(), self.learn.no_logging(), averages as seen: probs, _ = self.learn.get_preds(dl=dl)
+            with self.learn.no_bar(), self.learn.no_logging(), body as seen: probs, _ = self.learn.get_preds(dl=dl)
         except BaseException: self.learn.lock = threading.Lock(); raise  # fastai may have left it closed
         knows = familiar(seen.stored).tolist() if familiar else [None]*len(probs)
+    cool = (self.info.get('portable') or {}).get('temperature', 1)
+    if cool != 1: probs = (probs.log()/cool).softmax(1)  # as the portable model does
     return [_prediction(self.classes, *o) for o in zip(probs, knows)]
 
 # %% ../../nbs/library/ship/23_predict.ipynb #f15e0030
