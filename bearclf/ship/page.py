@@ -85,9 +85,10 @@ def checked_photo(data, name, most_mb, most_pixels=25e6):
     "The photo in `data`, small enough for a page that many share; a `PhotoError` if it is none"
     if memoryview(data).nbytes > most_mb*1e6:
         raise PhotoError(f'{name} is larger than {most_mb:g} MB; make it smaller first.')
-    size, fmt = look_into(bytes(data), lambda im: (im.size, im.format), name)
-    if size[0]*size[1] > most_pixels and fmt not in ('JPEG', 'MPO'):
-        raise PhotoError(f'{name} has {size[0]*size[1]/1e6:,.0f} million pixels, and {most_pixels/1e6:.0f} are taken '
+    fits = lambda im: im.format in ('JPEG', 'MPO') and 'progressive' not in im.info
+    n, fits = look_into(bytes(data), lambda im: (im.width*im.height, fits(im)), name)
+    if n > most_pixels and not fits:
+        raise PhotoError(f'{name} has {n/1e6:,.0f} million pixels, and {most_pixels/1e6:.0f} are taken '
                          'here; make it smaller first.')
     return read_photo(bytes(data), name, side=1024)
 
