@@ -274,7 +274,7 @@ def _left_out(path, res): return {o.relative_to(path).as_posix(): why for o, why
 def _judged(path, res, other=None):
     "What `evaluate` found, for other programs"
     from bearclf.train.interpret import compare_errors
-    names = 'n', 'n_wrong', 'error_rate', 'interval', 'learned_from', 'confusion'
+    names = 'n', 'n_wrong', 'error_rate', 'interval', 'learned_from', 'confusion', 'by_class'
     facts = lambda o: {k: getattr(o, k) for k in names}
     said = facts(res) | dict(left_out=_left_out(path, res))
     return said | dict(against=facts(other), compared=asdict(compare_errors(res.table, other.table))) if other else said
@@ -323,7 +323,7 @@ def predict(
         try: pred, row = clf(file), {}
         except PhotoError as e: pred, row, failed = None, {'error': str(e)}, failed + 1
         if pred: row = dict(label=pred.label, probability=pred.probability, probabilities=pred.probabilities,
-                            familiar=pred.familiar)
+                            familiar=pred.familiar, sure=pred.sure)
         if json: _print_json({'file': file} | row)
         else: print(printable(f'{file}: {pred}') if pred else row['error'], flush=True)
     return (failed > 0) + (failed == len(images))
@@ -459,7 +459,7 @@ def _call(f, args):
     kwargs = vars(parse(args))
     for o in ('pdb', 'xtra'): kwargs.pop(o, None)
     pos = [kwargs.pop('model'), *kwargs.pop('images')] if 'images' in kwargs else []
-    if f in (train, clean, evaluate, app, post): lines_for_bars()
+    if f in (train, clean, evaluate, post): lines_for_bars()
     if (f in (train, clean, evaluate) or kwargs.get('trust')) and sys.stderr.isatty():
         print('Loading PyTorch and fastai takes some seconds ...', file=sys.stderr)
     return f(*pos, **kwargs)
@@ -492,6 +492,8 @@ def main(
     except _Said as e: return e.status
     except BearclfError as e: _say_last(e)
     except BrokenPipeError: return _say_last() or 1  # who has read this has gone, as `head` does
+    except ModuleNotFoundError as e:
+        _say_last(f'{e.name} is not installed, and this needs it. Install bearclf with its extra [train], which brings it.')
     except OSError as e: _say_last(f'{e.filename or "A file"} cannot be read or written: {e.strerror or e}.')
     except KeyboardInterrupt: return print('Stopped.', file=sys.stderr) or 1
     return 2

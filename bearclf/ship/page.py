@@ -85,9 +85,10 @@ def checked_photo(data, name, most_mb, most_pixels=25e6):
     "The photo in `data`, small enough for a page that many share; a `PhotoError` if it is none"
     if memoryview(data).nbytes > most_mb*1e6:
         raise PhotoError(f'{name} is larger than {most_mb:g} MB; make it smaller first.')
-    size, fmt = look_into(bytes(data), lambda im: (im.size, im.format), name)
-    if size[0]*size[1] > most_pixels and fmt not in ('JPEG', 'MPO'):
-        raise PhotoError(f'{name} has {size[0]*size[1]/1e6:,.0f} million pixels, and {most_pixels/1e6:.0f} are taken '
+    fits = lambda im: im.format in ('JPEG', 'MPO') and 'progressive' not in im.info
+    n, fits = look_into(bytes(data), lambda im: (im.width*im.height, fits(im)), name)
+    if n > most_pixels and not fits:
+        raise PhotoError(f'{name} has {n/1e6:,.0f} million pixels, and {most_pixels/1e6:.0f} are taken '
                          'here; make it smaller first.')
     return read_photo(bytes(data), name, side=1024)
 
@@ -236,6 +237,10 @@ def _framed(head, cols, foot, *classes):
 _hint = ('<p class="bearclf-hint">The answer will appear here.</p>'
          '<div class="bearclf-ghost" aria-hidden="true"><i></i><i></i><i></i></div>')
 
+def _went_wrong(e):
+    return str(e) if isinstance(e, BearclfError) else f'That went wrong here ({type(e).__name__}: {e}). Try another photo.'
+
+# %% ../../nbs/library/ship/24_page.ipynb #ea4fce4a
 def connect(
     upload:PhotoUpload, # Where the photo comes from
     button:widgets.Button, # What is clicked
@@ -254,15 +259,12 @@ def connect(
         try:
             clf = loading.result()
             pred = clf(read_photo(bytes(data), name, side=1024))
-            answer.html = answer_html(pred, name, getattr(clf, 'info', {}).get('unsure_below', 0.6))
+            answer.html = answer_html(pred, name, getattr(clf, 'info', {}).get('unsure_below') or 0.6)
             then(data, pred)
         except Exception as e: gone(); upload.note = _went_wrong(e)
     button.on_click(classify)
     upload.observe(gone, 'photo')
     widgets.jslink((upload, 'busy'), (button, 'disabled'))
-
-def _went_wrong(e):
-    return str(e) if isinstance(e, BearclfError) else f'That went wrong here ({type(e).__name__}: {e}). Try another photo.'
 
 # %% ../../nbs/library/ship/24_page.ipynb #0cb2f992
 def where_it_looked(
@@ -444,25 +446,39 @@ class Wrong(widgets.VBox):
 
     def _ready(self, _=None): self.children = [self.ask] if self.pred else []
 
-    def _ask(self, _):
-        classes = [o for o in self.loading.result().classes if o != self.pred.label]
-        self.choice.options = [*classes, _ELSE]
-        self.said.html = _consent_html(self.kept.keep_days)
-        self.children = [self.choice, self.said, widgets.HBox([self.yes, self.no])]
+# %% ../../nbs/library/ship/24_page.ipynb #7dbd031c
+@patch
+def _ask(self:Wrong, _):
+    self.choice.options = [*[o for o in self.loading.result().classes if o != self.pred.label], _ELSE]
+    self.said.html = _consent_html(self.kept.keep_days)
+    self.children = [self.choice, self.said, widgets.HBox([self.yes, self.no])]
 
-    def _sent_it(self, _):
-        "Once for each answer; what the browser names is one of the choices, as `Dropdown` takes no other"
-        if not self.pred or self.children[-1] is self.undo: return
-        try: self.name = self.kept.keep(self.data, self.pred.label, self.choice.value, self.pred.probability)
-        except Exception as e: self.said.html, self.children = f'<p>{escape(_went_wrong(e))}</p>', [self.said]; return
-        self.said.html = f'<p>Thank you. It is kept for {self.kept.keep_days} days.</p>'
-        self.children = [self.said, self.undo]
+@patch
+def _sent_it(self:Wrong, _):
+    "Once for each answer, and only after the question; `Dropdown` takes nothing but its choices"
+    if self.choice not in self.children: return
+    try: self.name = self.kept.keep(self.data, self.pred.label, self.choice.value, self.pred.probability)
+    except Exception as e: self.said.html, self.children = f'<p>{escape(_went_wrong(e))}</p>', [self.said]; return
+    self.said.html = f'<p>Thank you. It is kept for {self.kept.keep_days} days.</p>'
+    self.children = [self.said, self.undo]
 
-    def _undo(self, _):
-        self.kept.take_back(self.name)
-        self.said.html, self.children = '<p>It is deleted.</p>', [self.said]
+@patch
+def _undo(self:Wrong, _):
+    if self.undo not in self.children: return
+    self.kept.take_back(self.name)
+    self.said.html, self.children = '<p>It is deleted.</p>', [self.said]
 
 # %% ../../nbs/library/ship/24_page.ipynb #4e4a1a25
+def _tell(heading, head, upload, foot, loading):
+    "What the page says once the model is there, or is known not to come"
+    if e := loading.exception():
+        head.html, upload.note = heading('I cannot: my model did not load.'), str(e)
+        return
+    clf = loading.result()
+    head.html = heading(_knows_html(clf))
+    foot.html += f'<p>Model: {len(clf.classes)} classes · {_made_of_html(clf.info)}</p>'
+
+# %% ../../nbs/library/ship/24_page.ipynb #3b1606c2
 def classifier_page(
     model=None, # A path, a classifier that is loaded, or None to look for one as `find_model` does
     title:str='Show me a photo', # The heading
@@ -484,13 +500,7 @@ def classifier_page(
     button, answer = _button('Classify', 'bearclf-go'), html(_hint)
     foot.html = _foot_html(limit_mb, kept) + (why and f'<p>{why}</p>')
     loading = load_in_background(model)
-    def tell(f):
-        if f.exception():
-            head.html, upload.note = heading('I cannot: my model did not load.'), str(f.exception())
-            return
-        head.html = heading(_knows_html(f.result()))
-        foot.html += f'<p>Model: {len(f.result().classes)} classes · {_made_of_html(f.result().info)}</p>'
-    loading.add_done_callback(tell)
+    loading.add_done_callback(partial(_tell, heading, head, upload, foot))
     asides = [Where(loading, html), *([Wrong(loading, kept, html)] if kept else [])]
     connect(upload, button, answer, loading, lambda *o: [aside.show(*o) for aside in asides])
     return _framed(head, [_box([upload, button], 'bearclf-left'), _box([answer, *asides], 'bearclf-right')], foot)
@@ -561,6 +571,10 @@ def _can_show(text):
     try: return sys.stdout.isatty() and bool(text.encode(sys.stdout.encoding))
     except UnicodeError: return False
 
+def _say_where(url, ip):
+    if ip not in ('localhost', '127.0.0.1') and _can_show(code := _qr(url)): print(code)
+    print(f'The bear classifier is at {url} (stop it with Ctrl-C).', flush=True)
+
 # %% ../../nbs/library/ship/24_page.ipynb #5e85b66d
 def listen_at(
     port, # 0 for any that is free
@@ -595,16 +609,13 @@ def serve(
         raise BearclfError(f'There is no model in {model}; give the folder that `bearclf train` made.')
     port, base, url = listen_at(port, ip, base_url)
     kept = _feedback(feedback, keep_days)
-    from bearclf.ship.predict import say_what_opens
-    if found: say_what_opens(found)
     if threading.current_thread() is threading.main_thread(): signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     log, alone = TemporaryFile('w+', encoding='utf-8', errors='replace'), TemporaryDirectory(prefix='bearclf-')
     command = _voila_command(shutil.copy(app_notebook(), alone.name), port, ip, preheat and bool(found), base)
     proc = subprocess.Popen(command, env=_voila_env(found, **kept.env() if kept else {}), stderr=log)
     try:
         if not _wait_for(url, proc): raise BearclfError(f'Voilà did not start: {_last_line(log)}')
-        if ip not in ('localhost', '127.0.0.1') and _can_show(code := _qr(url)): print(code)
-        print(f'The bear classifier is at {url} (stop it with Ctrl-C).', flush=True)
+        _say_where(url, ip)
         if open_browser: webbrowser.open(url)
         return proc.wait()
     except KeyboardInterrupt: return 0
