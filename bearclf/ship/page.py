@@ -302,13 +302,15 @@ def looked_html(clf, photo, pred):
     side = [round(o*.75) for o in photo.size]  # the middles of the squares reach so far
     light = Image.new('L', photo.size)
     light.paste(mask.resize(side, Image.Resampling.BICUBIC), [(a - b)//2 for a, b in zip(photo.size, side)])
-    dim = Image.blend(photo.convert('L').convert('RGB'), Image.new('RGB', photo.size, (24, 18, 14)), .7)
+    dim = Image.blend(photo.convert('L').convert('RGB'), Image.new('RGB', photo.size, (24, 18, 14)), .5)
     Image.composite(photo, dim, light).save(b := io.BytesIO(), 'JPEG', quality=85)
     src = f'data:image/jpeg;base64,{base64.b64encode(b.getvalue()).decode()}'
     least = 1/(1 + math.exp(most - _odds(pred.probabilities, pred.label)))
+    was, falls = percent(pred.probability), percent(least)
+    then = f'stays at {was}' if was == falls else f'falls from {was} to {falls}'
     return (f'<figure class="bearclf-looked"><img alt="The photo, bright where the model looked" src="{src}">'
             f'<figcaption>Bright is where I looked: cover the brightest place, and <b dir="auto">{escape(pred.label)}</b> '
-            f'falls from {escape(percent(pred.probability))} to {escape(percent(least))}.</figcaption></figure>')
+            f'{escape(then)}.</figcaption></figure>')
 
 # %% ../../nbs/library/ship/24_page.ipynb #ca0de924
 def _button(text, *classes):
@@ -455,7 +457,8 @@ class Wrong(widgets.VBox):
 # %% ../../nbs/library/ship/24_page.ipynb #7dbd031c
 @patch
 def _ask(self:Wrong, _):
-    self.choice.options = [*[o for o in self.loading.result().classes if o != self.pred.label], _ELSE]
+    said = self.pred.label if getattr(self.pred, 'familiar', None) is not False else None
+    self.choice.options = [*[o for o in self.loading.result().classes if o != said], _ELSE]
     self.said.html = _consent_html(self.kept.keep_days)
     self.children = [self.choice, self.said, widgets.HBox([self.yes, self.no])]
 

@@ -1,11 +1,14 @@
 "What somebody may send who means no good: through the page in a browser, and straight to the kernel by hand"
 import io, pickle, struct, sys, zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from PIL import Image
 
 from helpers import python, top
-from bearclf.ship.page import PhotoUpload
+from bearclf.core import error_text
+from bearclf.folder.look import check_folder
+from bearclf.ship.page import Feedback, PhotoUpload
 from test_page import as_file, visit
 
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><script>parent.hit = 1</script></svg>'
@@ -102,6 +105,26 @@ def test_memory(tmp_path):
     said = python(MEMORY, tmp_path, PYTHONPATH=str(top))
     first, *_, last = [int(o.split()[-1]) for o in said.splitlines()]
     assert last - first < 350_000, said  # KB; a kernel that has loaded its model has 220 MB
+
+
+def test_what_visitors_send(tmp_path):
+    "Several at once, a photo with a place in it, bounds, and a folder that cleaning reads as it is"
+    kept, exif = Feedback(tmp_path/'wrong', most=8), Image.Exif()
+    exif[0x010f] = 'MyCamera'
+    photos = [saved(Image.new('RGB', (80, 60), (i*20, 90, 60)), 'JPEG', exif=exif) for i in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        names = [*pool.map(lambda o: Feedback(tmp_path/'wrong').keep(o, 'black', 'teddy', .7), photos)]
+    report = check_folder(tmp_path/'wrong')
+    assert report.counts == {'teddy': 8} and len(kept._rows()) == 8 and not report.left_out
+    assert not any(b'MyCamera' in o.read_bytes() for o in report.photos)
+    assert 'No more photos' in error_text(kept.keep, photos[0], 'black', 'teddy', .7)
+    for o in ('../x', '/x', ''): assert error_text(Feedback(tmp_path/'wrong').keep, photos[0], 'black', o, .7)
+    kept.take_back(names[0])
+    assert len(kept._rows()) == 7 == len([*(tmp_path/'wrong').glob('*/*')])
+    (tmp_path/'wrong/mine.jpg').write_bytes(b'mine')
+    kept._write([dict(file='../wrong/mine.jpg', said='', answer='', probability='', when='2020')])
+    kept.expire()
+    assert (tmp_path/'wrong/mine.jpg').exists() and kept._rows() == [], 'a row deletes only what we have named'
 
 
 def test_through_the_page(browser, demo_model, fresh_bears, tmp_path):
