@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['squish', 'crop', 'pad', 'center', 'plain_bytes', 'parsed_json', 'read_json', 'wrong_facts', 'wrong_graph']
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #a0754049
+# %% ../../nbs/library/ship/21c_portable.ipynb #32634251
 import json, math, os, re, stat
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from ..core import *
 from ..core import a_few, given_path, leading
 from ..photo import PhotoError, any_photo
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #044e6a2f
+# %% ../../nbs/library/ship/21c_portable.ipynb #1d0774b6
 @dataclass(frozen=True)
 class Prediction:
     "What the model says about one photo"
@@ -39,13 +39,13 @@ class Prediction:
         if self.familiar is False: return f'nothing that I have seen; the nearest is {said}'
         return said if self.sure else f'not sure; perhaps {said}'
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #c1d065e6
+# %% ../../nbs/library/ship/21c_portable.ipynb #48ce270e
 def _prediction(classes, probs, familiar=None, unsure_below=None):
     ranked = dict(sorted(zip(classes, map(float, probs)), key=lambda o: -o[1]))
     label = next(iter(ranked))
     return Prediction(label, ranked[label], ranked, familiar, ranked[label] >= (unsure_below or 0))
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #a1269860
+# %% ../../nbs/library/ship/21c_portable.ipynb #1f85d64c
 class AnyClassifier:
     "A model that answers for a photo or many; a kind of it has `classes`, `info` and a `_batch`"
     _ready = staticmethod(any_photo) # what is done to each photo alone, side by side
@@ -73,7 +73,7 @@ def _is_one(o):
     one = not hasattr(o, '__iter__') or hasattr(o, 'read') or getattr(o, 'ndim', 1) in (0, 2, 3)
     return one or isinstance(o, (str, bytes, bytearray, memoryview, dict, os.PathLike, Image.Image))
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #dd3251ab
+# %% ../../nbs/library/ship/21c_portable.ipynb #7aee0b56
 _BEYOND = dict(zeros='constant', border='edge', reflection='reflect') # fastai's names and NumPy's
 
 def _part(im, left, top, size, beyond='zeros'):
@@ -86,7 +86,7 @@ def _part(im, left, top, size, beyond='zeros'):
     x = np.asarray(im)
     return Image.fromarray(np.pad(x, sides + [(0, 0)]*(x.ndim - 2), _BEYOND[beyond]))
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #77c6c1db
+# %% ../../nbs/library/ship/21c_portable.ipynb #7181fb66
 def _fit(im, size, fit, beyond='zeros'):
     "The middle of `im` in the form of `size`, as large as `fit` says: min for all that is inside, max to hold all"
     m = fit(im.height/size[0], im.width/size[1])
@@ -99,7 +99,7 @@ def pad(im, size, pad_mode='reflection'): return _fit(im, size, max, pad_mode)
 def center(im, size, pad_mode='zeros'):
     return _part(im, (im.width - size[1])//2, (im.height - size[0])//2, size, pad_mode)
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #ab24c33f
+# %% ../../nbs/library/ship/21c_portable.ipynb #7a2838f5
 STEPS = dict(squish=squish, crop=crop, pad=pad, center=center)
 
 def apply_steps(
@@ -110,13 +110,13 @@ def apply_steps(
     for o in steps: im = STEPS[o['do']](im, **{k: v for k, v in o.items() if k != 'do'})
     return im
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #4a8f31d9
+# %% ../../nbs/library/ship/21c_portable.ipynb #4b358b89
 def as_array(im): # Array of float32 of shape (3 or 1, height, width), in 0..1
     "The picture `im` as a network takes it"
     x = np.asarray(im, 'float32')/np.float32(255)
     return np.ascontiguousarray(x.transpose(2, 0, 1) if x.ndim == 3 else x[None])
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #3e998934
+# %% ../../nbs/library/ship/21c_portable.ipynb #566b1c08
 _MB = 1 << 20
 
 def plain_bytes(
@@ -134,14 +134,15 @@ def plain_bytes(
     if len(data) <= largest: return data
     raise BearclfError(f'{file} is no model of ours: it has more than {largest/_MB:.0f} MB.')
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #9e321675
+# %% ../../nbs/library/ship/21c_portable.ipynb #3356114b
 def _no_number(o): raise ValueError(o)
 
 def _depth(o): return 1 + max(map(_depth, o.values() if isinstance(o, dict) else o), default=0) \
     if isinstance(o, (dict, list)) else 0
 
 def parsed_json(data):
-    "The dict that the bytes `data` stand for; a `ValueError` if they are no JSON, or too deep"
+    "The dict that the bytes `data` stand for; a `ValueError` if they are no JSON, have too many parts or are too deep"
+    if data.count(b'[') + data.count(b'{') > 20_000: raise ValueError
     try: facts = json.loads(data, parse_constant=_no_number)  # as UTF-8 or, as an editor may have saved it, as UTF-16
     except RecursionError: raise ValueError from None
     if isinstance(facts, dict) and _depth(facts) <= 6: return facts
@@ -156,7 +157,7 @@ def read_json(
     except ValueError:
         raise BearclfError(f'{file} is damaged, or not the text that comes with a model. Get it again.') from None
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #cbfa1012
+# %% ../../nbs/library/ship/21c_portable.ipynb #e8d7f1d7
 def _is_number(o): return type(o) in (int, float) and abs(o) < 1e12
 def _is_count(o): return type(o) is int and 0 <= o < 1e12
 def _is_text(o, most=1000): return isinstance(o, str) and len(o) <= most
@@ -174,7 +175,7 @@ def _is_step(o):
     more = {k: v for k, v in o.items() if k not in ('do', 'size')}
     return not more or o['do'] in ('pad', 'center') and [*more] == ['pad_mode'] and more['pad_mode'] in [*_BEYOND]
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #2b09bddc
+# %% ../../nbs/library/ship/21c_portable.ipynb #abc3f05e
 def wrong_facts(
     facts:dict, # What stood in an `export.json`
 ) -> str: # As `its classes are no list of names`; empty if all is well
@@ -196,16 +197,16 @@ def _wrong_portable(own):
         return 'what is done to a photo is not understood'
     odd = [k for k in ('near_limit', 'temperature') if own.get(k) is not None and not (_is_number(own[k]) and own[k] >= 0)]
     if odd: return f'{odd[0]} is no number'
-    return '' if _is_digits(own.get('learned_from') or '', 8) else 'learned_from is not what it should be'
+    return '' if _is_digits(own.get('learned_from', ''), 8) else 'learned_from is not what it should be'
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #1bdbcde6
+# %% ../../nbs/library/ship/21c_portable.ipynb #362c2aac
 OPERATORS = frozenset('''Add AveragePool BatchNormalization Cast Ceil Clip Concat Constant Conv DequantizeLinear Div Equal
     Erf Exp Expand Flatten Floor Gather Gelu Gemm GlobalAveragePool GlobalMaxPool Greater GreaterOrEqual HardSigmoid
     HardSwish Identity LayerNormalization LeakyRelu Less LessOrEqual MatMul Max MaxPool Min Mul Neg Not Pad Pow ReduceL2
     ReduceMax ReduceMean ReduceMin ReduceSum Relu Reshape Shape Sigmoid Slice Softmax Split Sqrt Squeeze Sub Tanh TopK
     Transpose Unsqueeze Where'''.split())
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #81e5db28
+# %% ../../nbs/library/ship/21c_portable.ipynb #9e6d5cb6
 def _varint(data, i):
     "The number that begins at `i`, and where it ends; an `IndexError` if the data ends first"
     n = shift = 0
@@ -215,9 +216,10 @@ def _varint(data, i):
         if b < 128: return n, i
     raise IndexError
 
-def _fields(data, i, end):
-    "Number, begin and end of each field of the message between `i` and `end`"
+def _fields(data, i, end, most):
+    "Number, begin and end of each field of the message between `i` and `end`, which may be `most`"
     while i < end:
+        if not (most := most - 1): raise IndexError
         tag, i = _varint(data, i)
         n, i = (0, _varint(data, i)[1]) if tag & 7 == 0 else _varint(data, i) if tag & 7 == 2 else \
             ({1: 8, 5: 4}[tag & 7], i)
@@ -227,11 +229,12 @@ def _fields(data, i, end):
 
 def _structure(data):
     "Bytes of a model that are not the raw data of weights"
-    weights = lambda i, end: sum(e - b for k, b, e in _fields(data, i, end) if k == 9)
-    graph = lambda i, end: sum(weights(b, e) for k, b, e in _fields(data, i, end) if k == 5)
-    return len(data) - sum(graph(b, e) for k, b, e in _fields(data, 0, len(data)) if k == 7)
+    weights = lambda i, end: sum(e - b for k, b, e in _fields(data, i, end, 30) if k == 9)
+    graphs = [(b, e) for k, b, e in _fields(data, 0, len(data), 300) if k == 7]
+    if len(graphs) != 1: raise IndexError
+    return len(data) - sum(weights(b, e) for k, b, e in _fields(data, *graphs[0], 30_000) if k == 5)
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #1ff8ad28
+# %% ../../nbs/library/ship/21c_portable.ipynb #69e5eb0c
 _FIELDS = {k: frozenset(v.split()) for k, v in dict(
     ModelProto='ir_version opset_import producer_name producer_version domain model_version doc_string graph',
     OperatorSetIdProto='domain version', StringStringEntryProto='key value',
@@ -251,7 +254,7 @@ def _foreign(message):
         elif field.message_type:
             for o in value if hasattr(value, '__len__') else [value]: yield from _foreign(o)
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #6756e9bb
+# %% ../../nbs/library/ship/21c_portable.ipynb #065c6766
 _BYTES = {1: 4, 2: 1, 3: 1, 6: 4, 7: 8, 9: 1, 10: 2} # float32, uint8, int8, int32, int64, bool, float16: bytes of each
 _FROM_ONE = {'strides', 'dilations', 'kernel_shape', 'group', 'num_outputs'}
 
@@ -285,7 +288,7 @@ def wrong_graph(
     wrong = [*map(_wrong_tensor, g.initializer), *map(_wrong_node, g.node)]
     return next(filter(None, wrong), '')
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #3ba639db
+# %% ../../nbs/library/ship/21c_portable.ipynb #f0829cd1
 def _skeleton(model):
     "`model` for one photo, with the shapes of its weights alone; of short lists of whole numbers also what is in them"
     import onnx
@@ -317,7 +320,7 @@ def _shapes(model):
     if missing(found): raise BearclfError('shapes that cannot be known beforehand')
     return found
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #7b9814bc
+# %% ../../nbs/library/ship/21c_portable.ipynb #0314ec6a
 _MOST_NUMBERS, _MOST_WORK = 64*_MB, 2e11
 
 def _varying(nodes, shapes):
@@ -352,7 +355,7 @@ def _work(nodes, shapes):
         return out*window + sum(map(math.prod, taken))
     return sum(map(of, nodes))
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #d8d9285b
+# %% ../../nbs/library/ship/21c_portable.ipynb #e14f0bd5
 def _room(g, shapes):
     "The most numbers that one photo needs at a time in the graph `g`; a `BearclfError` if it needs too much"
     if any(not 0 < i < 1 << 31 for o in shapes.values() for i in o): raise BearclfError('it has odd shapes')
@@ -363,7 +366,7 @@ def _room(g, shapes):
     if _work(g.node, shapes) > _MOST_WORK: raise BearclfError('it takes too long')
     return max(1, most)
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #9f881b50
+# %% ../../nbs/library/ship/21c_portable.ipynb #80b96cc3
 def _wrong_ends(g, shapes, facts):
     "What does not fit between a graph and the facts about it: what goes in, what comes out"
     own, n = facts['portable'], len(facts['classes'])
@@ -376,8 +379,8 @@ def _wrong_ends(g, shapes, facts):
     outs = [o.name for o in g.output]
     if outs not in (['probability'], ['probability', 'near']): return 'it does not give probabilities'
     if shapes is None: return ''
-    if shapes['probability'] != [1, n]: return f'its {n} classes are not those of the network'
-    return '' if 'near' not in outs or shapes['near'] == [1] else 'its distances are not one for each photo'
+    if shapes.get('probability') != [1, n]: return f'its {n} classes are not those of the network'
+    return '' if 'near' not in outs or shapes.get('near') == [1] else 'its distances are not one for each photo'
 
 def _read_model(data):
     "The `onnx.ModelProto` in `data`"
@@ -388,7 +391,7 @@ def _read_model(data):
         return onnx.ModelProto.FromString(data)
     except (IndexError, KeyError, DecodeError): raise BearclfError('damaged') from None
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #6079be1a
+# %% ../../nbs/library/ship/21c_portable.ipynb #01dcec09
 def check_portable(
     data:bytes, # What the ONNX file holds
     facts:dict, # What the JSON beside it says, checked
@@ -406,7 +409,7 @@ def check_portable(
     model.DiscardUnknownFields()
     return model.SerializeToString(), most
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #d8f8a4ad
+# %% ../../nbs/library/ship/21c_portable.ipynb #2ce0bc99
 def _session(model):
     "ONNX Runtime's `InferenceSession` of the bytes `model`"
     import onnxruntime as ort
@@ -437,7 +440,7 @@ class PortableClassifier(AnyClassifier):
     def _ready(self, photo):
         return as_array(apply_steps(any_photo(photo).convert(self.info['portable']['mode']), self.steps))
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #a1946936
+# %% ../../nbs/library/ship/21c_portable.ipynb #1f736cbe
 @patch
 def _batch(self:PortableClassifier, arrays):
     "What the model says about what `_ready` has made of photos"
@@ -450,7 +453,7 @@ def _batch(self:PortableClassifier, arrays):
         said += [_prediction(self.classes, *o, self.info.get('unsure_below')) for o in zip(probs, knows)]
     return said
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #f485cf3a
+# %% ../../nbs/library/ship/21c_portable.ipynb #27c75592
 def _read_facts(file):
     "What stands in the `file` beside a portable model; a `BearclfError` if it is not about one"
     facts = read_json(file)
