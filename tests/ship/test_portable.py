@@ -83,8 +83,8 @@ def test_what_was_learned_from_is_told(tmp_path):
 def test_the_bytes_that_were_checked_are_used(tmp_path):
     "What is computed holds nothing else than what was looked at"
     data = good().SerializeToString()
-    model, most = check_portable(data + b'\xa2\x1f\x03abc', FACTS)  # a field that nobody knows
-    assert b'abc' not in model and PortableClassifier(model, most, FACTS)(Image.new('RGB', (9, 9))).label == 'a'
+    model = check_portable(data + b'\xa2\x1f\x03abc', FACTS)  # a field that nobody knows
+    assert b'abc' not in model and PortableClassifier(model, FACTS)(Image.new('RGB', (9, 9))).label == 'a'
 
 def test_neither_torch_nor_fastai(tmp_path):
     said = python(f'''import sys
@@ -104,7 +104,7 @@ def ask_all(folder, names):
     read_portable(folder/'good')(im)
     def watch(event, args):
         if event.split('.')[0] in ('os', 'subprocess', 'socket', 'ctypes', 'shutil', 'import', 'exec'): odd.append(event)
-        if event == 'open' and not str(args[0]).startswith(home): odd.append(args[0])
+        if event == 'open' and not isinstance(args[0], int) and not str(args[0]).startswith(home): odd.append(args[0])
     sys.addaudithook(watch)
     most = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1e3
     for o in names:
