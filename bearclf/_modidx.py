@@ -1326,6 +1326,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'bearclf.ship.page._made_at': ('library/ship/page.html#_made_at', 'bearclf/ship/page.py'),
                                    'bearclf.ship.page._made_of_html': ('library/ship/page.html#_made_of_html', 'bearclf/ship/page.py'),
                                    'bearclf.ship.page._nothing_at': ('library/ship/page.html#_nothing_at', 'bearclf/ship/page.py'),
+                                   'bearclf.ship.page._odds': ('library/ship/page.html#_odds', 'bearclf/ship/page.py'),
                                    'bearclf.ship.page._preview': ('library/ship/page.html#_preview', 'bearclf/ship/page.py'),
                                    'bearclf.ship.page._qr': ('library/ship/page.html#_qr', 'bearclf/ship/page.py'),
                                    'bearclf.ship.page._reachable': ('library/ship/page.html#_reachable', 'bearclf/ship/page.py'),
