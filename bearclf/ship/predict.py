@@ -6,73 +6,55 @@
 __all__ = ['model_facts', 'demo_model', 'load_classifier', 'evaluate']
 
 # %% ../../nbs/library/ship/23_predict.ipynb #139f56cf
-import json, os, pickle, sys, threading, warnings
+import os, pickle, sys, threading, warnings
 from contextlib import nullcontext
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 
 from fastcore.basics import patch
-from PIL import Image
 
 from ..core import *
-from ..core import a_few, cached, code_key, counted, cut, given_path, leading, rate, sha256_of
-from ..photo import any_photo
+from ..core import a_few, cached, code_key, counted, cut, given_path, rate, sha256_of
 from ..practice.drawn import *
 from ..folder.look import *
+from .portable import AnyClassifier, Prediction, _prediction, parsed_json, plain_bytes, read_portable
+from .portable import wrong_facts
 
 # %% ../../nbs/library/ship/23_predict.ipynb #2437068e
-@dataclass(frozen=True)
-class Prediction:
-    "What the model says about one photo"
-    label: str # The most probable class
-    probability: float # Of `label`, between 0 and 1
-    probabilities: dict # Class -> probability, most probable first; they add up to 1
-    familiar: bool=None # Is it like the photos that the model has learned from? None if the model does not know
-    def __repr__(self):
-        return (f'Prediction(label={self.label!r}, probability={self.probability}, '
-                f'probabilities={dict(leading(self.probabilities))}, familiar={self.familiar})')
-
-    def __str__(self):
-        said = f'{self.label} ({percent(self.probability)})'
-        return f'nothing that I have seen; the nearest is {said}' if self.familiar is False else said
-
-# %% ../../nbs/library/ship/23_predict.ipynb #a9a931bd
-def _prediction(classes, probs, familiar=None):
-    ranked = dict(sorted(zip(classes, map(float, probs)), key=lambda o: -o[1]))
-    label = next(iter(ranked))
-    return Prediction(label, ranked[label], ranked, familiar)
-
-# %% ../../nbs/library/ship/23_predict.ipynb #407d6121
 def model_file(
-    path:str|Path # `export.pkl`, or the folder that holds it
-) -> Path: # `export.pkl`
+    path:str|Path # `export.pkl` or `export.onnx`, or the folder that holds it
+) -> Path: # `export.pkl` where both are there
     "The model's file; a `BearclfError` if there is none"
     path = given_path(path).expanduser()
-    file = path/'export.pkl' if path.is_dir() else path
-    if file.is_file(): return file
-    raise BearclfError(f'There is no model at {file}. '
+    files = [path/'export.pkl', path/'export.onnx'] if path.is_dir() else [path]
+    if found := [o for o in files if os.path.lexists(o)]: return found[0]
+    raise BearclfError(f'There is no model at {files[0]}. '
                        'Train one with `bearclf train`, or give the folder that holds an export.pkl.')
 
-# %% ../../nbs/library/ship/23_predict.ipynb #96833f6d
+# %% ../../nbs/library/ship/23_predict.ipynb #a9a931bd
 def _facts_of(file, sha):
     "What a text beside the model `file` says of that which has the SHA-256 `sha`"
     for o in file.with_suffix('.json'), *file.parent.glob('export*.json'):
-        try: facts = json.loads(o.read_bytes())  # as UTF-8 or, as an editor may have saved it, as UTF-16
+        try: facts = parsed_json(plain_bytes(o, 1 << 22))
         except UnicodeDecodeError:
             raise BearclfError(f'{o} is no UTF-8. Save it with this encoding, or move it away.') from None
-        except (OSError, ValueError): continue
-        if isinstance(facts, dict) and facts.get('sha256') == sha: return facts
+        except ValueError: continue
+        own = facts.get('portable')
+        about = facts.get('sha256'), own.get('sha256') if isinstance(own, dict) else None
+        if sha in about and not wrong_facts(facts): return facts
     return {}
 
 def model_facts(
-    path:str|Path # `export.pkl`, or the folder that holds it
+    path:str|Path # `export.pkl` or `export.onnx`, or the folder that holds it
 ) -> dict: # Empty if nothing there is about this model, as of those exported by fastai alone
     "What stands in the `export.json` beside a model, if it is about this one; the model itself is not opened"
     file = model_file(path)
-    return _facts_of(file, sha256_of(file))
+    return _facts_of(file, _sha(file))
+
+def _sha(file):
+    try: return sha256_of(file)
+    except OSError as e: raise BearclfError(f'{file} cannot be read ({e.strerror}).') from None
 
 # %% ../../nbs/library/ship/23_predict.ipynb #f16a0006
 def kept_aside(
@@ -88,7 +70,7 @@ def kept_aside(
 
 # %% ../../nbs/library/ship/23_predict.ipynb #3d000001
 _MADE_BY = '''core photo practice/drawn folder/look folder/copies train/data train/bodies train/learner train/features
-    ship/export'''
+    ship/portable ship/graph ship/export'''
 
 # %% ../../nbs/library/ship/23_predict.ipynb #7e37a7a6
 def demo_model() -> Path: # A folder with `export.pkl` and `export.json`
@@ -152,48 +134,22 @@ def _load_learner(file):
 # %% ../../nbs/library/ship/23_predict.ipynb #ac9f382b
 _one = threading.Lock() # held while a `Learner` answers: it is changed by that
 
-def _opener(dls):
-    "Which of the learner's transforms opens a photo, and the mode of the picture that it gives"
-    types = getattr(next(iter(getattr(dls.valid_ds, 'tls', ())), None), 'types', ())
-    made = [i for i, o in enumerate(types[1:]) if isinstance(o, type) and issubclass(o, Image.Image)]
-    if not made: return 0, 'RGB'
-    return made[0], getattr(types[1 + made[0]], '_open_args', {}).get('mode', 'RGB')
-
 # %% ../../nbs/library/ship/23_predict.ipynb #b11d8367
-class Classifier:
-    "A trained model that answers for a photo or many, to all threads that share it; not so its `learn`, fastai's"
+class Classifier(AnyClassifier):
+    "A model that fastai computes, for all threads that share it; not so its `learn`, fastai's"
     def __init__(self, learn, info):
         self.learn, self.info, self.classes = learn, info, [str(o) for o in learn.dls.vocab]
 
-    def __repr__(self): return f'Classifier of {a_few(self.classes)}'
-
-    def __call__(self,
-        photo # A path, bytes, an open file or upload, a picture of any mode, an array or a tensor
-    ) -> Prediction:
-        "What the model says about `photo`; a `PhotoError` if it is not one"
-        if isinstance(photo, (list, tuple)): raise BearclfError('These are several things; `many` takes a list.')
-        return self._batch([any_photo(photo)])[0]
-
-    def many(self,
-        photos, # A list of what can be asked about alone, or anything else that gives one after the other
-    ) -> list: # A `Prediction` for each, in order
-        "What the model says about several photos, of which 64 are in memory at a time"
-        if _is_one(photos): raise BearclfError('This is one thing, and `many` takes a list: many([photo]).')
-        photos, said = iter(photos), []
-        with ThreadPoolExecutor() as ex:
-            while some := list(islice(photos, 64)): said += self._batch(list(ex.map(any_photo, some)))
-        return said
-
-def _is_one(o):
-    one = not hasattr(o, '__iter__') or hasattr(o, 'read') or getattr(o, 'ndim', 1) in (0, 2, 3)
-    return one or isinstance(o, (str, bytes, bytearray, memoryview, dict, os.PathLike, Image.Image))
+    @property
+    def learned_from(self): return getattr(self.learn, 'learned_from', b'')
 
 # %% ../../nbs/library/ship/23_predict.ipynb #c33c083e
 @patch
 def _batch(self:Classifier, photos):
     "What the model says about pictures, computed at once"
     from fastai.callback.hook import hook_output
-    (start, mode), familiar = _opener(self.learn.dls), getattr(self.learn, 'familiar', None)
+    from bearclf.ship.export import opener
+    (start, mode), familiar = opener(self.learn.dls), getattr(self.learn, 'familiar', None)
     photos = [o.convert(mode) for o in photos]
     with _one:
         dl = self.learn.dls.test_dl(photos, rm_type_tfms=start, num_workers=0, bs=len(photos))
@@ -202,25 +158,45 @@ def _batch(self:Classifier, photos):
             with self.learn.no_bar(), self.learn.no_logging(), body as seen: probs, _ = self.learn.get_preds(dl=dl)
         except BaseException: self.learn.lock = threading.Lock(); raise  # fastai may have left it closed
         knows = familiar(seen.stored).tolist() if familiar else [None]*len(probs)
-    cool = (self.info.get('portable') or {}).get('temperature', 1)
-    if cool != 1: probs = (probs.log()/cool).softmax(1)  # as the portable model does
-    return [_prediction(self.classes, *o) for o in zip(probs, knows)]
+    probs = probs**(1/((self.info.get('portable') or {}).get('temperature') or 1))  # as the portable model has it
+    probs = probs/probs.sum(1, keepdim=True)
+    return [_prediction(self.classes, *o, self.info.get('unsure_below')) for o in zip(probs, knows)]
 
 # %% ../../nbs/library/ship/23_predict.ipynb #f15e0030
 def say_what_opens(file):
     "Say that the model `file` runs what is in it, unless bearclf has made it here"
-    if cached('own-models', sha256_of(file)).exists(): return
+    if cached('own-models', _sha(file)).exists(): return
     print(f'Opening {file.absolute()}, which runs what is in it: open only models whose makers you trust.',
           file=sys.stderr, flush=True)
 
-# %% ../../nbs/library/ship/23_predict.ipynb #52fe61e5
-def load_classifier(
-    path:str|Path # `export.pkl`, or the folder that holds it; only from people you trust, since a pickle can run code
-) -> Classifier:
-    "The classifier in `path`, on the CPU; a `BearclfError` in one sentence if there is none or it does not load"
-    file = model_file(path)
+def _trusted(file):
+    "The `Classifier` in the `file`, or in the export.pkl beside it, which is run"
+    file = file.with_suffix('.pkl')
+    if not file.is_file(): raise BearclfError(f'There is no {file}, which trust=True opens. Leave that away.')
     if not {'SERVER_SOFTWARE', 'VOILA_PREHEAT'} & {*os.environ}: say_what_opens(file)  # Voilà would show it to all
     return Classifier(_load_learner(file), model_facts(file))
+
+# %% ../../nbs/library/ship/23_predict.ipynb #52fe61e5
+_READS = 'ship/portable ship/graph ship/pickled' # another version of these may read a pickle in another way
+
+def _portable_of(pkl, sha, facts):
+    "The portable model that belongs to `pkl`: beside it, or in the cache, made of the pickle without running it"
+    if facts.get('portable') and os.path.lexists(pkl.with_suffix('.onnx')): return pkl.with_suffix('.onnx')
+    from bearclf.ship.pickled import convert
+    return made_once(cached('portable', f'{sha[:32]}-{code_key(_READS)}'), lambda tmp: convert(pkl, tmp))
+
+def load_classifier(
+    path:str|Path, # `export.onnx` or `export.pkl`, or the folder that holds them
+    trust:bool=False, # Unpickle `export.pkl`, which runs the code in it? Then there is `learn`, too
+) -> AnyClassifier:
+    "The classifier in `path`, on the CPU; a `BearclfError` in one sentence if there is none or it does not load"
+    file = model_file(path)
+    if trust: return _trusted(file)
+    if file.suffix != '.pkl': return read_portable(file)
+    facts = _facts_of(file, sha := _sha(file))
+    clf = read_portable(_portable_of(file, sha, facts))
+    clf.info = clf.info | facts
+    return clf
 
 # %% ../../nbs/library/ship/23_predict.ipynb #d1a81514
 @dataclass(frozen=True)
@@ -246,12 +222,14 @@ class Evaluation:
     def __str__(self):
         if not (rows := self._rows()): return '\n'.join([self._said(), *self._pairs()])
         widths = [max(map(len, col)) for col in zip(*rows)]
-        return '\n'.join([self._said()] + ['  '.join(o.rjust(w) for o, w in zip(row, widths)) for row in rows])
+        matrix = ['  '.join(o.rjust(w) for o, w in zip(row, widths)) for row in rows]
+        return '\n'.join([self._said(), *matrix, *self._by_class()])
 
     def _repr_markdown_(self):
         if not (rows := self._rows()): return '\n\n'.join([self._said(), *self._pairs()])
         head, *rows = ['| ' + ' | '.join(o) + ' |' for o in rows]
-        return '\n'.join([self._said(), '', head, '|---'*(len(self.confusion)+1) + '|', *rows])
+        line, (title, *said) = '|---'*(len(self.confusion)+1) + '|', self._by_class() or ['']
+        return '\n'.join([self._said(), '', head, line, *rows, '', title, '', *(f'- {o}' for o in said)]).rstrip()
 
 # %% ../../nbs/library/ship/23_predict.ipynb #f16a0003
 @patch(as_prop=True)
@@ -266,6 +244,31 @@ def table(self:Evaluation):
     import pandas as pd
     return pd.DataFrame(self.judged, columns=['file', 'actual', 'predicted', 'probability'])
 
+# %% ../../nbs/library/ship/23_predict.ipynb #562cf8e6
+@patch(as_prop=True)
+def by_class(self:Evaluation):
+    "For each class how many of its photos were missed, and of how many others it was said (false alarms), by the labels"
+    from bearclf.train.interpret import wilson_interval
+    between = lambda k, n: wilson_interval(k, n) if n else None
+    found = {}
+    for c, row in self.confusion.items():
+        n, false = sum(row.values()), sum(o[c] for k, o in self.confusion.items() if k != c)
+        missed, others = n - row[c], self.n - n
+        found[c] = dict(n=n, missed=missed, missed_interval=between(missed, n), others=others, false_alarms=false,
+                        false_alarms_interval=between(false, others))
+    return found
+
+@patch
+def _by_class(self:Evaluation, most=10):
+    "A line for each class, if they are few"
+    if len(self.confusion) > most: return []
+    def part(k, n, interval): return f'{k} of {n}' + (f' ({rate(interval[0])} to {rate(interval[1])})' if n else '')
+    return ['Misses and false alarms, with 95% intervals:'] + [
+        f'{cut(c, 35)}: missed {part(o["missed"], o["n"], o["missed_interval"])}; '
+        f'false alarms {part(o["false_alarms"], o["others"], o["false_alarms_interval"])}'
+        for c, o in self.by_class.items()]
+
+# %% ../../nbs/library/ship/23_predict.ipynb #f29c2bee
 @patch
 def _said(self:Evaluation):
     from bearclf.train.interpret import wrong_of
@@ -292,7 +295,7 @@ def _pairs(self:Evaluation, most=10):
 # %% ../../nbs/library/ship/23_predict.ipynb #fc9e5bb9
 def _learned_from(clf, report):
     "How many photos of a report the model has learned from, as far as it knows"
-    known = getattr(clf.learn, 'learned_from', b'')
+    known = clf.learned_from
     known = {known[i:i+4] for i in range(0, len(known), 4)}
     return sum(bytes.fromhex(report.looks[o].fingerprint)[:4] in known for o in report.photos)
 
@@ -303,7 +306,7 @@ def _check_classes(clf, names, notes=()):
 
 # %% ../../nbs/library/ship/23_predict.ipynb #e831d91e
 def evaluate(
-    clf:Classifier, # From `load_classifier`
+    clf:AnyClassifier, # From `load_classifier`
     path:str|Path, # A folder with a folder of photos for each class, called as the model's classes are
     bs:int=32, # Photos to judge at a time
     level:int=None, # How deep the class folders lie, as in `check_folder`

@@ -272,7 +272,14 @@ def test_three_classes_stay_as_they_are():
                         'actual \\ predicted  black  grizzly  teddy\n'
                         '             black      3        7      1\n'
                         '           grizzly      1        3      0\n'
-                        '             teddy      0        1      3')
+                        '             teddy      0        1      3\n'
+                        'Misses and false alarms, with 95% intervals:\n'
+                        'black: missed 8 of 11 (43.4% to 90.3%); false alarms 1 of 8 (0.6% to 47.1%)\n'
+                        'grizzly: missed 1 of 4 (1.3% to 69.9%); false alarms 8 of 15 (30.1% to 75.2%)\n'
+                        'teddy: missed 1 of 4 (1.3% to 69.9%); false alarms 1 of 15 (0.3% to 29.8%)')
+    assert res.by_class['black'] == dict(n=11, missed=8, missed_interval=wilson_interval(8, 11), others=8,
+                                         false_alarms=1, false_alarms_interval=wilson_interval(1, 8))
+    assert res._repr_markdown_().splitlines()[-3].startswith('- black: missed 8 of 11')
     assert res._repr_markdown_().splitlines()[2:4] == ['| actual \\ predicted | black | grizzly | teddy |',
                                                        '|---|---|---|---|']
     assert repr(res) == f'Evaluation(n=19, n_wrong=10, confusion={res.confusion}, left_out={{}})'
