@@ -27,7 +27,7 @@ from bearclf.train.learner import photo_learner
 @pytest.fixture(scope='module')
 def bears(tmp_path_factory):
     path = tmp_path_factory.mktemp('drawn')/'bears'
-    draw_bears(path, 12, 64)
+    draw_bears(path, 18, 64)
     return path
 
 
@@ -96,7 +96,7 @@ def test_real_photos(shared, tmp_path, monkeypatch):
 
 
 def test_grey_photos(bears, pictures, tmp_path):
-    blocks = TransformBlock(PILImageBW.create, IntToFloatTensor), CategoryBlock
+    blocks = TransformBlock(PILImageBW.create, batch_tfms=IntToFloatTensor), CategoryBlock
     port = agree(learner(bears, blocks=blocks), pictures, tmp_path, .01)
     assert port.info['portable']['mode'] == 'L'
 
@@ -138,7 +138,8 @@ class Odd(nn.Module):
 REFUSED = [(dict(item_tfms=[Darker(), Resize(64)]), 'what Darker does to a photo cannot be written down in steps.'),
            (dict(item_tfms=Resize(64, resamples=(Resampling.NEAREST,)*2)), 'what Resize does to a photo cannot'),
            (dict(item_tfms=Resize(80), batch_tfms=aug_transforms(size=64)), 'its transforms do more to a photo than'),
-           (dict(blocks=(TransformBlock([PILImage.create, Darker()], IntToFloatTensor), CategoryBlock)), 'its transforms')]
+           (dict(blocks=(TransformBlock([PILImage.create, Darker()], batch_tfms=IntToFloatTensor), CategoryBlock)),
+            'its transforms do more to a photo than')]
 
 @pytest.mark.parametrize('kw, why', REFUSED)
 def test_what_cannot_be_portable_is_exported_all_the_same(bears, tmp_path, capsys, kw, why):
