@@ -280,18 +280,19 @@ def _judged(path, res, other=None):
 
 # %% ../nbs/library/90_cli.ipynb #ff4abca0
 def evaluate(
-    model:Path, # export.pkl, or the folder that holds it
+    model:Path, # export.onnx or export.pkl, or the folder that holds it
     path:Path, # A folder with a folder of photos for each class, best of photos that were not trained on
     json:bool=False, # Print one JSON object, for other programs
     level:int=None, # The classes are the folders so many levels below path (default: as they lie)
     against:Path=None, # Another model, which judges the same photos; is the difference more than chance?
+    trust:bool=False, # Unpickle export.pkl, which runs the code in it: only for files of people you know
 ):
     "Let a model judge a folder of labelled photos, and say how many it gets wrong."
     existing_folder(path)
     from bearclf.ship.predict import load_classifier, evaluate as judge
     from bearclf.train.interpret import compare_errors
     models = [o for o in (model, against) if o]
-    found = [judge(o, path, level=level) for o in [load_classifier(o) for o in models]]
+    found = [judge(o, path, level=level) for o in [load_classifier(o, trust) for o in models]]
     if json: return _print_json(_judged(path, *found))
     for name, res in zip(models, found):
         if against: print(printable(f'{name}:'))
@@ -307,15 +308,16 @@ def _photos(word):
     return sorted(o for o in glob(word, recursive=True) if not os.path.isdir(o)) or [word]
 
 def predict(
-    model:Path, # export.pkl, or the folder that holds it
+    model:Path, # export.onnx or export.pkl, or the folder that holds it
     *images:str, # One or more photos; ~ and patterns such as '*.jpg' are understood
     json:bool=False, # Print one JSON object for each photo, for other programs
+    trust:bool=False, # Unpickle export.pkl, which runs the code in it: only for files of people you know
 ):
     "Say what is on one or more photos."
     from bearclf.ship.predict import load_classifier
     if not images: raise BearclfError('Give at least one photo after the model.')
     images = [o for word in images for o in _photos(word)]
-    clf, failed = load_classifier(model), 0
+    clf, failed = load_classifier(model, trust), 0
     for file in images:
         try: pred, row = clf(file), {}
         except PhotoError as e: pred, row, failed = None, {'error': str(e)}, failed + 1
@@ -341,7 +343,7 @@ def _model_of(data, arch):
 
 # %% ../nbs/library/90_cli.ipynb #f29818c5
 def app(
-    model:Path=None, # export.pkl, or the folder that holds it
+    model:Path=None, # export.onnx or export.pkl, or the folder that holds it
     data:Path=None, # Serve the model of the photos in this folder; it is trained first if there is none
     demo:bool=False, # Serve the model of the bears that bearclf draws; it is trained first if there is none
     port:int=8866, # Where the page listens; 0 for any port that is free
@@ -362,7 +364,7 @@ def app(
 def post(
     path:Path, # A folder with a folder of photos for each class
     dest:Path=None, # The folder to make (default: <name of path>-post)
-    model:Path=None, # export.pkl, or the folder that holds it: for the figures and the mistakes
+    model:Path=None, # export.onnx or export.pkl, or the folder that holds it: for the figures and the mistakes
     before:Path=None, # The model before cleaning (default: the export-before.pkl beside the model)
     title:str=None, # What stands above (default: the classes)
     own:bool=False, # Show also photos that no manifest.csv names, because they are your own
@@ -432,8 +434,8 @@ def _call(f, args):
     kwargs = vars(parse(args))
     for o in ('pdb', 'xtra'): kwargs.pop(o, None)
     pos = [kwargs.pop('model'), *kwargs.pop('images')] if 'images' in kwargs else []
-    if f in (train, clean, evaluate, predict, app, post): lines_for_bars()
-    if f in (train, clean, evaluate, predict) and sys.stderr.isatty():
+    if f in (train, clean, evaluate, app, post): lines_for_bars()
+    if (f in (train, clean, evaluate) or kwargs.get('trust')) and sys.stderr.isatty():
         print('Loading PyTorch and fastai takes some seconds ...', file=sys.stderr)
     return f(*pos, **kwargs)
 

@@ -6,20 +6,25 @@
 __all__ = ['export_classifier']
 
 # %% ../../nbs/library/ship/22_export.ipynb #ff7ec731
-import hashlib, json, os, platform, shutil, types, warnings
+import platform, types, warnings
+from contextlib import ExitStack
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import PurePath
 
 from ..core import *
-from ..core import cached, given_path, sha256_of
+from ..core import cached, sha256_of
 from ..photo import fingerprint
 from ..folder.look import ClassFolders
 from ..train.data import check_answers, files_of
+from ..train.features import Familiar
 from ..train.interpret import wilson_interval
+from .portable import apply_steps, as_array
+from .graph import graph_and_facts, keep_former, model_place, write_facts
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
     from fastai.vision.all import *
+    from scipy.optimize import minimize_scalar
     import cloudpickle
 
 # %% ../../nbs/library/ship/22_export.ipynb #84a60801
@@ -30,11 +35,15 @@ def _resize(dls):
     return list(tfm.size), tfm.method if isinstance(tfm, Resize) else type(tfm).__name__
 
 # %% ../../nbs/library/ship/22_export.ipynb #db9858b0
-def _judged(learn):
-    "How `learn` does on the validation photos, by their labels"
-    if not len(learn.dls.valid_ds): return dict(error_rate=None, n_wrong=0, n_valid=0, interval=None)
-    with learn.no_bar(), learn.no_logging(): probs, targs = learn.get_preds()
-    n, wrong = len(targs), int((probs.argmax(1) != targs).sum())
+def _on_valid(learn):
+    "What the net of `learn` gives for the validation photos, before it is made probabilities, and their labels"
+    if not len(learn.dls.valid_ds): return torch.empty(0, len(learn.dls.vocab)), torch.empty(0, dtype=torch.long)
+    with learn.no_bar(), learn.no_logging(): return [o.as_subclass(Tensor) for o in learn.get_preds(act=noop)]
+
+def _judged(logits, targs):
+    "How a model does on the validation photos, by their labels"
+    if not len(targs): return dict(error_rate=None, n_wrong=0, n_valid=0, interval=None)
+    n, wrong = len(targs), int((logits.argmax(1) != targs).sum())
     return dict(error_rate=round(wrong/n, 4), n_wrong=wrong, n_valid=n,
                 interval=[round(o, 4) for o in wilson_interval(wrong, n)])
 
@@ -46,16 +55,17 @@ def _plain(o):
 
 # %% ../../nbs/library/ship/22_export.ipynb #6d68fa17
 def model_info(
-    learn:Learner # A trained learner with its data
+    learn:Learner, # A trained learner with its data
+    on_valid=None, # What it says of its validation photos, if it was asked already
 ) -> dict: # Can be written as JSON; `error_rate` is 0 to 1: `n_wrong` of `n_valid` validation photos, by their labels
     "What a person wants to know about a model before using it"
-    check_answers(learn.dls, 'export_classifier')
     size, method = _resize(learn.dls)
     arch = getattr(learn, 'arch', type(learn.model))  # a plain `Learner` knows only its model
     versions = {o: version(o) for o in ('bearclf', 'fastai', 'torch', 'torchvision', 'timm')}
     return dict(classes=list(map(_plain, learn.dls.vocab)), arch=arch if isinstance(arch, str) else arch.__name__,
                 pretrained=getattr(learn, 'pretrained', None), size=size, resize=method,
-                n_photos=len(learn.dls.train_ds) + len(learn.dls.valid_ds), **_judged(learn),
+                n_photos=len(learn.dls.train_ds) + len(learn.dls.valid_ds),
+                **_judged(*(on_valid or _on_valid(learn))), unsure_below=.6,
                 date=datetime.now(timezone.utc).isoformat(timespec='seconds'),
                 versions={'python': platform.python_version()} | versions)
 
@@ -86,44 +96,26 @@ def _nowhere(learn):
         learn.path, dls.path = paths
 
 # %% ../../nbs/library/ship/22_export.ipynb #f15e0021
-_NAMES = 'export', 'export-before'
-
-def _sealed(facts):
-    "`facts` with a seal, by which we know that nobody has changed what we wrote"
-    return facts | {'seal': hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]}
-
-def _our_facts(file):
-    "What stands in the `file`, an export.json, if bearclf wrote it and it was not changed since"
-    try: facts = json.loads(file.read_text(encoding='utf-8'))
-    except (OSError, ValueError): return None
-    bare = {k: v for k, v in facts.items() if k != 'seal'} if isinstance(facts, dict) else {}
-    return facts if facts == _sealed(bare) else None
+def _step(tfm):
+    "What the item transform `tfm` of fastai does to a validation photo, in steps"
+    if tfm.split_idx == 0 or type(tfm) is ToTensor: return []  # only for training
+    size = list(getattr(tfm, 'size', ()))[::-1]
+    if getattr(tfm, 'mode', BILINEAR) == BILINEAR:
+        pad = {'pad_mode': tfm.pad_mode} if hasattr(tfm, 'pad_mode') else {}
+        if type(tfm) is Resize: return [dict(do=tfm.method, size=size) | (pad if tfm.method == 'pad' else {})]
+        if type(tfm) is CropPad: return [dict(do='center', size=size) | pad]
+        if type(tfm) is RandomCrop: return [dict(do='center', size=size)]
+        if type(tfm) is RandomResizedCrop:
+            more = math.ceil(max(size)*tfm.val_xtra/8)*8  # the margin that is cut away, as fastai has it
+            return [dict(do='squish', size=[o + more for o in size]), dict(do='center', size=size)]
+    raise BearclfError(f'what {type(tfm).__name__} does to a photo cannot be written down in steps.')
 
 # %% ../../nbs/library/ship/22_export.ipynb #f15e0022
-def model_place(dest):
-    "The folder `dest`, as a `Path`; a `BearclfError` if writing a model there would replace what is not bearclf's"
-    dest = given_path(dest).expanduser()
-    if dest.is_file(): raise BearclfError(f'{dest} is a file. Name a folder to put the model into.')
-    there = lambda suffix: [o for o in (dest/f'{k}{suffix}' for k in _NAMES) if os.path.lexists(o)]
-    facts = {o: _our_facts(o) for o in there('.json')}
-    known = [o['sha256'] for o in facts.values() if o]
-    foreign = [o for o in facts if not facts[o]]
-    foreign += [o for o in there('.pkl') if not o.is_file() or sha256_of(o) not in known]
-    if not foreign: return dest
-    raise BearclfError(f'{foreign[0]} was not written by bearclf, or was changed since, so it stays. '
-                       'Name another folder to put the model into.')
-
-# %% ../../nbs/library/ship/22_export.ipynb #f15e0024
-def _keep_former(dest):
-    "Have the model in `dest` also under the name of the former one; whether there was one"
-    if not (dest/'export.pkl').exists(): return False
-    facts = _our_facts(dest/'export.json')
-    if facts and facts['sha256'] == sha256_of(dest/'export.pkl'):  # otherwise, an export was stopped that had kept it
-        for suffix in '.pkl', '.json':
-            with atomic_path(dest/f'export-before{suffix}') as tmp:
-                try: os.link(dest/f'export{suffix}', tmp)
-                except OSError: shutil.copyfile(dest/f'export{suffix}', tmp)  # a disk without such links
-    return True
+def steps_of(dls):
+    "What is done to a validation photo of `dls` before it is a tensor, in steps that need no fastai"
+    steps = [o for tfm in dls.valid.after_item.fs for o in _step(tfm)]
+    if steps: return steps
+    raise BearclfError('its photos are not brought to one size. Put a Resize among the item transforms.')
 
 # %% ../../nbs/library/ship/22_export.ipynb #f15e0026
 def _made_here(pkl):
@@ -142,20 +134,77 @@ def learned_from(learn):
     return b''.join(sorted(known))
 
 # %% ../../nbs/library/ship/22_export.ipynb #a2baf0e5
+def opener(dls):
+    "Which of the transforms of `dls` opens a photo, and the mode of the picture that it gives"
+    types = getattr(next(iter(getattr(dls.valid_ds, 'tls', ())), None), 'types', ())
+    made = [i for i, o in enumerate(types[1:]) if isinstance(o, type) and issubclass(o, Image.Image)]
+    if not made: return 0, 'RGB'
+    return made[0], getattr(types[1 + made[0]], '_open_args', {}).get('mode', 'RGB')
+
+def norm_of(dls):
+    "Mean and standard deviation of each channel by which `dls` normalise photos, if they do"
+    tfm = next((o for o in dls.valid.after_batch.fs if isinstance(o, Normalize)), None)
+    return tfm and [o.flatten().tolist() for o in (tfm.mean, tfm.std)]
+
+# %% ../../nbs/library/ship/22_export.ipynb #24eb300c
+def check_steps(dls, steps):
+    "Raise a `BearclfError` if `dls` make other numbers of a photo than `steps` do"
+    (start, mode), noise = opener(dls), np.random.default_rng(1)
+    arrays = [noise.integers(0, 256, (*o, 3), np.uint8) for o in ((340, 300), (260, 380), (30, 40))]
+    pictures = [Image.fromarray(o).convert(mode) for o in arrays]
+    theirs = dls.test_dl(pictures, rm_type_tfms=start, num_workers=0, bs=3).one_batch()[0].cpu().as_subclass(Tensor)
+    ours = tensor(np.stack([as_array(apply_steps(o, steps)) for o in pictures]))
+    if norm := norm_of(dls): ours = (ours - tensor(norm[0])[:, None, None])/tensor(norm[1])[:, None, None]
+    if ours.shape == theirs.shape and (ours - theirs).abs().max() < .005: return
+    raise BearclfError('its transforms do more to a photo than can be written down in steps.')
+
+# %% ../../nbs/library/ship/22_export.ipynb #6c81c617
+def temperature_of(logits, targs, few=20):
+    "By what to divide the `logits`, of shape (photos, classes), so that the log loss is least; 1 for `few` photos"
+    if len(targs) < few: return 1.
+    loss = lambda cool: nn.functional.cross_entropy(logits.double()*cool, targs).item()
+    best = minimize_scalar(loss, bounds=(.05, 1), method='bounded')  # the loss is convex in 1/temperature
+    return round(1/best.x, 3) if best.fun < loss(1) else 1.
+
+# %% ../../nbs/library/ship/22_export.ipynb #73965d01
+def _familiar(learn):
+    "A `Familiar` for `learn`, or nothing where there cannot be one"
+    try: return Familiar.of(learn)
+    except BearclfError: return None
+
+# %% ../../nbs/library/ship/22_export.ipynb #7307610e
+def _portable(learn, temperature):
+    "The bytes of the portable model for `learn` and what is to be said of it; nothing, and a sentence, if there is none"
+    logits, act = torch.randn(2, len(learn.dls.vocab)), getcallable(learn.loss_func, 'activation')
+    try:
+        if not torch.allclose(act(logits), logits.softmax(1)): raise BearclfError('its probabilities are no softmax.')
+        check_steps(learn.dls, steps := steps_of(learn.dls))
+        data, facts = graph_and_facts(learn.model, steps, norm_of(learn.dls), opener(learn.dls)[1], temperature,
+                                      learn.familiar)
+        return data, facts | {'learned_from': learn.learned_from.hex()}
+    except BearclfError as e: print(f'There is no portable model beside export.pkl: {e}')
+    return None, None
+
+# %% ../../nbs/library/ship/22_export.ipynb #bfb876af
 def export_classifier(
     learn:Learner, # A trained learner with its data
-    dest:str|Path, # The folder to put `export.pkl` and `export.json` into; made if it is not there
+    dest:str|Path, # The folder for `export.pkl`, `export.onnx` and `export.json`; made if it is not there
 ) -> Path: # `export.pkl`
-    "Write the model, and what is to be known about it, into `dest`; a model that is there becomes `export-before.pkl`"
+    "Write the model, and what is to be known about it, into `dest`; a model that is there becomes `export-before`"
     dest = model_place(dest)
-    info, own, learn.learned_from = model_info(learn), set(), learned_from(learn)
-    pickler = type('Pickler', (_Pickler,), {'own': own})
-    with _nowhere(learn), atomic_path((dest/'export.pkl').absolute()) as pkl, atomic_path(dest/'export.json') as text:
-        learn.export(pkl, pickle_module=types.SimpleNamespace(Pickler=pickler, __name__='bearclf'))
-        facts = _sealed(info | {'sha256': _made_here(pkl)})
-        said = json.dumps(facts, ensure_ascii=False, indent=2) + '\n'
-        text.write_bytes(said.encode('utf-8', 'backslashreplace'))  # a class whose name is no text
-        kept = _keep_former(dest)
+    check_answers(learn.dls, 'export_classifier')
+    on_valid, own, learn.learned_from = _on_valid(learn), set(), learned_from(learn)
+    pickler, info = type('Pickler', (_Pickler,), {'own': own}), model_info(learn, on_valid)
+    learn.familiar = getattr(learn, 'familiar', None) or _familiar(learn)
+    graph, portable = _portable(learn, temperature_of(*on_valid))
+    with _nowhere(learn), ExitStack() as files:
+        ends = ['.pkl', *['.onnx']*bool(graph), '.json']
+        new = {o: files.enter_context(atomic_path((dest/f'export{o}').absolute())) for o in ends}
+        learn.export(new['.pkl'], pickle_module=types.SimpleNamespace(Pickler=pickler, __name__='bearclf'))
+        if graph: new['.onnx'].write_bytes(graph)
+        write_facts(info | {'sha256': _made_here(new['.pkl']), 'portable': portable}, new['.json'])
+        kept = keep_former(dest)
+        if not graph: (dest/'export.onnx').unlink(missing_ok=True)
     if kept: print('The model that was there is kept as export-before.pkl.')
     if own: print(f'{", ".join(sorted(own))} of this notebook went into the file; it will load with Python '
                   f'{platform.python_version()[:4]} only. Put such functions into a .py file to be free of that.')

@@ -6,11 +6,9 @@
 __all__ = ['model_facts', 'demo_model', 'load_classifier', 'evaluate']
 
 # %% ../../nbs/library/ship/23_predict.ipynb #139f56cf
-import json, os, pickle, sys, threading, warnings
+import os, pickle, sys, threading, warnings
 from contextlib import nullcontext
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,61 +16,46 @@ from fastcore.basics import patch
 from PIL import Image
 
 from ..core import *
-from ..core import a_few, cached, code_key, counted, cut, given_path, leading, rate, sha256_of
-from ..photo import any_photo
+from ..core import a_few, cached, code_key, counted, cut, given_path, rate, sha256_of
 from ..practice.drawn import *
 from ..folder.look import *
+from .portable import AnyClassifier, Prediction, _prediction, parsed_json, plain_bytes, read_portable
+from .portable import wrong_facts
 
 # %% ../../nbs/library/ship/23_predict.ipynb #2437068e
-@dataclass(frozen=True)
-class Prediction:
-    "What the model says about one photo"
-    label: str # The most probable class
-    probability: float # Of `label`, between 0 and 1
-    probabilities: dict # Class -> probability, most probable first; they add up to 1
-    familiar: bool=None # Is it like the photos that the model has learned from? None if the model does not know
-    def __repr__(self):
-        return (f'Prediction(label={self.label!r}, probability={self.probability}, '
-                f'probabilities={dict(leading(self.probabilities))}, familiar={self.familiar})')
-
-    def __str__(self):
-        said = f'{self.label} ({percent(self.probability)})'
-        return f'nothing that I have seen; the nearest is {said}' if self.familiar is False else said
-
-# %% ../../nbs/library/ship/23_predict.ipynb #a9a931bd
-def _prediction(classes, probs, familiar=None):
-    ranked = dict(sorted(zip(classes, map(float, probs)), key=lambda o: -o[1]))
-    label = next(iter(ranked))
-    return Prediction(label, ranked[label], ranked, familiar)
-
-# %% ../../nbs/library/ship/23_predict.ipynb #407d6121
 def model_file(
-    path:str|Path # `export.pkl`, or the folder that holds it
-) -> Path: # `export.pkl`
+    path:str|Path # `export.pkl` or `export.onnx`, or the folder that holds it
+) -> Path: # `export.pkl` where both are there
     "The model's file; a `BearclfError` if there is none"
     path = given_path(path).expanduser()
-    file = path/'export.pkl' if path.is_dir() else path
-    if file.is_file(): return file
-    raise BearclfError(f'There is no model at {file}. '
+    files = [path/'export.pkl', path/'export.onnx'] if path.is_dir() else [path]
+    if found := [o for o in files if os.path.lexists(o)]: return found[0]
+    raise BearclfError(f'There is no model at {files[0]}. '
                        'Train one with `bearclf train`, or give the folder that holds an export.pkl.')
 
-# %% ../../nbs/library/ship/23_predict.ipynb #96833f6d
+# %% ../../nbs/library/ship/23_predict.ipynb #a9a931bd
 def _facts_of(file, sha):
     "What a text beside the model `file` says of that which has the SHA-256 `sha`"
     for o in file.with_suffix('.json'), *file.parent.glob('export*.json'):
-        try: facts = json.loads(o.read_bytes())  # as UTF-8 or, as an editor may have saved it, as UTF-16
+        try: facts = parsed_json(plain_bytes(o, 1 << 22))
         except UnicodeDecodeError:
             raise BearclfError(f'{o} is no UTF-8. Save it with this encoding, or move it away.') from None
-        except (OSError, ValueError): continue
-        if isinstance(facts, dict) and facts.get('sha256') == sha: return facts
+        except ValueError: continue
+        own = facts.get('portable')
+        about = facts.get('sha256'), own.get('sha256') if isinstance(own, dict) else None
+        if sha in about and not wrong_facts(facts): return facts
     return {}
 
 def model_facts(
-    path:str|Path # `export.pkl`, or the folder that holds it
+    path:str|Path # `export.pkl` or `export.onnx`, or the folder that holds it
 ) -> dict: # Empty if nothing there is about this model, as of those exported by fastai alone
     "What stands in the `export.json` beside a model, if it is about this one; the model itself is not opened"
     file = model_file(path)
-    return _facts_of(file, sha256_of(file))
+    return _facts_of(file, _sha(file))
+
+def _sha(file):
+    try: return sha256_of(file)
+    except OSError as e: raise BearclfError(f'{file} cannot be read ({e.strerror}).') from None
 
 # %% ../../nbs/library/ship/23_predict.ipynb #f16a0006
 def kept_aside(
@@ -160,33 +143,13 @@ def _opener(dls):
     return made[0], getattr(types[1 + made[0]], '_open_args', {}).get('mode', 'RGB')
 
 # %% ../../nbs/library/ship/23_predict.ipynb #b11d8367
-class Classifier:
-    "A trained model that answers for a photo or many, to all threads that share it; not so its `learn`, fastai's"
+class Classifier(AnyClassifier):
+    "A model that fastai computes, for all threads that share it; not so its `learn`, fastai's"
     def __init__(self, learn, info):
         self.learn, self.info, self.classes = learn, info, [str(o) for o in learn.dls.vocab]
 
-    def __repr__(self): return f'Classifier of {a_few(self.classes)}'
-
-    def __call__(self,
-        photo # A path, bytes, an open file or upload, a picture of any mode, an array or a tensor
-    ) -> Prediction:
-        "What the model says about `photo`; a `PhotoError` if it is not one"
-        if isinstance(photo, (list, tuple)): raise BearclfError('These are several things; `many` takes a list.')
-        return self._batch([any_photo(photo)])[0]
-
-    def many(self,
-        photos, # A list of what can be asked about alone, or anything else that gives one after the other
-    ) -> list: # A `Prediction` for each, in order
-        "What the model says about several photos, of which 64 are in memory at a time"
-        if _is_one(photos): raise BearclfError('This is one thing, and `many` takes a list: many([photo]).')
-        photos, said = iter(photos), []
-        with ThreadPoolExecutor() as ex:
-            while some := list(islice(photos, 64)): said += self._batch(list(ex.map(any_photo, some)))
-        return said
-
-def _is_one(o):
-    one = not hasattr(o, '__iter__') or hasattr(o, 'read') or getattr(o, 'ndim', 1) in (0, 2, 3)
-    return one or isinstance(o, (str, bytes, bytearray, memoryview, dict, os.PathLike, Image.Image))
+    @property
+    def learned_from(self): return getattr(self.learn, 'learned_from', b'')
 
 # %% ../../nbs/library/ship/23_predict.ipynb #c33c083e
 @patch
@@ -197,9 +160,9 @@ def _batch(self:Classifier, photos):
     photos = [o.convert(mode) for o in photos]
     with _one:
         dl = self.learn.dls.test_dl(photos, rm_type_tfms=start, num_workers=0, bs=len(photos))
-        averages = hook_output(self.learn.model[1][1]) if familiar else nullcontext()
+        body = hook_output(self.learn.model[0]) if familiar else nullcontext()
         try:
-            with self.learn.no_bar(), self.learn.no_logging(), averages as seen: probs, _ = self.learn.get_preds(dl=dl)
+            with self.learn.no_bar(), self.learn.no_logging(), body as seen: probs, _ = self.learn.get_preds(dl=dl)
         except BaseException: self.learn.lock = threading.Lock(); raise  # fastai may have left it closed
         knows = familiar(seen.stored).tolist() if familiar else [None]*len(probs)
     return [_prediction(self.classes, *o) for o in zip(probs, knows)]
@@ -207,18 +170,38 @@ def _batch(self:Classifier, photos):
 # %% ../../nbs/library/ship/23_predict.ipynb #f15e0030
 def say_what_opens(file):
     "Say that the model `file` runs what is in it, unless bearclf has made it here"
-    if cached('own-models', sha256_of(file)).exists(): return
+    if cached('own-models', _sha(file)).exists(): return
     print(f'Opening {file.absolute()}, which runs what is in it: open only models whose makers you trust.',
           file=sys.stderr, flush=True)
 
-# %% ../../nbs/library/ship/23_predict.ipynb #52fe61e5
-def load_classifier(
-    path:str|Path # `export.pkl`, or the folder that holds it; only from people you trust, since a pickle can run code
-) -> Classifier:
-    "The classifier in `path`, on the CPU; a `BearclfError` in one sentence if there is none or it does not load"
-    file = model_file(path)
+def _trusted(file):
+    "The `Classifier` in the `file`, or in the export.pkl beside it, which is run"
+    file = file.with_suffix('.pkl')
+    if not file.is_file(): raise BearclfError(f'There is no {file}, which trust=True opens. Leave that away.')
     if not {'SERVER_SOFTWARE', 'VOILA_PREHEAT'} & {*os.environ}: say_what_opens(file)  # Voilà would show it to all
     return Classifier(_load_learner(file), model_facts(file))
+
+# %% ../../nbs/library/ship/23_predict.ipynb #52fe61e5
+_READS = 'ship/portable ship/graph ship/pickled' # another version of these may read a pickle in another way
+
+def _portable_of(pkl, sha, facts):
+    "The portable model that belongs to `pkl`: beside it, or in the cache, made of the pickle without running it"
+    if facts.get('portable') and os.path.lexists(pkl.with_suffix('.onnx')): return pkl.with_suffix('.onnx')
+    from bearclf.ship.pickled import convert
+    return made_once(cached('portable', f'{sha[:32]}-{code_key(_READS)}'), lambda tmp: convert(pkl, tmp))
+
+def load_classifier(
+    path:str|Path, # `export.onnx` or `export.pkl`, or the folder that holds them
+    trust:bool=False, # Unpickle `export.pkl`, which runs the code in it? Then there is `learn`, too
+) -> AnyClassifier:
+    "The classifier in `path`, on the CPU; a `BearclfError` in one sentence if there is none or it does not load"
+    file = model_file(path)
+    if trust: return _trusted(file)
+    if file.suffix != '.pkl': return read_portable(file)
+    facts = _facts_of(file, sha := _sha(file))
+    clf = read_portable(_portable_of(file, sha, facts))
+    clf.info = clf.info | facts
+    return clf
 
 # %% ../../nbs/library/ship/23_predict.ipynb #d1a81514
 @dataclass(frozen=True)
@@ -290,7 +273,7 @@ def _pairs(self:Evaluation, most=10):
 # %% ../../nbs/library/ship/23_predict.ipynb #fc9e5bb9
 def _learned_from(clf, report):
     "How many photos of a report the model has learned from, as far as it knows"
-    known = getattr(clf.learn, 'learned_from', b'')
+    known = clf.learned_from
     known = {known[i:i+4] for i in range(0, len(known), 4)}
     return sum(bytes.fromhex(report.looks[o].fingerprint)[:4] in known for o in report.photos)
 
@@ -301,7 +284,7 @@ def _check_classes(clf, names, notes=()):
 
 # %% ../../nbs/library/ship/23_predict.ipynb #e831d91e
 def evaluate(
-    clf:Classifier, # From `load_classifier`
+    clf:AnyClassifier, # From `load_classifier`
     path:str|Path, # A folder with a folder of photos for each class, called as the model's classes are
     bs:int=32, # Photos to judge at a time
     level:int=None, # How deep the class folders lie, as in `check_folder`
