@@ -1577,7 +1577,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                               'bearclf/ship/predict.py'),
                                       'bearclf.ship.predict._load_learner': ( 'library/ship/predict.html#_load_learner',
                                                                               'bearclf/ship/predict.py'),
-                                      'bearclf.ship.predict._opener': ('library/ship/predict.html#_opener', 'bearclf/ship/predict.py'),
                                       'bearclf.ship.predict._portable_of': ( 'library/ship/predict.html#_portable_of',
                                                                              'bearclf/ship/predict.py'),
                                       'bearclf.ship.predict._sha': ('library/ship/predict.html#_sha', 'bearclf/ship/predict.py'),

@@ -322,7 +322,7 @@ def predict(
         try: pred, row = clf(file), {}
         except PhotoError as e: pred, row, failed = None, {'error': str(e)}, failed + 1
         if pred: row = dict(label=pred.label, probability=pred.probability, probabilities=pred.probabilities,
-                            familiar=pred.familiar)
+                            familiar=pred.familiar, sure=pred.sure)
         if json: _print_json({'file': file} | row)
         else: print(printable(f'{file}: {pred}') if pred else row['error'], flush=True)
     return (failed > 0) + (failed == len(images))

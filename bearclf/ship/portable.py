@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['squish', 'crop', 'pad', 'center', 'plain_bytes', 'parsed_json', 'read_json', 'wrong_facts', 'wrong_graph']
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #cc38c675
+# %% ../../nbs/library/ship/21c_portable.ipynb #a0754049
 import json, math, os, re, stat
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from ..core import *
 from ..core import a_few, given_path, leading
 from ..photo import PhotoError, any_photo
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #cabd60fd
+# %% ../../nbs/library/ship/21c_portable.ipynb #044e6a2f
 @dataclass(frozen=True)
 class Prediction:
     "What the model says about one photo"
@@ -29,21 +29,23 @@ class Prediction:
     probability: float # Of `label`, between 0 and 1
     probabilities: dict # Class -> probability, most probable first; they add up to 1
     familiar: bool=None # Is it like the photos that the model has learned from? None if the model does not know
+    sure: bool=True # Is it as probable as the model's makers want it to be before it is said?
     def __repr__(self):
         return (f'Prediction(label={self.label!r}, probability={self.probability}, '
                 f'probabilities={dict(leading(self.probabilities))}, familiar={self.familiar})')
 
     def __str__(self):
         said = f'{self.label} ({percent(self.probability)})'
-        return f'nothing that I have seen; the nearest is {said}' if self.familiar is False else said
+        if self.familiar is False: return f'nothing that I have seen; the nearest is {said}'
+        return said if self.sure else f'not sure; perhaps {said}'
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #d84d485f
-def _prediction(classes, probs, familiar=None):
+# %% ../../nbs/library/ship/21c_portable.ipynb #c1d065e6
+def _prediction(classes, probs, familiar=None, unsure_below=None):
     ranked = dict(sorted(zip(classes, map(float, probs)), key=lambda o: -o[1]))
     label = next(iter(ranked))
-    return Prediction(label, ranked[label], ranked, familiar)
+    return Prediction(label, ranked[label], ranked, familiar, ranked[label] >= (unsure_below or 0))
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #1502d4bb
+# %% ../../nbs/library/ship/21c_portable.ipynb #a1269860
 class AnyClassifier:
     "A model that answers for a photo or many; a kind of it has `classes`, `info` and a `_batch`"
     _ready = staticmethod(any_photo) # what is done to each photo alone, side by side
@@ -71,7 +73,7 @@ def _is_one(o):
     one = not hasattr(o, '__iter__') or hasattr(o, 'read') or getattr(o, 'ndim', 1) in (0, 2, 3)
     return one or isinstance(o, (str, bytes, bytearray, memoryview, dict, os.PathLike, Image.Image))
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #64d6c980
+# %% ../../nbs/library/ship/21c_portable.ipynb #dd3251ab
 _BEYOND = dict(zeros='constant', border='edge', reflection='reflect') # fastai's names and NumPy's
 
 def _part(im, left, top, size, beyond='zeros'):
@@ -84,7 +86,7 @@ def _part(im, left, top, size, beyond='zeros'):
     x = np.asarray(im)
     return Image.fromarray(np.pad(x, sides + [(0, 0)]*(x.ndim - 2), _BEYOND[beyond]))
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #0f0a97a2
+# %% ../../nbs/library/ship/21c_portable.ipynb #77c6c1db
 def _fit(im, size, fit, beyond='zeros'):
     "The middle of `im` in the form of `size`, as large as `fit` says: min for all that is inside, max to hold all"
     m = fit(im.height/size[0], im.width/size[1])
@@ -97,7 +99,7 @@ def pad(im, size, pad_mode='reflection'): return _fit(im, size, max, pad_mode)
 def center(im, size, pad_mode='zeros'):
     return _part(im, (im.width - size[1])//2, (im.height - size[0])//2, size, pad_mode)
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #202e460a
+# %% ../../nbs/library/ship/21c_portable.ipynb #ab24c33f
 STEPS = dict(squish=squish, crop=crop, pad=pad, center=center)
 
 def apply_steps(
@@ -108,13 +110,13 @@ def apply_steps(
     for o in steps: im = STEPS[o['do']](im, **{k: v for k, v in o.items() if k != 'do'})
     return im
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #b549621b
+# %% ../../nbs/library/ship/21c_portable.ipynb #4a8f31d9
 def as_array(im): # Array of float32 of shape (3 or 1, height, width), in 0..1
     "The picture `im` as a network takes it"
     x = np.asarray(im, 'float32')/np.float32(255)
     return np.ascontiguousarray(x.transpose(2, 0, 1) if x.ndim == 3 else x[None])
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #3b06a2ba
+# %% ../../nbs/library/ship/21c_portable.ipynb #3e998934
 _MB = 1 << 20
 
 def plain_bytes(
@@ -132,7 +134,7 @@ def plain_bytes(
     if len(data) <= largest: return data
     raise BearclfError(f'{file} is no model of ours: it has more than {largest/_MB:.0f} MB.')
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #c73846bf
+# %% ../../nbs/library/ship/21c_portable.ipynb #9e321675
 def _no_number(o): raise ValueError(o)
 
 def _depth(o): return 1 + max(map(_depth, o.values() if isinstance(o, dict) else o), default=0) \
@@ -154,7 +156,7 @@ def read_json(
     except ValueError:
         raise BearclfError(f'{file} is damaged, or not the text that comes with a model. Get it again.') from None
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #81bd36ae
+# %% ../../nbs/library/ship/21c_portable.ipynb #cbfa1012
 def _is_number(o): return type(o) in (int, float) and abs(o) < 1e12
 def _is_count(o): return type(o) is int and 0 <= o < 1e12
 def _is_text(o, most=1000): return isinstance(o, str) and len(o) <= most
@@ -172,7 +174,7 @@ def _is_step(o):
     more = {k: v for k, v in o.items() if k not in ('do', 'size')}
     return not more or o['do'] in ('pad', 'center') and [*more] == ['pad_mode'] and more['pad_mode'] in [*_BEYOND]
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #4c5f3669
+# %% ../../nbs/library/ship/21c_portable.ipynb #2b09bddc
 def wrong_facts(
     facts:dict, # What stood in an `export.json`
 ) -> str: # As `its classes are no list of names`; empty if all is well
@@ -192,17 +194,18 @@ def _wrong_portable(own):
     steps = own.get('steps')
     if not isinstance(steps, list) or not 1 <= len(steps) <= 8 or not all(map(_is_step, steps)):
         return 'what is done to a photo is not understood'
-    if own.get('near_limit') is not None and not _is_number(own['near_limit']): return 'near_limit is no number'
+    odd = [k for k in ('near_limit', 'temperature') if own.get(k) is not None and not (_is_number(own[k]) and own[k] >= 0)]
+    if odd: return f'{odd[0]} is no number'
     return '' if _is_digits(own.get('learned_from') or '', 8) else 'learned_from is not what it should be'
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #0dcfe32a
+# %% ../../nbs/library/ship/21c_portable.ipynb #1bdbcde6
 OPERATORS = frozenset('''Add AveragePool BatchNormalization Cast Ceil Clip Concat Constant Conv DequantizeLinear Div Equal
     Erf Exp Expand Flatten Floor Gather Gelu Gemm GlobalAveragePool GlobalMaxPool Greater GreaterOrEqual HardSigmoid
     HardSwish Identity LayerNormalization LeakyRelu Less LessOrEqual MatMul Max MaxPool Min Mul Neg Not Pad Pow ReduceL2
     ReduceMax ReduceMean ReduceMin ReduceSum Relu Reshape Shape Sigmoid Slice Softmax Split Sqrt Squeeze Sub Tanh TopK
     Transpose Unsqueeze Where'''.split())
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #d97a4789
+# %% ../../nbs/library/ship/21c_portable.ipynb #81e5db28
 def _varint(data, i):
     "The number that begins at `i`, and where it ends; an `IndexError` if the data ends first"
     n = shift = 0
@@ -228,7 +231,7 @@ def _structure(data):
     graph = lambda i, end: sum(weights(b, e) for k, b, e in _fields(data, i, end) if k == 5)
     return len(data) - sum(graph(b, e) for k, b, e in _fields(data, 0, len(data)) if k == 7)
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #eabcfbf4
+# %% ../../nbs/library/ship/21c_portable.ipynb #1ff8ad28
 _FIELDS = {k: frozenset(v.split()) for k, v in dict(
     ModelProto='ir_version opset_import producer_name producer_version domain model_version doc_string graph',
     OperatorSetIdProto='domain version', StringStringEntryProto='key value',
@@ -248,7 +251,7 @@ def _foreign(message):
         elif field.message_type:
             for o in value if hasattr(value, '__len__') else [value]: yield from _foreign(o)
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #02f60472
+# %% ../../nbs/library/ship/21c_portable.ipynb #6756e9bb
 _BYTES = {1: 4, 2: 1, 3: 1, 6: 4, 7: 8, 9: 1, 10: 2} # float32, uint8, int8, int32, int64, bool, float16: bytes of each
 _FROM_ONE = {'strides', 'dilations', 'kernel_shape', 'group', 'num_outputs'}
 
@@ -282,7 +285,7 @@ def wrong_graph(
     wrong = [*map(_wrong_tensor, g.initializer), *map(_wrong_node, g.node)]
     return next(filter(None, wrong), '')
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #02d58243
+# %% ../../nbs/library/ship/21c_portable.ipynb #3ba639db
 def _skeleton(model):
     "`model` for one photo, with the shapes of its weights alone; of short lists of whole numbers also what is in them"
     import onnx
@@ -314,7 +317,7 @@ def _shapes(model):
     if missing(found): raise BearclfError('shapes that cannot be known beforehand')
     return found
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #0ff68ac8
+# %% ../../nbs/library/ship/21c_portable.ipynb #7b9814bc
 _MOST_NUMBERS, _MOST_WORK = 64*_MB, 2e11
 
 def _varying(nodes, shapes):
@@ -349,7 +352,7 @@ def _work(nodes, shapes):
         return out*window + sum(map(math.prod, taken))
     return sum(map(of, nodes))
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #4d9f9244
+# %% ../../nbs/library/ship/21c_portable.ipynb #d8d9285b
 def _room(g, shapes):
     "The most numbers that one photo needs at a time in the graph `g`; a `BearclfError` if it needs too much"
     if any(not 0 < i < 1 << 31 for o in shapes.values() for i in o): raise BearclfError('it has odd shapes')
@@ -360,7 +363,7 @@ def _room(g, shapes):
     if _work(g.node, shapes) > _MOST_WORK: raise BearclfError('it takes too long')
     return max(1, most)
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #80c4bb19
+# %% ../../nbs/library/ship/21c_portable.ipynb #9f881b50
 def _wrong_ends(g, shapes, facts):
     "What does not fit between a graph and the facts about it: what goes in, what comes out"
     own, n = facts['portable'], len(facts['classes'])
@@ -385,7 +388,7 @@ def _read_model(data):
         return onnx.ModelProto.FromString(data)
     except (IndexError, KeyError, DecodeError): raise BearclfError('damaged') from None
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #4ffbc395
+# %% ../../nbs/library/ship/21c_portable.ipynb #6079be1a
 def check_portable(
     data:bytes, # What the ONNX file holds
     facts:dict, # What the JSON beside it says, checked
@@ -403,7 +406,7 @@ def check_portable(
     model.DiscardUnknownFields()
     return model.SerializeToString(), most
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #4b720c26
+# %% ../../nbs/library/ship/21c_portable.ipynb #d8f8a4ad
 def _session(model):
     "ONNX Runtime's `InferenceSession` of the bytes `model`"
     import onnxruntime as ort
@@ -416,10 +419,10 @@ def _session(model):
 class PortableClassifier(AnyClassifier):
     "A portable model that answers for a photo or many, to all threads that share it"
     def __init__(self,
-        data:bytes, # What the ONNX file holds
-        info:dict, # What the JSON beside it says, checked
+        model:bytes, # As `check_portable` gives it
+        most:int, # Numbers that one photo needs at a time
+        info:dict, # What the JSON beside the model says, checked
     ):
-        model, most = check_portable(data, info)
         try: self.session = _session(model)
         except Exception: raise BearclfError('ONNX Runtime does not take it') from None
         self.info, self.classes, self.steps = info, [str(o) for o in info['classes']], info['portable']['steps']
@@ -434,7 +437,7 @@ class PortableClassifier(AnyClassifier):
     def _ready(self, photo):
         return as_array(apply_steps(any_photo(photo).convert(self.info['portable']['mode']), self.steps))
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #8afa8c51
+# %% ../../nbs/library/ship/21c_portable.ipynb #a1946936
 @patch
 def _batch(self:PortableClassifier, arrays):
     "What the model says about what `_ready` has made of photos"
@@ -444,10 +447,10 @@ def _batch(self:PortableClassifier, arrays):
         except Exception as e: raise BearclfError(f'The model cannot be computed ({str(e)[:80]}).') from e
         if not np.isfinite(probs).all(): raise BearclfError('The model gives no probabilities. Export it again.')
         knows = (near[0] <= limit).tolist() if near and limit is not None else [None]*len(probs)
-        said += [_prediction(self.classes, *o) for o in zip(probs, knows)]
+        said += [_prediction(self.classes, *o, self.info.get('unsure_below')) for o in zip(probs, knows)]
     return said
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #d1d15208
+# %% ../../nbs/library/ship/21c_portable.ipynb #f485cf3a
 def _read_facts(file):
     "What stands in the `file` beside a portable model; a `BearclfError` if it is not about one"
     facts = read_json(file)
@@ -468,6 +471,9 @@ def read_portable(
         raise BearclfError(f'{file} is not the file that {file.stem}.json speaks of, as its SHA-256 is another one: it is '
                            'damaged, or one of them was changed. Get both again. (A right one would say that the file is '
                            'whole, not who made it.)')
-    try: return PortableClassifier(data, facts)
+    try:
+        model, most = check_portable(data, facts)
+        del data  # it would stay in memory while ONNX Runtime makes its own
+        return PortableClassifier(model, most, facts)
     except BearclfError as e:
         raise BearclfError(f'{file} is damaged, or no model that bearclf has written: {str(e).rstrip(".")}.') from None

@@ -13,7 +13,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from fastcore.basics import patch
-from PIL import Image
 
 from ..core import *
 from ..core import a_few, cached, code_key, counted, cut, given_path, rate, sha256_of
@@ -71,7 +70,7 @@ def kept_aside(
 
 # %% ../../nbs/library/ship/23_predict.ipynb #3d000001
 _MADE_BY = '''core photo practice/drawn folder/look folder/copies train/data train/bodies train/learner train/features
-    ship/export'''
+    ship/portable ship/graph ship/export'''
 
 # %% ../../nbs/library/ship/23_predict.ipynb #7e37a7a6
 def demo_model() -> Path: # A folder with `export.pkl` and `export.json`
@@ -135,13 +134,6 @@ def _load_learner(file):
 # %% ../../nbs/library/ship/23_predict.ipynb #ac9f382b
 _one = threading.Lock() # held while a `Learner` answers: it is changed by that
 
-def _opener(dls):
-    "Which of the learner's transforms opens a photo, and the mode of the picture that it gives"
-    types = getattr(next(iter(getattr(dls.valid_ds, 'tls', ())), None), 'types', ())
-    made = [i for i, o in enumerate(types[1:]) if isinstance(o, type) and issubclass(o, Image.Image)]
-    if not made: return 0, 'RGB'
-    return made[0], getattr(types[1 + made[0]], '_open_args', {}).get('mode', 'RGB')
-
 # %% ../../nbs/library/ship/23_predict.ipynb #b11d8367
 class Classifier(AnyClassifier):
     "A model that fastai computes, for all threads that share it; not so its `learn`, fastai's"
@@ -156,7 +148,8 @@ class Classifier(AnyClassifier):
 def _batch(self:Classifier, photos):
     "What the model says about pictures, computed at once"
     from fastai.callback.hook import hook_output
-    (start, mode), familiar = _opener(self.learn.dls), getattr(self.learn, 'familiar', None)
+    from bearclf.ship.export import opener
+    (start, mode), familiar = opener(self.learn.dls), getattr(self.learn, 'familiar', None)
     photos = [o.convert(mode) for o in photos]
     with _one:
         dl = self.learn.dls.test_dl(photos, rm_type_tfms=start, num_workers=0, bs=len(photos))
@@ -165,7 +158,9 @@ def _batch(self:Classifier, photos):
             with self.learn.no_bar(), self.learn.no_logging(), body as seen: probs, _ = self.learn.get_preds(dl=dl)
         except BaseException: self.learn.lock = threading.Lock(); raise  # fastai may have left it closed
         knows = familiar(seen.stored).tolist() if familiar else [None]*len(probs)
-    return [_prediction(self.classes, *o) for o in zip(probs, knows)]
+    probs = probs**(1/((self.info.get('portable') or {}).get('temperature') or 1))  # as the portable model has it
+    probs = probs/probs.sum(1, keepdim=True)
+    return [_prediction(self.classes, *o, self.info.get('unsure_below')) for o in zip(probs, knows)]
 
 # %% ../../nbs/library/ship/23_predict.ipynb #f15e0030
 def say_what_opens(file):

@@ -247,7 +247,7 @@ def fit_head(
     start = start or ClassRows(torch.zeros(n, x.shape[1]), torch.zeros(n), {})
     pool = (nn.AdaptiveAvgPool2d(1), nn.Flatten()) if features.maps else ()
     learn.model[1] = nn.Sequential(*pool, fit_linear(x, y.repeat(views), learn.loss_func, start, pull))
-    learn.opt = None
+    learn.opt, learn.started_from = None, start.found
     if getattr(learn, 'pretrained', False): learn.freeze()
     learn.model.eval()
     return learn
@@ -458,7 +458,7 @@ class Familiar(nn.Module):
 
     def _units(self, x):
         "Rows whose product is the cosine of two photos: of maps, half that of their maxima, half of their averages"
-        parts = x.chunk(2, 1) if self.maps else [x]
+        parts = x.split(int(x.shape[1])//2, 1) if self.maps else [x]
         return torch.cat([o/o.norm(dim=1, keepdim=True).clamp(min=1e-12) for o in parts], 1)/len(parts)**.5
 
     def _nearest(self, away): return away.topk(5, largest=False).values.mean(1)
@@ -481,12 +481,9 @@ def forward(self:Familiar, x): # Tensor of bool of shape (photos,)
 
 # %% ../../nbs/library/train/16_features.ipynb #d912233f
 def _vouching(learn):
-    "The ImageNet classifier of the body of `learn`, and the numbers of the classes that it shares; or nothing"
-    if not (arch := _arch_as_it_came(learn)): return None, ()
-    try: found = class_rows(learn.dls.vocab, arch).found
-    except BearclfError: return None, ()  # its last layer sees more than averages
-    ours = sum(found.values(), [])
-    return (own_classifier(arch), ours) if ours and not body_for(learn, True)[1] else (None, ())
+    "The ImageNet classifier of the body of `learn`, and the numbers of the classes that its head started from; or nothing"
+    ours = sum(getattr(learn, 'started_from', {}).values(), [])
+    return (own_classifier(learn.arch), ours) if ours and not body_for(learn, True)[1] else (None, ())
 
 # %% ../../nbs/library/train/16_features.ipynb #d4cf2477
 @patch(cls_method=True)
