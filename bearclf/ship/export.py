@@ -167,20 +167,24 @@ def temperature_of(logits, targs, few=20):
     return round(1/best.x, 3) if best.fun < loss(1) else 1.
 
 # %% ../../nbs/library/ship/22_export.ipynb #73965d01
-def _familiar(learn):
-    "A `Familiar` for `learn`, or nothing where there cannot be one"
-    try: return Familiar.of(learn)
-    except BearclfError: return None
+@contextmanager
+def _knowing(learn):
+    "`learn` with a `Familiar`, if it has none and can have one; afterwards without, as it may learn on"
+    if getattr(learn, 'familiar', None): return (yield)
+    try: learn.familiar = Familiar.of(learn)
+    except BearclfError: learn.familiar = None
+    try: yield
+    finally: del learn.familiar
 
 # %% ../../nbs/library/ship/22_export.ipynb #7307610e
 def _portable(learn, temperature):
-    "The bytes of the portable model for `learn` and what is to be said of it; nothing, and a sentence, if there is none"
+    "The bytes of the portable model for `learn`, and what is to be said of it; nothing, and a sentence, if it has none"
     logits, act = torch.randn(2, len(learn.dls.vocab)), getcallable(learn.loss_func, 'activation')
     try:
         if not torch.allclose(act(logits), logits.softmax(1)): raise BearclfError('its probabilities are no softmax.')
         check_steps(learn.dls, steps := steps_of(learn.dls))
-        data, facts = graph_and_facts(learn.model, steps, norm_of(learn.dls), opener(learn.dls)[1], temperature,
-                                      learn.familiar)
+        data, facts = graph_and_facts(learn.model, learn.dls.vocab, steps, norm_of(learn.dls), opener(learn.dls)[1],
+                                      temperature, learn.familiar)
         return data, facts | {'learned_from': learn.learned_from.hex()}
     except BearclfError as e: print(f'There is no portable model beside export.pkl: {e}')
     return None, None
@@ -195,9 +199,8 @@ def export_classifier(
     check_answers(learn.dls, 'export_classifier')
     on_valid, own, learn.learned_from = _on_valid(learn), set(), learned_from(learn)
     pickler, info = type('Pickler', (_Pickler,), {'own': own}), model_info(learn, on_valid)
-    learn.familiar = getattr(learn, 'familiar', None) or _familiar(learn)
-    graph, portable = _portable(learn, temperature_of(*on_valid))
-    with _nowhere(learn), ExitStack() as files:
+    with _knowing(learn), _nowhere(learn), ExitStack() as files:
+        graph, portable = _portable(learn, temperature_of(*on_valid))
         ends = ['.pkl', *['.onnx']*bool(graph), '.json']
         new = {o: files.enter_context(atomic_path((dest/f'export{o}').absolute())) for o in ends}
         learn.export(new['.pkl'], pickle_module=types.SimpleNamespace(Pickler=pickler, __name__='bearclf'))

@@ -18,10 +18,11 @@ from torch import nn
 
 from ..core import *
 from ..core import given_path, sha256_of
+from .portable import check_portable
 
 # %% ../../nbs/library/ship/21d_graph.ipynb #bd927723
 class PhotoNet(nn.Module):
-    "From photos, a tensor of shape (n, channels, h, w) with values in 0 to 1, to probabilities; and `near`, if asked for"
+    "From photos, a tensor of shape (n, channels, h, w) with values 0 to 1, to probabilities; and `near`, if asked for"
     def __init__(self,
         net:nn.Module, # Gives numbers for the classes, from which a softmax makes probabilities
         norm=None, # Mean and standard deviation of each channel that `net` expects to be taken out, if it does
@@ -71,7 +72,7 @@ def _silence():
 def _session(model, options):
     "ONNX Runtime with the ONNX `model` loaded; a `BearclfError` if it cannot run it"
     import onnxruntime
-    options.log_severity_level = 4
+    options.log_severity_level, options.intra_op_num_threads = 4, 1
     try: return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=['CPUExecutionProvider'])
     except Exception as e: raise BearclfError('ONNX Runtime cannot run the graph of this net.') from e
 
@@ -100,8 +101,8 @@ def graph_of(net, photos):
         except Exception:
             try: model = _captured(net, photos, names)
             except ImportError as e:
-                raise BearclfError(f'This net needs the module {e.name} to become a graph. pip install onnxscript') from e
-            except Exception as e: raise BearclfError('This net cannot be written as a graph of ONNX.') from e
+                raise BearclfError(f'to become a graph, this net needs {e.name}: pip install onnxscript') from e
+            except Exception as e: raise BearclfError('this net cannot be written as a graph of ONNX.') from e
     return _plain(model)
 
 # %% ../../nbs/library/ship/21d_graph.ipynb #c4f087e2
@@ -147,10 +148,10 @@ def _check_same(model, net, photos, most):
     with torch.no_grad(): ours = net(photos)
     pairs = zip(said_by(model, photos.numpy()), ours if isinstance(ours, tuple) else (ours,))
     off = max(float(np.abs(a - b.numpy()).max()) for a, b in pairs)
-    if not off <= most: raise BearclfError(f'The graph differs from the net by {off:.3f}, so it is not kept.')
+    if not off <= most: raise BearclfError(f'its graph differs from the net by {off:.3f}.')
 
 # %% ../../nbs/library/ship/21d_graph.ipynb #99fcff03
-def graph_and_facts(net, steps, norm=None, mode='RGB', temperature=1., familiar=None, weights='float16'):
+def graph_and_facts(net, classes, steps, norm=None, mode='RGB', temperature=1., familiar=None, weights='float16'):
     "The bytes of an `export.onnx` for `net`, and what stands about it under `portable` in an export.json"
     if weights not in _MOST: raise BearclfError(f'weights={weights!r} is unknown; it is {" or ".join(_MOST)}.')
     net = PhotoNet(deepcopy(net), norm, temperature, deepcopy(familiar)).cpu().float().eval()
@@ -161,8 +162,11 @@ def graph_and_facts(net, steps, norm=None, mode='RGB', temperature=1., familiar=
     if weights == 'float16': model = halved(model)
     _check_same(model, net, photos, _MOST[weights])
     data = model.SerializeToString()
-    return data, dict(sha256=hashlib.sha256(data).hexdigest(), weights=weights, mode=mode, steps=steps,
-                      temperature=temperature, near_limit=familiar and familiar.limit)
+    facts = dict(sha256=hashlib.sha256(data).hexdigest(), weights=weights, mode=mode, steps=steps,
+                 temperature=temperature, near_limit=familiar and familiar.limit)
+    try: check_portable(data, dict(classes=list(classes), portable=facts))
+    except BearclfError as e: raise BearclfError(f'the graph of this net would not be opened again: {e}') from e
+    return data, facts
 
 # %% ../../nbs/library/ship/21d_graph.ipynb #efb60358
 def _sealed(facts):
@@ -221,7 +225,7 @@ def keep_former(dest):
 def write_portable(
     net:nn.Module, # Gives a number for each class, from which a softmax makes probabilities
     classes:list, # The names of the classes, in the order of these numbers
-    steps:list, # What is done to a photo before, as `[{'do': 'squish', 'size': [224, 224]}]`; height and width in pixels
+    steps:list, # What is done to a photo before, as `[{'do': 'squish', 'size': [224, 224]}]`; height, width in pixels
     dest:str|Path, # The folder to put `export.onnx` and `export.json` into; made if it is not there
     norm=None, # Mean and standard deviation of each channel, as `([.485, .456, .406], [.229, .224, .225])`
     mode:str='RGB', # Or `L`, for a net that takes grey photos
@@ -232,7 +236,7 @@ def write_portable(
 ) -> Path: # `export.onnx`
     "Write the trained `net` as a portable model into `dest`, after it was run to see that it says what `net` says"
     dest = model_place(dest, ('.json', '.onnx'))
-    data, portable = graph_and_facts(net, steps, norm, mode, temperature, familiar, weights)
+    data, portable = graph_and_facts(net, classes, steps, norm, mode, temperature, familiar, weights)
     with atomic_path(dest/'export.onnx') as graph, atomic_path(dest/'export.json') as text:
         graph.write_bytes(data)
         write_facts((facts or {}) | dict(classes=list(classes), portable=portable), text)

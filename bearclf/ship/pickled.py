@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['convert']
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #25776a9e
+# %% ../../nbs/library/ship/22b_pickled.ipynb #a2e685d5
 import hashlib, json, math, os, pickletools, re, stat, struct, warnings, zlib
 from contextlib import contextmanager
+from enum import Enum
 from io import BytesIO
 from pathlib import Path
 
@@ -16,14 +17,14 @@ import numpy as np
 from ..core import *
 from ..core import cut, given_path
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #aff8e2db
+# %% ../../nbs/library/ship/22b_pickled.ipynb #534d0d19
 class Damaged(ValueError):
     "What is wrong with a file, as the end of a sentence"
 
 def _need(fine, why):
     if not fine: raise Damaged(why)
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #d31344a3
+# %% ../../nbs/library/ship/22b_pickled.ipynb #a82c7559
 _LARGEST, _PROGRAM, _STEPS = 2**30, 2**24, 10**6  # bytes of a file, bytes of its program, steps of the program
 
 def _directory(data):
@@ -38,7 +39,7 @@ def _directory(data):
     _need(known and n <= 20_000, 'its directory is odd')
     return start, start + size, n
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #6a738a4c
+# %% ../../nbs/library/ship/22b_pickled.ipynb #0732cee5
 def _entry(data, at, begin):
     "Name, first and last byte of the entry that the directory has at `at` and whose head is at `begin`; both ends"
     (sign, _, _, flags, how, _, _, crc, packed, size, n_name, n_extra, n_said, disk, _, _,
@@ -58,7 +59,7 @@ def _entry(data, at, begin):
     _need(zlib.crc32(memoryview(data)[first:last]) == crc, 'it is damaged: a checksum does not fit')
     return name.decode(), first, last, at, end
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #5e892277
+# %% ../../nbs/library/ship/22b_pickled.ipynb #95e66c95
 def _entries(data):
     "Name without its folder -> first and last byte, for all that `torch.save` has put into `data`"
     at, end, n = _directory(data)
@@ -75,7 +76,7 @@ def _entries(data):
           'it has no data.pkl, or was written on an odd machine')
     return found
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #6ed27ece
+# %% ../../nbs/library/ship/22b_pickled.ipynb #7a405612
 class Name(str):
     "What the program calls something in a module, such as `torch.nn.modules.conv.Conv2d`; nothing is imported"
 
@@ -100,7 +101,7 @@ class Numbers:
     def __init__(self, stored, offset, shape, strides):
         self.stored, self.offset, self.shape, self.strides = stored, offset, shape, strides
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #9bd50fbc
+# %% ../../nbs/library/ship/22b_pickled.ipynb #c77b8c34
 _KINDS = dict(Float=('float32', 4), Double=('float64', 8), Half=('float16', 2), BFloat16=('bfloat16', 2),
               Long=('int64', 8), Int=('int32', 4), Short=('int16', 2), Char=('int8', 1), Byte=('uint8', 1), Bool=('bool', 1))
 
@@ -122,7 +123,7 @@ def _tensor(stored, offset, shape, strides, *_):
     _need(0 in shape or last < stored.n, 'a tensor has more numbers than there are')
     return Numbers(stored, offset, shape, strides)
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #336f0c2f
+# %% ../../nbs/library/ship/22b_pickled.ipynb #1dcf33bb
 def _called(what, args):
     "What a call comes to: a tensor if it makes one, and otherwise a note of it"
     _need(type(what) in (Name, Record) and type(args) is tuple, 'it calls what cannot be called')
@@ -138,7 +139,7 @@ def _name(module, name):
     module = {'__builtin__': 'builtins', 'fasttransform.transform': 'fastcore.transform'}.get(module, module)
     return Name(f'{module}.{name}')
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #3f1999d5
+# %% ../../nbs/library/ship/22b_pickled.ipynb #d0d0e47b
 class _Program:
     "What a pickle does, without doing it; a step that pickle's protocols 2 to 5 do not need is refused"
     def __init__(self, found): self.found, self.stack, self.marks, self.memo = found, [], [], {}
@@ -162,7 +163,7 @@ class _Program:
         self.stack[-1].state.append(state)
     def last(self, n): self.push(tuple([self.pop() for _ in range(n)][::-1]))
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #53c284ef
+# %% ../../nbs/library/ship/22b_pickled.ipynb #7f201df8
 _AS_IT_IS = '''BININT BININT1 BININT2 LONG1 LONG4 BINFLOAT BINUNICODE SHORT_BINUNICODE BINUNICODE8
     BINBYTES SHORT_BINBYTES BINBYTES8'''.split()
 _DO = {o: lambda p, arg: p.push(arg) for o in _AS_IT_IS} | {
@@ -188,7 +189,7 @@ _DO = {o: lambda p, arg: p.push(arg) for o in _AS_IT_IS} | {
     'BUILD': lambda p, _: (o := p.pop(), p.build(o)),
     'BINPERSID': lambda p, _: p.push(_stored(p.found, p.pop())), 'STOP': lambda p, _: None}
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #56772855
+# %% ../../nbs/library/ship/22b_pickled.ipynb #debaca50
 def read_pickle(data, found={}):
     "What the pickle `data` (bytes) would make, as records; `found` has the entries with its numbers"
     _need(len(data) <= _PROGRAM, 'its program is larger than that of any classifier')
@@ -201,7 +202,7 @@ def read_pickle(data, found={}):
     _need(len(p.stack) == 1 and not p.marks, 'its program does not come to one thing')
     return p.stack[0]
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #05324e62
+# %% ../../nbs/library/ship/22b_pickled.ipynb #6507e196
 def fields(o):
     "Name -> value of what a record would have got as its attributes"
     _need(type(o) is Record, 'a part is missing')
@@ -226,7 +227,7 @@ def listed(o):
         else: o = _at(o, 'items')
     raise Damaged('a list is missing')
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #cf2dacff
+# %% ../../nbs/library/ship/22b_pickled.ipynb #f98028b9
 def plain(o):
     "Text, bytes, a number or None, also where NumPy or an enum would have made it; otherwise the record itself"
     if type(o) is not Record: return o
@@ -244,7 +245,7 @@ def _array(data, o):
     flat = np.frombuffer(data, kind, o.stored.n, o.stored.first)[o.offset:]
     return np.lib.stride_tricks.as_strided(flat, o.shape, [s*kind.itemsize for s in o.strides])
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #6683160f
+# %% ../../nbs/library/ship/22b_pickled.ipynb #b80c6b0c
 def _said(o): return cut(o.what if type(o) is Record and type(o.what) is Name else o if type(o) is Name else 'a thing', 60)
 
 def _not_ours(o, what):
@@ -276,7 +277,7 @@ def _item_steps(o):
     _need(0 <= extra <= 2048, 'a margin is odd')
     return [dict(do='squish', size=[o + extra for o in size])] + [dict(do='center', size=size)]*(extra > 0)
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #cbe00a2c
+# %% ../../nbs/library/ship/22b_pickled.ipynb #54d2ac86
 _WARPS = 'AffineCoordTfm Flip DeterministicFlip Dihedral DeterministicDihedral Rotate Zoom Warp'.split()
 _LIGHTS = 'Brightness Contrast Saturation Hue RandomErasing LightingTfm SpaceTfm'.split()
 
@@ -309,7 +310,7 @@ def _middle(h, w, ratio, scale):
     _need(1 <= int(h*scale) <= h and 1 <= int(w*scale) <= w, 'a crop is odd')
     return int(h*scale), int(w*scale)
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #c635e37b
+# %% ../../nbs/library/ship/22b_pickled.ipynb #c094bd96
 _PICTURES = {'fastai.vision.core.PILImage': 'RGB', 'fastai.vision.core.PILImageBW': 'L', 'bearclf.train.data.PILPhoto': 'RGB'}
 _SOFTMAX = ['fastai.losses.' + o for o in
             'CrossEntropyLossFlat LabelSmoothingCrossEntropy LabelSmoothingCrossEntropyFlat FocalLossFlat'.split()]
@@ -332,7 +333,7 @@ def _mode(tls):
     if len(pictures) != 1 or kinds[-1] != pictures[0]: _not_ours(kinds[-1], 'kind of photo')
     return _PICTURES[pictures[0]]
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #28c01c96
+# %% ../../nbs/library/ship/22b_pickled.ipynb #c7ec416e
 class Export:
     "What an export.pkl says of itself, and its net as a record"
     def __init__(self, data, learn):
@@ -352,7 +353,7 @@ class Export:
             if kind == 'resample': self.resample.append(value); size = value[2]
             if kind == 'norm': _need(self.norm is None, 'it normalises twice'); self.norm = value
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #cc987ef2
+# %% ../../nbs/library/ship/22b_pickled.ipynb #472cae47
 @contextmanager
 def _one_sentence(file):
     "A `BearclfError` in place of whatever is raised over a file that is damaged or crafted"
@@ -383,7 +384,7 @@ def read_export(
         found = _entries(data := _bytes_of(file))
         return Export(data, read_pickle(bytes(data[slice(*found['data.pkl'])]), found))
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #fd1d739f
+# %% ../../nbs/library/ship/22b_pickled.ipynb #ef02e8a2
 _LAYERS = {f'torch.nn.modules.{k}': v.split() for k, v in {
     'conv.Conv2d': 'in_channels out_channels kernel_size stride padding dilation groups padding_mode',
     'linear.Linear': 'in_features out_features', 'linear.Identity': '', 'flatten.Flatten': 'start_dim end_dim',
@@ -413,7 +414,7 @@ def _count(o, depth=0):
         _need(n <= 5000, 'it has more layers than any net for photos')
     return n
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #9c8aab2c
+# %% ../../nbs/library/ship/22b_pickled.ipynb #13f742c4
 def _setting(v):
     "A setting of a layer that is to be made, which is a number, a word, or some numbers"
     if type(v) is tuple: return tuple(_setting(o) for o in v[:4])
@@ -447,7 +448,7 @@ def _layer(o):
     home, _, name = o.what.rpartition('.')
     return getattr(import_module(home), name)(**args)
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #9a3fdce7
+# %% ../../nbs/library/ship/22b_pickled.ipynb #985e78a9
 def _timm_body(name, n_in):
     import timm
     from fastai.vision.learner import TimmBody
@@ -476,10 +477,11 @@ def _body(arch, n_in):
     return create_body(arch(pretrained=False) if arch.__module__.startswith('fastai') else arch(), n_in, False,
                        model_meta.get(arch, {}).get('cut'))
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #828a89d3
+# %% ../../nbs/library/ship/22b_pickled.ipynb #3159ef10
 _PARTS = {'training', '_parameters', '_buffers', '_modules', '_non_persistent_buffers_set', '_is_full_backward_hook',
           '__stored_args__', 'default_cfg', 'pretrained_cfg', 'feature_info', '_version',
-          'pretrained_model_args'}
+          'pretrained_model_args', '_model_args', '_traits', 'num_features', 'head_hidden_size', 'in_chans', 'stage_ends',
+          'feature_ends', 'attention_bias_cache'}  # what `forward` does not ask for
 
 def _same(a, b):
     "Is our setting `a` what the record says, `b`?"
@@ -487,6 +489,7 @@ def _same(a, b):
     if isinstance(a, (tuple, list)) and type(b) in (tuple, list, Record):
         b = listed(b)
         return len(a) == len(b) and all(map(_same, a, b))
+    if isinstance(a, Enum) and type(b) is Record: return str(b.what).endswith(type(a).__name__) and b.args == (a.value,)
     if isinstance(b, Name): return getattr(a, '__name__', None) == b.rpartition('.')[2]
     if type(a) is float or type(b) is float: return type(a) in (int, float) and type(b) in (int, float) and abs(a - b) < 1e-9
     return type(a) is type(b) and a == b
@@ -505,12 +508,14 @@ def _check_layer(m, o, where):
         if ours[k] and not k.endswith('hooks') and '_hooks_' not in k and k not in _PARTS:
             raise Damaged(f'the layer at {where} is of another version: it has no {k}')
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #4c3f0cb6
+# %% ../../nbs/library/ship/22b_pickled.ipynb #b9fe5201
 def _tensors(m, o, where='model'):
     "Pairs of each tensor of our net `m` and the `Numbers` of the record `o`, which has to be the same net"
     _check_layer(m, o, where)
     children = _children(o)
-    _need([k for k, v in m._modules.items() if v is not None] == [k for k, _ in children], f'there are other layers at {where}')
+    known = {k for k, _ in children}
+    ours = [k for k, v in m._modules.items() if v is not None and (k in known or type(v).__name__ != 'Identity')]
+    _need(ours == [k for k, _ in children], f'there are other layers at {where}')
     for part in '_parameters', '_buffers':
         ours, theirs = getattr(m, part), getattr(fields(o)[part], 'items', None)
         _need([(k, v is None) for k, v in ours.items()] == [(k, v is None) for k, v in theirs], f'{where} has other numbers')
@@ -541,7 +546,7 @@ def _fill(m, o, data):
         part[k] = torch.nn.Parameter(t, requires_grad=False) if isinstance(part[k], torch.nn.Parameter) else t
     return m.eval()
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #dc8e2f69
+# %% ../../nbs/library/ship/22b_pickled.ipynb #89720587
 def _weights_1d(n, kept, to, d, align, pad_mode):
     "Matrix of shape (to, n): how fastai makes `to` pixels of the middle `kept` of `n`; `d` times smaller first"
     import torch
@@ -566,7 +571,7 @@ def _resampled(size, kept, to, align, pad_mode):
         def forward(self, x): return self.rows@x@self.columns
     return Resampled()
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #35faad97
+# %% ../../nbs/library/ship/22b_pickled.ipynb #e68f2aa0
 def _first_channels(o):
     "How many channels the first convolution in the record `o` takes"
     for k, v in _children(o):
@@ -585,32 +590,35 @@ def net_of(
         warnings.simplefilter('ignore')
         children = _children(model)
         if arch is not None and model.what == _CHAIN and [k for k, _ in children] == ['0', '1']:
-            net = torch.nn.Sequential(_body(arch, _first_channels(model)), _layer(children[1][1]))
+            try: body = _body(arch, _first_channels(model))
+            except (ArithmeticError, AttributeError, LookupError, RuntimeError, StopIteration, TypeError, ValueError):
+                _not_ours(Name(arch), 'network')
+            net = torch.nn.Sequential(body, _layer(children[1][1]))
         else: net = _layer(model)
     net = _fill(net, model, export.data)
     if not export.resample: return net
     first = [_resampled(*o) for o in export.resample]
     return torch.nn.Sequential(torch.nn.Sequential(*first, net[0]), *net[1:])
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #ddb28846
+# %% ../../nbs/library/ship/22b_pickled.ipynb #57b3bfcd
 def _familiar_of(learn, data):
     "The `Familiar` that the learner carries, if it does"
     o = _at(learn, 'familiar')
-    if o is None: return None
+    if o is None or 'maps' not in fields(o): return None  # a former bearclf took it otherwise
     if o.what != 'bearclf.train.features.Familiar': _not_ours(o, 'part')
     from torch import nn
     from bearclf.train.features import Familiar
-    f, familiar = fields(o), Familiar.__new__(Familiar)
+    f, familiar, odd = fields(o), Familiar.__new__(Familiar), 'what it knows of its photos is odd'
     nn.Module.__init__(familiar)
-    familiar.limit, familiar.ours = f['limit'], listed(f['ours'])
-    _need(type(familiar.limit) is float and _whole(*familiar.ours), 'what it knows of its photos is odd')
+    familiar.limit, familiar.ours, familiar.maps = f['limit'], listed(f['ours']), f['maps']
+    _need(type(familiar.limit) is float and _whole(*familiar.ours) and type(familiar.maps) is bool, odd)
     for k, v in f['_buffers'].items:
-        _need(k in ('known', 'weight', 'bias') and type(v) is Numbers and math.prod(v.shape) <= v.stored.n,
-              'what it knows of its photos is odd')
-        familiar.register_buffer(k, _numbers(data, v))
+        _need(k in ('known', 'weight', 'bias'), odd)
+        _need(v is None or type(v) is Numbers and math.prod(v.shape) <= v.stored.n, odd)
+        familiar.register_buffer(k, v and _numbers(data, v))
     return familiar
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #612bb1e7
+# %% ../../nbs/library/ship/22b_pickled.ipynb #d9f1c72d
 def _facts_beside(file, sha):
     "What an export.json beside `file` says of it; otherwise nothing"
     for o in file.with_suffix('.json'), *file.parent.glob('export*.json'):
@@ -626,19 +634,35 @@ def _own_facts(export):
     return dict(arch=arch, pretrained=pretrained if type(pretrained) is bool else None, size=export.steps[-1]['size'],
                 resize=export.steps[0]['do'])
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #563bf95e
+def _temperature(facts):
+    "What an export.json says of it, if that can be"
+    t = facts.get('portable').get('temperature') if isinstance(facts.get('portable'), dict) else 1.
+    return float(t) if isinstance(t, (int, float)) and 1 <= t <= 100 else 1.
+
+def _learned_from(learn):
+    "The marks of the photos that the model has learned from, as text"
+    o = plain(_at(learn, 'learned_from'))
+    return o.hex() if type(o) is bytes and len(o) % 4 == 0 else ''
+
+# %% ../../nbs/library/ship/22b_pickled.ipynb #ae3874ff
 def convert(
     file:str|Path, # An `export.pkl` of fastai, from anybody
     dest:str|Path, # The folder to put `export.onnx` and `export.json` into; made if it is not there
     weights:str='float16', # How weights are kept; or `float32`
 ) -> Path: # `export.onnx`
     "Make a portable model of an `export.pkl`, of which nothing is run; a `BearclfError` in one sentence if it cannot be"
-    from bearclf.ship.graph import write_portable
-    file, dest = (given_path(o).expanduser() for o in (file, dest))
+    from bearclf.ship.graph import graph_and_facts, keep_former, model_place, write_facts
+    file, dest = given_path(file).expanduser(), model_place(dest, ('.json', '.onnx'))
     export = read_export(file)
     sha = hashlib.sha256(export.data).hexdigest()
     facts = _facts_beside(file, sha) or _own_facts(export) | {'sha256': sha}
     with _one_sentence(file):
         net, familiar = net_of(export), _familiar_of(export.learn, export.data)
-        learned = plain(_at(export.learn, 'learned_from'))
-    return write_portable(net, export.classes, export.steps, dest, export.norm, export.mode, 1., familiar, weights, facts)
+        more = {'learned_from': _learned_from(export.learn)}
+    data, portable = graph_and_facts(net, export.classes, export.steps, export.norm, export.mode, _temperature(facts),
+                                     familiar, weights)
+    with atomic_path(dest/'export.onnx') as graph, atomic_path(dest/'export.json') as text:
+        graph.write_bytes(data)
+        write_facts(facts | dict(classes=export.classes, portable=portable | more), text)
+        keep_former(dest)
+    return dest/'export.onnx'
