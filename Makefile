@@ -9,7 +9,7 @@ BIN := .venv/bin
 CPU := https://download.pytorch.org/whl/cpu
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-app: .venv/app
+app: .venv/train
 	@$(BIN)/bearclf app $(if $(DATA),--data "$(DATA)",--demo) $(if $(PORT),--port $(PORT)) $(if $(ARCH),--arch $(ARCH)) \
 		$(if $(IP),--ip $(IP))
 
@@ -45,7 +45,7 @@ dev_extras := [train,dev]
 	uv pip install --python $(BIN)/python --compile-bytecode --editable ".$($*_extras)" || { \
 		echo "uv cannot do it here; pip does, which takes some minutes."; \
 		$(BIN)/pip install --editable ".$($*_extras)"; }; \
-	failed=$$?; cd .venv; test $$failed != 0 -a ! -e app -a ! -e train -a ! -e dev || rm unfinished; exit $$failed
+	failed=$$?; cd .venv; test $$failed != 0 -a ! -e train -a ! -e dev || rm unfinished; exit $$failed
 	@touch $@
 
 .PHONY: app lab test test-all notebooks docs

@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../nbs/library/90_cli.ipynb #661756d6
-import hashlib, json as jsonlib, os, re, shutil, subprocess, sys
+import hashlib, json as jsonlib, os, re, shutil, signal, subprocess, sys
 from contextlib import redirect_stdout
 from dataclasses import asdict
 from difflib import get_close_matches
@@ -14,6 +14,7 @@ from glob import glob
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryFile
+from threading import current_thread, main_thread
 
 from fastcore.script import anno_parser
 
@@ -273,7 +274,7 @@ def _left_out(path, res): return {o.relative_to(path).as_posix(): why for o, why
 def _judged(path, res, other=None):
     "What `evaluate` found, for other programs"
     from bearclf.train.interpret import compare_errors
-    names = 'n', 'n_wrong', 'error_rate', 'interval', 'learned_from', 'confusion'
+    names = 'n', 'n_wrong', 'error_rate', 'interval', 'learned_from', 'confusion', 'by_class'
     facts = lambda o: {k: getattr(o, k) for k in names}
     said = facts(res) | dict(left_out=_left_out(path, res))
     return said | dict(against=facts(other), compared=asdict(compare_errors(res.table, other.table))) if other else said
@@ -328,12 +329,33 @@ def predict(
     return (failed > 0) + (failed == len(images))
 
 # %% ../nbs/library/90_cli.ipynb #e211d4ab
+class _Said(BearclfError):
+    "Another Python has told already what went wrong, and ended with `status`"
+    def __init__(self, status): self.status = status
+
+def _apart(*words):
+    "Have another Python do the command of these words; a `_Said` if it fails"
+    if current_thread() is main_thread(): signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    proc = subprocess.Popen([sys.executable, '-W', 'ignore', '-m', 'bearclf', *map(str, words)])
+    try: status = proc.wait()
+    except KeyboardInterrupt: status = proc.wait()  # Ctrl-C reaches it too, and it says so
+    finally:
+        if proc.poll() is None: proc.terminate()
+    if status: raise _Said(status)
+
+def _demo():
+    "Make the demo model if there is none"
+    from bearclf.ship.predict import demo_model
+    lines_for_bars()
+    demo_model()
+
+# %% ../nbs/library/90_cli.ipynb #f29818c5
 def _model_of(data, arch):
     "The model of the photos in `data`, trained now if there is none"
     out = _model_dir(existing_folder(data))
     if not (out/'export.pkl').exists():
         print(f'There is no model of {data} yet. Training one; this happens once.', flush=True)
-        train(data, arch=arch, out=out)
+        _apart('train', data, '--out', out, *(['--arch', arch] if arch else []))
     from bearclf.ship.predict import kept_aside, model_facts
     if facts := model_facts(out):
         print(f'The model in {out} knows {a_few(facts["classes"])}: {facts["n_photos"]} photos, '
@@ -341,7 +363,7 @@ def _model_of(data, arch):
               f'To train it again: bearclf train "{data}"', flush=True)
     return out
 
-# %% ../nbs/library/90_cli.ipynb #f29818c5
+# %% ../nbs/library/90_cli.ipynb #4668c9ca
 def app(
     model:Path=None, # export.onnx or export.pkl, or the folder that holds it
     data:Path=None, # Serve the model of the photos in this folder; it is trained first if there is none
@@ -351,14 +373,17 @@ def app(
     ip:str='localhost', # Who may open it: localhost is this machine alone, 0.0.0.0 also the phones in the room
     base_url:str='/', # The path below which the page lives behind JupyterHub, nginx and the like, such as /bears/
     open_browser:bool=False, # Open the page in a browser?
+    feedback:Path=None, # Keep photos here that visitors send because the answer is wrong (default: keep none)
+    keep_days:int=30, # Delete those after so many days
 ):
     "Serve the page on which anybody can upload a photo and read what it is."
     from bearclf.ship.page import listen_at, serve
     from bearclf.ship.predict import demo_model
     port, *_ = listen_at(port, ip, base_url)  # before a training
     if data: model = _model_of(data, arch)
-    elif demo: model = demo_model()
-    return serve(model, port=port, open_browser=open_browser, ip=ip, base_url=base_url)
+    elif demo: _apart('_demo'); model = demo_model()
+    return serve(model, port=port, open_browser=open_browser, ip=ip, base_url=base_url, feedback=feedback,
+                 keep_days=keep_days)
 
 # %% ../nbs/library/90_cli.ipynb #c25p0002
 def post(
@@ -434,7 +459,7 @@ def _call(f, args):
     kwargs = vars(parse(args))
     for o in ('pdb', 'xtra'): kwargs.pop(o, None)
     pos = [kwargs.pop('model'), *kwargs.pop('images')] if 'images' in kwargs else []
-    if f in (train, clean, evaluate, app, post): lines_for_bars()
+    if f in (train, clean, evaluate, post): lines_for_bars()
     if (f in (train, clean, evaluate) or kwargs.get('trust')) and sys.stderr.isatty():
         print('Loading PyTorch and fastai takes some seconds ...', file=sys.stderr)
     return f(*pos, **kwargs)
@@ -444,6 +469,7 @@ def _run(name='--help', *args):
     if name in ('-h', '--help'): return print(_overview())
     if name == '--version': return print(f'bearclf {__version__}')
     if name in _commands: return _call(_commands[name], args)
+    if name == '_demo': return _demo()  # for `_apart`
     near = get_close_matches(name, _commands)
     hint = f' Did you mean {near[0]}?' if near else ''
     print(printable(f'bearclf: there is no command {name!r}.{hint}\n\n{_overview()}'), file=sys.stderr)
@@ -463,8 +489,11 @@ def main(
     "The `bearclf` command"
     print_any_sign(command=True)
     try: return _run(*(sys.argv[1:] if args is None else args)) or 0
+    except _Said as e: return e.status
     except BearclfError as e: _say_last(e)
     except BrokenPipeError: return _say_last() or 1  # who has read this has gone, as `head` does
+    except ModuleNotFoundError as e:
+        _say_last(f'{e.name} is not installed, and this needs it. Install bearclf with its extra [train], which brings it.')
     except OSError as e: _say_last(f'{e.filename or "A file"} cannot be read or written: {e.strerror or e}.')
     except KeyboardInterrupt: return print('Stopped.', file=sys.stderr) or 1
     return 2

@@ -96,7 +96,7 @@ class Ours:
         found = _voila_command(self.folder/'page.ipynb', port, 'localhost', preheat)
         return found, _voila_env(self.model), self.folder
     def served(self, port):
-        return [sys.executable, '-m', 'bearclf', 'app', str(self.model), '--port', str(port)], os.environ, self.folder
+        return [sys.executable, '-m', 'bearclf', 'app', '--model', str(self.model), '--port', str(port)], os.environ, self.folder
     async def choose(self, page, name, data):
         await page.set_input_files('.bearclf-upload input[type=file]',
                                    dict(name=name, mimeType='image/jpeg', buffer=data))

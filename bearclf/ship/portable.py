@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['squish', 'crop', 'pad', 'center', 'plain_bytes', 'parsed_json', 'read_json', 'wrong_facts', 'wrong_graph']
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #a0754049
+# %% ../../nbs/library/ship/21c_portable.ipynb #287cd0c4
 import json, math, os, re, stat
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ from fastcore.basics import patch
 from PIL import Image
 
 from ..core import *
-from ..core import a_few, given_path, leading
+from ..core import a_few, cut, given_path, leading
 from ..photo import PhotoError, any_photo
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #044e6a2f
+# %% ../../nbs/library/ship/21c_portable.ipynb #c60d6b76
 @dataclass(frozen=True)
 class Prediction:
     "What the model says about one photo"
@@ -39,13 +39,13 @@ class Prediction:
         if self.familiar is False: return f'nothing that I have seen; the nearest is {said}'
         return said if self.sure else f'not sure; perhaps {said}'
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #c1d065e6
+# %% ../../nbs/library/ship/21c_portable.ipynb #06f6d0e2
 def _prediction(classes, probs, familiar=None, unsure_below=None):
     ranked = dict(sorted(zip(classes, map(float, probs)), key=lambda o: -o[1]))
     label = next(iter(ranked))
     return Prediction(label, ranked[label], ranked, familiar, ranked[label] >= (unsure_below or 0))
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #a1269860
+# %% ../../nbs/library/ship/21c_portable.ipynb #d48422bc
 class AnyClassifier:
     "A model that answers for a photo or many; a kind of it has `classes`, `info` and a `_batch`"
     _ready = staticmethod(any_photo) # what is done to each photo alone, side by side
@@ -73,7 +73,7 @@ def _is_one(o):
     one = not hasattr(o, '__iter__') or hasattr(o, 'read') or getattr(o, 'ndim', 1) in (0, 2, 3)
     return one or isinstance(o, (str, bytes, bytearray, memoryview, dict, os.PathLike, Image.Image))
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #dd3251ab
+# %% ../../nbs/library/ship/21c_portable.ipynb #a09afdb9
 _BEYOND = dict(zeros='constant', border='edge', reflection='reflect') # fastai's names and NumPy's
 
 def _part(im, left, top, size, beyond='zeros'):
@@ -86,7 +86,7 @@ def _part(im, left, top, size, beyond='zeros'):
     x = np.asarray(im)
     return Image.fromarray(np.pad(x, sides + [(0, 0)]*(x.ndim - 2), _BEYOND[beyond]))
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #77c6c1db
+# %% ../../nbs/library/ship/21c_portable.ipynb #bcaa1236
 def _fit(im, size, fit, beyond='zeros'):
     "The middle of `im` in the form of `size`, as large as `fit` says: min for all that is inside, max to hold all"
     m = fit(im.height/size[0], im.width/size[1])
@@ -99,7 +99,7 @@ def pad(im, size, pad_mode='reflection'): return _fit(im, size, max, pad_mode)
 def center(im, size, pad_mode='zeros'):
     return _part(im, (im.width - size[1])//2, (im.height - size[0])//2, size, pad_mode)
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #ab24c33f
+# %% ../../nbs/library/ship/21c_portable.ipynb #3f134ec3
 STEPS = dict(squish=squish, crop=crop, pad=pad, center=center)
 
 def apply_steps(
@@ -110,13 +110,13 @@ def apply_steps(
     for o in steps: im = STEPS[o['do']](im, **{k: v for k, v in o.items() if k != 'do'})
     return im
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #4a8f31d9
+# %% ../../nbs/library/ship/21c_portable.ipynb #a2600727
 def as_array(im): # Array of float32 of shape (3 or 1, height, width), in 0..1
     "The picture `im` as a network takes it"
     x = np.asarray(im, 'float32')/np.float32(255)
     return np.ascontiguousarray(x.transpose(2, 0, 1) if x.ndim == 3 else x[None])
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #3e998934
+# %% ../../nbs/library/ship/21c_portable.ipynb #99b041fe
 _MB = 1 << 20
 
 def plain_bytes(
@@ -125,8 +125,8 @@ def plain_bytes(
 ): # What it holds
     "The bytes of `file`, which has to be a file: a link, a pipe or a device is not opened"
     try:
-        if not stat.S_ISREG(os.lstat(file).st_mode): raise BearclfError(f'{file} is a link, a folder or a device. '
-                                                                        'Put the file itself there.')
+        if not stat.S_ISREG(os.lstat(file).st_mode):
+            raise BearclfError(f'{file} is a link, a folder or a device. Put the file itself there.')
         fd = os.open(file, os.O_RDONLY | getattr(os, 'O_BINARY', 0) | getattr(os, 'O_NOFOLLOW', 0)
                      | getattr(os, 'O_NONBLOCK', 0))
         with open(fd, 'rb') as f: data = f.read(largest + 1)
@@ -134,14 +134,15 @@ def plain_bytes(
     if len(data) <= largest: return data
     raise BearclfError(f'{file} is no model of ours: it has more than {largest/_MB:.0f} MB.')
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #9e321675
+# %% ../../nbs/library/ship/21c_portable.ipynb #7173f85e
 def _no_number(o): raise ValueError(o)
 
 def _depth(o): return 1 + max(map(_depth, o.values() if isinstance(o, dict) else o), default=0) \
     if isinstance(o, (dict, list)) else 0
 
 def parsed_json(data):
-    "The dict that the bytes `data` stand for; a `ValueError` if they are no JSON, or too deep"
+    "The dict that the bytes `data` stand for; a `ValueError` if they are no JSON, have too many parts or are too deep"
+    if data.count(b'[') + data.count(b'{') > 20_000: raise ValueError
     try: facts = json.loads(data, parse_constant=_no_number)  # as UTF-8 or, as an editor may have saved it, as UTF-16
     except RecursionError: raise ValueError from None
     if isinstance(facts, dict) and _depth(facts) <= 6: return facts
@@ -156,12 +157,12 @@ def read_json(
     except ValueError:
         raise BearclfError(f'{file} is damaged, or not the text that comes with a model. Get it again.') from None
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #cbfa1012
+# %% ../../nbs/library/ship/21c_portable.ipynb #63e7d9ac
 def _is_number(o): return type(o) in (int, float) and abs(o) < 1e12
 def _is_count(o): return type(o) is int and 0 <= o < 1e12
 def _is_text(o, most=1000): return isinstance(o, str) and len(o) <= most
 def _is_digits(o, n): return isinstance(o, str) and len(o) % n == 0 and not re.search('[^0-9a-f]', o)
-def _is_size(o, low=16): return isinstance(o, list) and len(o) == 2 and all(type(i) is int and low <= i <= 2048 for i in o)
+def _is_size(o): return isinstance(o, list) and len(o) == 2 and all(type(i) is int and 16 <= i <= 2048 for i in o)
 def _is_pair(o): return isinstance(o, list) and len(o) == 2 and all(map(_is_number, o))
 def _is_class(o): return _is_text(o, 500) or _is_number(o) or type(o) is bool
 
@@ -174,7 +175,7 @@ def _is_step(o):
     more = {k: v for k, v in o.items() if k not in ('do', 'size')}
     return not more or o['do'] in ('pad', 'center') and [*more] == ['pad_mode'] and more['pad_mode'] in [*_BEYOND]
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #2b09bddc
+# %% ../../nbs/library/ship/21c_portable.ipynb #e1b51e65
 def wrong_facts(
     facts:dict, # What stood in an `export.json`
 ) -> str: # As `its classes are no list of names`; empty if all is well
@@ -189,23 +190,23 @@ def wrong_facts(
 def _wrong_portable(own):
     "What is wrong with that which the facts say about the portable model; empty if all is well"
     if not isinstance(own, dict): return 'it says nothing about a portable model'
-    if not own.get('sha256') or not _is_digits(own['sha256'], 64): return 'the SHA-256 of the portable model is missing'
+    if not own.get('sha256') or not _is_digits(own['sha256'], 64): return 'the SHA-256 of the model is missing'
     if own.get('mode') not in ('RGB', 'L'): return 'it takes neither colours nor grey'
     steps = own.get('steps')
     if not isinstance(steps, list) or not 1 <= len(steps) <= 8 or not all(map(_is_step, steps)):
         return 'what is done to a photo is not understood'
-    odd = [k for k in ('near_limit', 'temperature') if own.get(k) is not None and not (_is_number(own[k]) and own[k] >= 0)]
+    odd = [k for k in ('near_limit', 'temperature') if not (own.get(k) is None or _is_number(own[k]) and own[k] >= 0)]
     if odd: return f'{odd[0]} is no number'
-    return '' if _is_digits(own.get('learned_from') or '', 8) else 'learned_from is not what it should be'
+    return '' if _is_digits(own.get('learned_from', ''), 8) else 'learned_from is not what it should be'
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #1bdbcde6
+# %% ../../nbs/library/ship/21c_portable.ipynb #0bf5d75b
 OPERATORS = frozenset('''Add AveragePool BatchNormalization Cast Ceil Clip Concat Constant Conv DequantizeLinear Div Equal
     Erf Exp Expand Flatten Floor Gather Gelu Gemm GlobalAveragePool GlobalMaxPool Greater GreaterOrEqual HardSigmoid
     HardSwish Identity LayerNormalization LeakyRelu Less LessOrEqual MatMul Max MaxPool Min Mul Neg Not Pad Pow ReduceL2
     ReduceMax ReduceMean ReduceMin ReduceSum Relu Reshape Shape Sigmoid Slice Softmax Split Sqrt Squeeze Sub Tanh TopK
     Transpose Unsqueeze Where'''.split())
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #81e5db28
+# %% ../../nbs/library/ship/21c_portable.ipynb #c870b39c
 def _varint(data, i):
     "The number that begins at `i`, and where it ends; an `IndexError` if the data ends first"
     n = shift = 0
@@ -215,9 +216,10 @@ def _varint(data, i):
         if b < 128: return n, i
     raise IndexError
 
-def _fields(data, i, end):
-    "Number, begin and end of each field of the message between `i` and `end`"
+def _fields(data, i, end, most):
+    "Number, begin and end of each field of the message between `i` and `end`, which may be `most`"
     while i < end:
+        if not (most := most - 1): raise IndexError
         tag, i = _varint(data, i)
         n, i = (0, _varint(data, i)[1]) if tag & 7 == 0 else _varint(data, i) if tag & 7 == 2 else \
             ({1: 8, 5: 4}[tag & 7], i)
@@ -227,11 +229,12 @@ def _fields(data, i, end):
 
 def _structure(data):
     "Bytes of a model that are not the raw data of weights"
-    weights = lambda i, end: sum(e - b for k, b, e in _fields(data, i, end) if k == 9)
-    graph = lambda i, end: sum(weights(b, e) for k, b, e in _fields(data, i, end) if k == 5)
-    return len(data) - sum(graph(b, e) for k, b, e in _fields(data, 0, len(data)) if k == 7)
+    weights = lambda i, end: sum(e - b for k, b, e in _fields(data, i, end, 30) if k == 9)
+    graphs = [(b, e) for k, b, e in _fields(data, 0, len(data), 300) if k == 7]
+    if len(graphs) != 1: raise IndexError
+    return len(data) - sum(weights(b, e) for k, b, e in _fields(data, *graphs[0], 30_000) if k == 5)
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #1ff8ad28
+# %% ../../nbs/library/ship/21c_portable.ipynb #3ab900d0
 _FIELDS = {k: frozenset(v.split()) for k, v in dict(
     ModelProto='ir_version opset_import producer_name producer_version domain model_version doc_string graph',
     OperatorSetIdProto='domain version', StringStringEntryProto='key value',
@@ -251,7 +254,7 @@ def _foreign(message):
         elif field.message_type:
             for o in value if hasattr(value, '__len__') else [value]: yield from _foreign(o)
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #6756e9bb
+# %% ../../nbs/library/ship/21c_portable.ipynb #f00a5c43
 _BYTES = {1: 4, 2: 1, 3: 1, 6: 4, 7: 8, 9: 1, 10: 2} # float32, uint8, int8, int32, int64, bool, float16: bytes of each
 _FROM_ONE = {'strides', 'dilations', 'kernel_shape', 'group', 'num_outputs'}
 
@@ -261,7 +264,7 @@ def _wrong_tensor(t):
     if len(t.raw_data) != math.prod(dims)*_BYTES[t.data_type]: return 'weights that are not as many as they should be'
 
 def _wrong_attribute(o):
-    if o.HasField('t'): return _wrong_tensor(o.t)
+    if o.HasField('t') and (wrong := _wrong_tensor(o.t)): return wrong
     low = 1 if o.name in _FROM_ONE else -100_000
     whole = [] if o.name == 'value_ints' else [o.i]*o.HasField('i') + list(o.ints)
     if not all(low <= i <= 100_000 for i in whole): return f'{o.name} out of its range'
@@ -285,7 +288,7 @@ def wrong_graph(
     wrong = [*map(_wrong_tensor, g.initializer), *map(_wrong_node, g.node)]
     return next(filter(None, wrong), '')
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #3ba639db
+# %% ../../nbs/library/ship/21c_portable.ipynb #b9dc0d98
 def _skeleton(model):
     "`model` for one photo, with the shapes of its weights alone; of short lists of whole numbers also what is in them"
     import onnx
@@ -303,8 +306,10 @@ def _inferred(model, **kw):
     from onnx.shape_inference import infer_shapes
     g = infer_shapes(model, check_type=True, strict_mode=True, **kw).graph
     kinds = {o.name: o.type.tensor_type for o in [*g.input, *g.value_info, *g.output]}
-    kinds = {k: o for k, o in kinds.items() if o.HasField('shape') and all(d.HasField('dim_value') for d in o.shape.dim)}
-    return {o.name: list(o.dims) for o in g.initializer} | {k: [d.dim_value for d in o.shape.dim] for k, o in kinds.items()}
+    if not {o.elem_type for o in kinds.values()} <= {*_BYTES}: raise BearclfError('it computes what are no numbers')
+    known = lambda o: o.HasField('shape') and all(d.HasField('dim_value') for d in o.shape.dim)
+    said = {k: [d.dim_value for d in o.shape.dim] for k, o in kinds.items() if known(o)}
+    return {o.name: list(o.dims) for o in g.initializer} | said
 
 def _shapes(model):
     "Name -> shape of all that `model` computes for one photo; a `BearclfError` if that is not known for all of it"
@@ -317,7 +322,7 @@ def _shapes(model):
     if missing(found): raise BearclfError('shapes that cannot be known beforehand')
     return found
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #7b9814bc
+# %% ../../nbs/library/ship/21c_portable.ipynb #b28ed8e8
 _MOST_NUMBERS, _MOST_WORK = 64*_MB, 2e11
 
 def _varying(nodes, shapes):
@@ -349,21 +354,22 @@ def _work(nodes, shapes):
         if n.op_type == 'Conv': return out*math.prod(taken[1][1:])
         if n.op_type == 'MatMul': return out*(taken[0] or [1])[-1]
         if n.op_type == 'Gemm': return out*max(taken[0])
-        return out*window + sum(map(math.prod, taken))
+        return 100*(out*window + sum(map(math.prod, taken)))  # memory is slower than a processor
     return sum(map(of, nodes))
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #d8d9285b
-def _room(g, shapes):
-    "The most numbers that one photo needs at a time in the graph `g`; a `BearclfError` if it needs too much"
+# %% ../../nbs/library/ship/21c_portable.ipynb #ae1a56e8
+def _check_needs(g, shapes):
+    "Raise a `BearclfError` if the graph `g` needs too much memory or time for one photo"
     if any(not 0 < i < 1 << 31 for o in shapes.values() for i in o): raise BearclfError('it has odd shapes')
     varies, fixed = _varying(g.node, shapes)
     most = _most_at_once(g.node, shapes, varies)
     weights = sum(math.prod(o.dims) for o in g.initializer)
     if most > _MOST_NUMBERS or fixed > 4*weights + _MB: raise BearclfError('it needs too much memory')
     if _work(g.node, shapes) > _MOST_WORK: raise BearclfError('it takes too long')
-    return max(1, most)
+    if any(math.prod(shapes[n.output[0]]) > 10_000 for n in g.node if n.op_type == 'TopK' and n.output[0]):
+        raise BearclfError('it sorts too much')
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #9f881b50
+# %% ../../nbs/library/ship/21c_portable.ipynb #1f08730c
 def _wrong_ends(g, shapes, facts):
     "What does not fit between a graph and the facts about it: what goes in, what comes out"
     own, n = facts['portable'], len(facts['classes'])
@@ -376,23 +382,23 @@ def _wrong_ends(g, shapes, facts):
     outs = [o.name for o in g.output]
     if outs not in (['probability'], ['probability', 'near']): return 'it does not give probabilities'
     if shapes is None: return ''
-    if shapes['probability'] != [1, n]: return f'its {n} classes are not those of the network'
-    return '' if 'near' not in outs or shapes['near'] == [1] else 'its distances are not one for each photo'
+    if shapes.get('probability') != [1, n]: return f'its {n} classes are not those of the network'
+    return '' if 'near' not in outs or shapes.get('near') == [1] else 'its distances are not one for each photo'
 
 def _read_model(data):
     "The `onnx.ModelProto` in `data`"
     import onnx
     from google.protobuf.message import DecodeError
     try:
-        if _structure(data) > _MB: raise BearclfError('too much in it besides weights')
+        if _structure(data) > _MB//2: raise BearclfError('too much in it besides weights')
         return onnx.ModelProto.FromString(data)
     except (IndexError, KeyError, DecodeError): raise BearclfError('damaged') from None
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #6079be1a
+# %% ../../nbs/library/ship/21c_portable.ipynb #1f24522a
 def check_portable(
     data:bytes, # What the ONNX file holds
     facts:dict, # What the JSON beside it says, checked
-): # The same as bytes for ONNX Runtime, and the most numbers that one photo needs at a time
+): # The same for one photo at a time, as bytes for ONNX Runtime
     "A portable model that holds nothing but a network for photos; a `BearclfError`, half a sentence, if it does not"
     model = _read_model(data)
     if wrong := wrong_graph(model) or _wrong_ends(model.graph, None, facts): raise BearclfError(wrong)
@@ -400,13 +406,14 @@ def check_portable(
     except BearclfError: raise
     except Exception: raise BearclfError('its operators do not fit together') from None
     if wrong := _wrong_ends(model.graph, shapes, facts): raise BearclfError(wrong)
-    most = _room(model.graph, shapes)
+    _check_needs(model.graph, shapes)
     model.graph.ClearField('value_info')
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1  # for two, all might be of other sizes
     for o in model.graph.output: o.type.tensor_type.ClearField('shape')  # it may have been another one
     model.DiscardUnknownFields()
-    return model.SerializeToString(), most
+    return model.SerializeToString()
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #d8f8a4ad
+# %% ../../nbs/library/ship/21c_portable.ipynb #695161b5
 def _session(model):
     "ONNX Runtime's `InferenceSession` of the bytes `model`"
     import onnxruntime as ort
@@ -420,13 +427,11 @@ class PortableClassifier(AnyClassifier):
     "A portable model that answers for a photo or many, to all threads that share it"
     def __init__(self,
         model:bytes, # As `check_portable` gives it
-        most:int, # Numbers that one photo needs at a time
         info:dict, # What the JSON beside the model says, checked
     ):
         try: self.session = _session(model)
         except Exception: raise BearclfError('ONNX Runtime does not take it') from None
         self.info, self.classes, self.steps = info, [str(o) for o in info['classes']], info['portable']['steps']
-        self.together = max(1, min(16, _MOST_NUMBERS//most))
 
     @property
     def learn(self): raise BearclfError("A portable model has no `learn`, which is fastai's: "
@@ -437,20 +442,23 @@ class PortableClassifier(AnyClassifier):
     def _ready(self, photo):
         return as_array(apply_steps(any_photo(photo).convert(self.info['portable']['mode']), self.steps))
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #a1946936
+# %% ../../nbs/library/ship/21c_portable.ipynb #127535d5
 @patch
 def _batch(self:PortableClassifier, arrays):
     "What the model says about what `_ready` has made of photos"
     said, limit = [], self.info['portable'].get('near_limit')
-    for i in range(0, len(arrays), self.together):
-        try: probs, *near = self.session.run(None, {'photo': np.stack(arrays[i:i + self.together])})
-        except Exception as e: raise BearclfError(f'The model cannot be computed ({str(e)[:80]}).') from e
-        if not np.isfinite(probs).all(): raise BearclfError('The model gives no probabilities. Export it again.')
-        knows = (near[0] <= limit).tolist() if near and limit is not None else [None]*len(probs)
-        said += [_prediction(self.classes, *o, self.info.get('unsure_below')) for o in zip(probs, knows)]
+    for x in arrays:
+        try: (probs, *_), *near = self.session.run(None, {'photo': x[None]})
+        except Exception as e: raise BearclfError(f'The model cannot be computed ({_in_short(e)}).') from e
+        if not (probs.min() >= 0 and abs(probs.sum() - 1) < .01):
+            raise BearclfError('The model gives no probabilities. Export it again.')
+        knows = bool(near[0][0] <= limit) if near and limit is not None else None
+        said.append(_prediction(self.classes, probs, knows, self.info.get('unsure_below')))
     return said
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #f485cf3a
+def _in_short(e): return cut(' '.join(str(e).split()).rstrip('.'), 100)
+
+# %% ../../nbs/library/ship/21c_portable.ipynb #e58031d5
 def _read_facts(file):
     "What stands in the `file` beside a portable model; a `BearclfError` if it is not about one"
     facts = read_json(file)
@@ -468,12 +476,12 @@ def read_portable(
     facts = _read_facts(file.with_suffix('.json'))
     data = plain_bytes(file, 250*_MB)
     if sha256(data).hexdigest() != facts['portable']['sha256']:
-        raise BearclfError(f'{file} is not the file that {file.stem}.json speaks of, as its SHA-256 is another one: it is '
-                           'damaged, or one of them was changed. Get both again. (A right one would say that the file is '
-                           'whole, not who made it.)')
+        raise BearclfError(f'{file} is not the file that {file.stem}.json speaks of, as its SHA-256 is another one: it '
+                           'is damaged, or one of them was changed. Get both again. (A right one would say that the '
+                           'file is whole, not who made it.)')
     try:
-        model, most = check_portable(data, facts)
+        model = check_portable(data, facts)
         del data  # it would stay in memory while ONNX Runtime makes its own
-        return PortableClassifier(model, most, facts)
+        return PortableClassifier(model, facts)
     except BearclfError as e:
-        raise BearclfError(f'{file} is damaged, or no model that bearclf has written: {str(e).rstrip(".")}.') from None
+        raise BearclfError(f'{file} is damaged, or no model that bearclf has written: {_in_short(e)}.') from None

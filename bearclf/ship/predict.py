@@ -222,12 +222,14 @@ class Evaluation:
     def __str__(self):
         if not (rows := self._rows()): return '\n'.join([self._said(), *self._pairs()])
         widths = [max(map(len, col)) for col in zip(*rows)]
-        return '\n'.join([self._said()] + ['  '.join(o.rjust(w) for o, w in zip(row, widths)) for row in rows])
+        matrix = ['  '.join(o.rjust(w) for o, w in zip(row, widths)) for row in rows]
+        return '\n'.join([self._said(), *matrix, *self._by_class()])
 
     def _repr_markdown_(self):
         if not (rows := self._rows()): return '\n\n'.join([self._said(), *self._pairs()])
         head, *rows = ['| ' + ' | '.join(o) + ' |' for o in rows]
-        return '\n'.join([self._said(), '', head, '|---'*(len(self.confusion)+1) + '|', *rows])
+        line, (title, *said) = '|---'*(len(self.confusion)+1) + '|', self._by_class() or ['']
+        return '\n'.join([self._said(), '', head, line, *rows, '', title, '', *(f'- {o}' for o in said)]).rstrip()
 
 # %% ../../nbs/library/ship/23_predict.ipynb #f16a0003
 @patch(as_prop=True)
@@ -242,6 +244,31 @@ def table(self:Evaluation):
     import pandas as pd
     return pd.DataFrame(self.judged, columns=['file', 'actual', 'predicted', 'probability'])
 
+# %% ../../nbs/library/ship/23_predict.ipynb #562cf8e6
+@patch(as_prop=True)
+def by_class(self:Evaluation):
+    "For each class how many of its photos were missed, and of how many others it was said (false alarms), by the labels"
+    from bearclf.train.interpret import wilson_interval
+    between = lambda k, n: wilson_interval(k, n) if n else None
+    found = {}
+    for c, row in self.confusion.items():
+        n, false = sum(row.values()), sum(o[c] for k, o in self.confusion.items() if k != c)
+        missed, others = n - row[c], self.n - n
+        found[c] = dict(n=n, missed=missed, missed_interval=between(missed, n), others=others, false_alarms=false,
+                        false_alarms_interval=between(false, others))
+    return found
+
+@patch
+def _by_class(self:Evaluation, most=10):
+    "A line for each class, if they are few"
+    if len(self.confusion) > most: return []
+    def part(k, n, interval): return f'{k} of {n}' + (f' ({rate(interval[0])} to {rate(interval[1])})' if n else '')
+    return ['Misses and false alarms, with 95% intervals:'] + [
+        f'{cut(c, 35)}: missed {part(o["missed"], o["n"], o["missed_interval"])}; '
+        f'false alarms {part(o["false_alarms"], o["others"], o["false_alarms_interval"])}'
+        for c, o in self.by_class.items()]
+
+# %% ../../nbs/library/ship/23_predict.ipynb #f29c2bee
 @patch
 def _said(self:Evaluation):
     from bearclf.train.interpret import wrong_of

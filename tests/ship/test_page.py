@@ -404,7 +404,7 @@ def test_the_page_needs_only_what_it_brings(browser, demo_model, fresh_bears, tm
     "As where nobody trains or tests: no package is there but those that bearclf requires, and what they require"
     there = brought()
     missing = {o for o, dists in packages_distributions().items() if not {*map(canonicalize_name, dists)} & there}
-    assert {'pytest', 'jupyterlab', 'nbdev'} <= missing and not {'voila', 'torch', 'bearclf'} & missing
+    assert {'pytest', 'jupyterlab', 'torch', 'fastai'} <= missing and not {'voila', 'onnxruntime', 'bearclf'} & missing
     (tmp_path/'sitecustomize.py').write_text(WITHOUT)
     monkeypatch.setenv('MISSING', ','.join(missing))
     monkeypatch.setenv('PYTHONPATH', str(tmp_path))

@@ -37,7 +37,7 @@ def bears(tmp_path_factory):
 def files(bears): return sorted(bears.glob('*/*.jpg'))
 
 @pytest.fixture(scope='module')
-def clf(demo_model): return load_classifier(demo_model)
+def clf(demo_model): return load_classifier(demo_model, trust=True)
 
 @pytest.fixture(scope='module')
 def light(bears):
@@ -68,7 +68,7 @@ def test_eight_threads_ask_for_several(light, files, bears):
     assert in_threads(lambda _: evaluate(light, bears), range(8)) == [once]*8
 
 def test_two_classifiers_of_one_learner(clf, files):
-    both, alone = [clf, Classifier(clf.learn, {})], [clf(o) for o in files]
+    both, alone = [clf, Classifier(clf.learn, clf.info)], [clf(o) for o in files]
     assert in_threads(lambda i: both[i % 2](files[i]), range(len(files))) == alone
 
 @pytest.mark.parametrize('run', seeds(20))
@@ -89,7 +89,7 @@ class Trips(Callback):
     def before_fit(self): raise RuntimeError('tripped')
 
 def test_after_a_failure_the_next_one_is_told_too(demo_model, files):
-    clf = load_classifier(demo_model)
+    clf = load_classifier(demo_model, trust=True)
     cb = Trips()
     clf.learn.add_cb(cb)
     for _ in range(2):
@@ -128,7 +128,7 @@ def by_table(path):
 @pytest.mark.parametrize('make', [plain, own, grey, half, bfloat, ours, by_table])
 def test_what_fastai_says(bears, files, tmp_path, make, capsys):
     make(bears).export(tmp_path/'export.pkl')
-    clf = load_classifier(tmp_path)
+    clf = load_classifier(tmp_path, trust=True)
     learn = load_learner(tmp_path/'export.pkl')
     items = [o.convert('L') for o in map(read_photo, files)] if make is grey else list(map(read_photo, files))
     skip = 1 if make is by_table else 0
@@ -200,7 +200,7 @@ def test_each_photo_has_a_row_and_two_models_are_compared_by_them(light, bears, 
     assert (found.n, found.wrong_a, found.wrong_b, found.only_a, found.only_b) == (24, res.n_wrong, 0, res.n_wrong, 0)
 
 def test_whether_a_photo_is_familiar_is_none_where_nobody_has_measured(demo_model):
-    clf, thing = load_classifier(demo_model), draw_outlier('something else', 160)
+    clf, thing = load_classifier(demo_model, trust=True), draw_outlier('something else', 160)
     assert clf(thing).familiar is False
     del clf.learn.familiar
     pred = clf(thing)
@@ -272,7 +272,14 @@ def test_three_classes_stay_as_they_are():
                         'actual \\ predicted  black  grizzly  teddy\n'
                         '             black      3        7      1\n'
                         '           grizzly      1        3      0\n'
-                        '             teddy      0        1      3')
+                        '             teddy      0        1      3\n'
+                        'Misses and false alarms, with 95% intervals:\n'
+                        'black: missed 8 of 11 (43.4% to 90.3%); false alarms 1 of 8 (0.6% to 47.1%)\n'
+                        'grizzly: missed 1 of 4 (1.3% to 69.9%); false alarms 8 of 15 (30.1% to 75.2%)\n'
+                        'teddy: missed 1 of 4 (1.3% to 69.9%); false alarms 1 of 15 (0.3% to 29.8%)')
+    assert res.by_class['black'] == dict(n=11, missed=8, missed_interval=wilson_interval(8, 11), others=8,
+                                         false_alarms=1, false_alarms_interval=wilson_interval(1, 8))
+    assert res._repr_markdown_().splitlines()[-3].startswith('- black: missed 8 of 11')
     assert res._repr_markdown_().splitlines()[2:4] == ['| actual \\ predicted | black | grizzly | teddy |',
                                                        '|---|---|---|---|']
     assert repr(res) == f'Evaluation(n=19, n_wrong=10, confusion={res.confusion}, left_out={{}})'

@@ -188,13 +188,29 @@ def test_a_flood_of_visitors(room, preheat):
     "There are never more kernels than have room, and who has left or never came makes room"
     port = free_port()
     command = _voila_command(room/'page.ipynb', port, 'localhost', preheat) + [
-        '--Door.room=3', '--MappingKernelManager.cull_idle_timeout=3', '--MappingKernelManager.cull_interval=1']
+        '--Door.room=3', '--Kernels.unmet=3', '--Kernels.cull_interval=1']
     with running(command, port, room, _voila_env(None)), ThreadPoolExecutor(12) as pool:
         answers = list(pool.map(lambda _: ask(port, '/'), range(12)))
         let_in = [text for code, _, text in answers if code == 200]
         assert 1 <= len(let_in) <= 3 and {o[0] for o in answers} == {200, 503}
         assert all('Too many people are here at once' in text for code, _, text in answers if code == 503)
         wait_for(lambda: status(port, '/') == 200)
+
+def test_those_who_never_come(room):
+    "Link previews, health checks, a browser that was killed: their kernels end, the one kept ready stays"
+    port = free_port()
+    command = _voila_command(room/'page.ipynb', port, 'localhost', True) + [
+        '--Kernels.unmet=4', '--Kernels.left=2', '--Kernels.cull_interval=1']
+    with running(command, port, room, _voila_env(None)), ThreadPoolExecutor(5) as pool:
+        assert status(port, '/', 'HEAD') == 405
+        with socket_of(port, visit(port)) as ws:
+            kernels = [*pool.map(lambda _: visit(port), range(10))]
+            wait_for(lambda: not any(alive(port, o) for o in kernels))
+            send(ws, 'kernel_info_request')
+            assert 'kernel_info_reply' in received(ws, 'kernel_info_reply'), 'who is here stays'
+            kernel = re.search('/kernels/(.*)/channels', ws.request.path)[1]
+        wait_for(lambda: not alive(port, kernel))
+        assert visit(port), 'the next is served'
 
 @posix
 def test_jupyter_server_lets_only_in_who_may(jupyter):
