@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['convert']
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #a2e685d5
+# %% ../../nbs/library/ship/22b_pickled.ipynb #4c9a8913
 import hashlib, json, math, os, pickletools, re, stat, struct, warnings, zlib
 from contextlib import contextmanager
 from enum import Enum
@@ -17,15 +17,15 @@ import numpy as np
 from ..core import *
 from ..core import cut, given_path
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #534d0d19
+# %% ../../nbs/library/ship/22b_pickled.ipynb #65fd5294
 class Damaged(ValueError):
     "What is wrong with a file, as the end of a sentence"
 
 def _need(fine, why):
     if not fine: raise Damaged(why)
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #a82c7559
-_LARGEST, _PROGRAM, _STEPS = 2**30, 2**24, 10**6  # bytes of a file, bytes of its program, steps of the program
+# %% ../../nbs/library/ship/22b_pickled.ipynb #54c8f2e4
+_LARGEST, _PROGRAM, _STEPS = 2**30, 2**24, 200_000  # bytes of a file, bytes of its program, steps of the program
 
 def _directory(data):
     "Where the directory of the zip file `data` begins, its end, and how many entries it has"
@@ -39,7 +39,7 @@ def _directory(data):
     _need(known and n <= 20_000, 'its directory is odd')
     return start, start + size, n
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #0732cee5
+# %% ../../nbs/library/ship/22b_pickled.ipynb #ba9dc2dd
 def _entry(data, at, begin):
     "Name, first and last byte of the entry that the directory has at `at` and whose head is at `begin`; both ends"
     (sign, _, _, flags, how, _, _, crc, packed, size, n_name, n_extra, n_said, disk, _, _,
@@ -59,7 +59,7 @@ def _entry(data, at, begin):
     _need(zlib.crc32(memoryview(data)[first:last]) == crc, 'it is damaged: a checksum does not fit')
     return name.decode(), first, last, at, end
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #95e66c95
+# %% ../../nbs/library/ship/22b_pickled.ipynb #3fa7c32f
 def _entries(data):
     "Name without its folder -> first and last byte, for all that `torch.save` has put into `data`"
     at, end, n = _directory(data)
@@ -76,7 +76,7 @@ def _entries(data):
           'it has no data.pkl, or was written on an odd machine')
     return found
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #7a405612
+# %% ../../nbs/library/ship/22b_pickled.ipynb #31631aa3
 class Name(str):
     "What the program calls something in a module, such as `torch.nn.modules.conv.Conv2d`; nothing is imported"
 
@@ -86,7 +86,7 @@ class Record:
     def __init__(self, what, args=()): self.what, self.args, self.state, self.items = what, args, [], []
 
 class Pairs:
-    "A dict, as pairs of a key and a value: nothing in it is hashed"
+    "A dict, as pairs of a key and a value, or a set: nothing in it is hashed"
     __slots__ = 'items',
     def __init__(self): self.items = []
 
@@ -101,7 +101,7 @@ class Numbers:
     def __init__(self, stored, offset, shape, strides):
         self.stored, self.offset, self.shape, self.strides = stored, offset, shape, strides
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #c77b8c34
+# %% ../../nbs/library/ship/22b_pickled.ipynb #b2df86de
 _KINDS = dict(Float=('float32', 4), Double=('float64', 8), Half=('float16', 2), BFloat16=('bfloat16', 2),
               Long=('int64', 8), Int=('int32', 4), Short=('int16', 2), Char=('int8', 1), Byte=('uint8', 1), Bool=('bool', 1))
 
@@ -123,7 +123,7 @@ def _tensor(stored, offset, shape, strides, *_):
     _need(0 in shape or last < stored.n, 'a tensor has more numbers than there are')
     return Numbers(stored, offset, shape, strides)
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #1dcf33bb
+# %% ../../nbs/library/ship/22b_pickled.ipynb #e88bac51
 def _called(what, args):
     "What a call comes to: a tensor if it makes one, and otherwise a note of it"
     _need(type(what) in (Name, Record) and type(args) is tuple, 'it calls what cannot be called')
@@ -139,7 +139,7 @@ def _name(module, name):
     module = {'__builtin__': 'builtins', 'fasttransform.transform': 'fastcore.transform'}.get(module, module)
     return Name(f'{module}.{name}')
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #d0d0e47b
+# %% ../../nbs/library/ship/22b_pickled.ipynb #d2b5ce2a
 class _Program:
     "What a pickle does, without doing it; a step that pickle's protocols 2 to 5 do not need is refused"
     def __init__(self, found): self.found, self.stack, self.marks, self.memo = found, [], [], {}
@@ -163,7 +163,7 @@ class _Program:
         self.stack[-1].state.append(state)
     def last(self, n): self.push(tuple([self.pop() for _ in range(n)][::-1]))
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #7f201df8
+# %% ../../nbs/library/ship/22b_pickled.ipynb #89209bc6
 _AS_IT_IS = '''BININT BININT1 BININT2 LONG1 LONG4 BINFLOAT BINUNICODE SHORT_BINUNICODE BINUNICODE8
     BINBYTES SHORT_BINBYTES BINBYTES8'''.split()
 _DO = {o: lambda p, arg: p.push(arg) for o in _AS_IT_IS} | {
@@ -173,11 +173,11 @@ _DO = {o: lambda p, arg: p.push(arg) for o in _AS_IT_IS} | {
     'EMPTY_TUPLE': lambda p, _: p.push(()), 'TUPLE': lambda p, _: p.push(tuple(p.since_mark())),
     'TUPLE1': lambda p, _: p.last(1), 'TUPLE2': lambda p, _: p.last(2), 'TUPLE3': lambda p, _: p.last(3),
     'EMPTY_LIST': lambda p, _: p.push([]), 'EMPTY_DICT': lambda p, _: p.push(Pairs()),
-    'EMPTY_SET': lambda p, _: p.push(Record(Name('builtins.set'))),
+    'EMPTY_SET': lambda p, _: p.push(Pairs()),
     'FROZENSET': lambda p, _: p.push(Record(Name('builtins.frozenset'), (p.since_mark(),))),
     'APPEND': lambda p, _: (o := p.pop(), p.into((list, Record), [o])),
     'APPENDS': lambda p, _: (o := p.since_mark(), p.into((list, Record), o)),
-    'ADDITEMS': lambda p, _: (o := p.since_mark(), p.into((Record,), o)),
+    'ADDITEMS': lambda p, _: (o := p.since_mark(), p.into((Pairs,), o)),
     'SETITEM': lambda p, _: (v := p.pop(), k := p.pop(), p.pairs([k, v])),
     'SETITEMS': lambda p, _: p.pairs(p.since_mark()),
     'BINPUT': _Program.put, 'LONG_BINPUT': _Program.put, 'MEMOIZE': _Program.put,
@@ -189,7 +189,7 @@ _DO = {o: lambda p, arg: p.push(arg) for o in _AS_IT_IS} | {
     'BUILD': lambda p, _: (o := p.pop(), p.build(o)),
     'BINPERSID': lambda p, _: p.push(_stored(p.found, p.pop())), 'STOP': lambda p, _: None}
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #debaca50
+# %% ../../nbs/library/ship/22b_pickled.ipynb #49b2aebb
 def read_pickle(data, found={}):
     "What the pickle `data` (bytes) would make, as records; `found` has the entries with its numbers"
     _need(len(data) <= _PROGRAM, 'its program is larger than that of any classifier')
@@ -202,7 +202,7 @@ def read_pickle(data, found={}):
     _need(len(p.stack) == 1 and not p.marks, 'its program does not come to one thing')
     return p.stack[0]
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #6507e196
+# %% ../../nbs/library/ship/22b_pickled.ipynb #75e89785
 def fields(o):
     "Name -> value of what a record would have got as its attributes"
     _need(type(o) is Record, 'a part is missing')
@@ -227,7 +227,7 @@ def listed(o):
         else: o = _at(o, 'items')
     raise Damaged('a list is missing')
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #f98028b9
+# %% ../../nbs/library/ship/22b_pickled.ipynb #ef596f11
 def plain(o):
     "Text, bytes, a number or None, also where NumPy or an enum would have made it; otherwise the record itself"
     if type(o) is not Record: return o
@@ -245,7 +245,7 @@ def _array(data, o):
     flat = np.frombuffer(data, kind, o.stored.n, o.stored.first)[o.offset:]
     return np.lib.stride_tricks.as_strided(flat, o.shape, [s*kind.itemsize for s in o.strides])
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #b80c6b0c
+# %% ../../nbs/library/ship/22b_pickled.ipynb #740a671d
 def _said(o): return cut(o.what if type(o) is Record and type(o.what) is Name else o if type(o) is Name else 'a thing', 60)
 
 def _not_ours(o, what):
@@ -277,7 +277,7 @@ def _item_steps(o):
     _need(0 <= extra <= 2048, 'a margin is odd')
     return [dict(do='squish', size=[o + extra for o in size])] + [dict(do='center', size=size)]*(extra > 0)
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #54d2ac86
+# %% ../../nbs/library/ship/22b_pickled.ipynb #31d89ace
 _WARPS = 'AffineCoordTfm Flip DeterministicFlip Dihedral DeterministicDihedral Rotate Zoom Warp'.split()
 _LIGHTS = 'Brightness Contrast Saturation Hue RandomErasing LightingTfm SpaceTfm'.split()
 
@@ -310,7 +310,7 @@ def _middle(h, w, ratio, scale):
     _need(1 <= int(h*scale) <= h and 1 <= int(w*scale) <= w, 'a crop is odd')
     return int(h*scale), int(w*scale)
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #c094bd96
+# %% ../../nbs/library/ship/22b_pickled.ipynb #77d92c97
 _PICTURES = {'fastai.vision.core.PILImage': 'RGB', 'fastai.vision.core.PILImageBW': 'L', 'bearclf.train.data.PILPhoto': 'RGB'}
 _SOFTMAX = ['fastai.losses.' + o for o in
             'CrossEntropyLossFlat LabelSmoothingCrossEntropy LabelSmoothingCrossEntropyFlat FocalLossFlat'.split()]
@@ -333,7 +333,7 @@ def _mode(tls):
     if len(pictures) != 1 or kinds[-1] != pictures[0]: _not_ours(kinds[-1], 'kind of photo')
     return _PICTURES[pictures[0]]
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #c7ec416e
+# %% ../../nbs/library/ship/22b_pickled.ipynb #d3e1c21e
 class Export:
     "What an export.pkl says of itself, and its net as a record"
     def __init__(self, data, learn):
@@ -353,7 +353,7 @@ class Export:
             if kind == 'resample': self.resample.append(value); size = value[2]
             if kind == 'norm': _need(self.norm is None, 'it normalises twice'); self.norm = value
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #472cae47
+# %% ../../nbs/library/ship/22b_pickled.ipynb #d1786afd
 @contextmanager
 def _one_sentence(file):
     "A `BearclfError` in place of whatever is raised over a file that is damaged or crafted"
@@ -384,7 +384,7 @@ def read_export(
         found = _entries(data := _bytes_of(file))
         return Export(data, read_pickle(bytes(data[slice(*found['data.pkl'])]), found))
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #ef02e8a2
+# %% ../../nbs/library/ship/22b_pickled.ipynb #9ffcdc66
 _LAYERS = {f'torch.nn.modules.{k}': v.split() for k, v in {
     'conv.Conv2d': 'in_channels out_channels kernel_size stride padding dilation groups padding_mode',
     'linear.Linear': 'in_features out_features', 'linear.Identity': '', 'flatten.Flatten': 'start_dim end_dim',
@@ -414,7 +414,7 @@ def _count(o, depth=0):
         _need(n <= 5000, 'it has more layers than any net for photos')
     return n
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #13f742c4
+# %% ../../nbs/library/ship/22b_pickled.ipynb #a739dd5a
 def _setting(v):
     "A setting of a layer that is to be made, which is a number, a word, or some numbers"
     if type(v) is tuple: return tuple(_setting(o) for o in v[:4])
@@ -448,7 +448,7 @@ def _layer(o):
     home, _, name = o.what.rpartition('.')
     return getattr(import_module(home), name)(**args)
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #985e78a9
+# %% ../../nbs/library/ship/22b_pickled.ipynb #f77bb496
 def _timm_body(name, n_in):
     import timm
     from fastai.vision.learner import TimmBody
@@ -477,7 +477,7 @@ def _body(arch, n_in):
     return create_body(arch(pretrained=False) if arch.__module__.startswith('fastai') else arch(), n_in, False,
                        model_meta.get(arch, {}).get('cut'))
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #3159ef10
+# %% ../../nbs/library/ship/22b_pickled.ipynb #1c50ff43
 _PARTS = {'training', '_parameters', '_buffers', '_modules', '_non_persistent_buffers_set', '_is_full_backward_hook',
           '__stored_args__', 'default_cfg', 'pretrained_cfg', 'feature_info', '_version',
           'pretrained_model_args', '_model_args', '_traits', 'num_features', 'head_hidden_size', 'in_chans', 'stage_ends',
@@ -508,7 +508,7 @@ def _check_layer(m, o, where):
         if ours[k] and not k.endswith('hooks') and '_hooks_' not in k and k not in _PARTS:
             raise Damaged(f'the layer at {where} is of another version: it has no {k}')
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #b9fe5201
+# %% ../../nbs/library/ship/22b_pickled.ipynb #b236f045
 def _tensors(m, o, where='model'):
     "Pairs of each tensor of our net `m` and the `Numbers` of the record `o`, which has to be the same net"
     _check_layer(m, o, where)
@@ -546,7 +546,7 @@ def _fill(m, o, data):
         part[k] = torch.nn.Parameter(t, requires_grad=False) if isinstance(part[k], torch.nn.Parameter) else t
     return m.eval()
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #89720587
+# %% ../../nbs/library/ship/22b_pickled.ipynb #c435c435
 def _weights_1d(n, kept, to, d, align, pad_mode):
     "Matrix of shape (to, n): how fastai makes `to` pixels of the middle `kept` of `n`; `d` times smaller first"
     import torch
@@ -571,7 +571,7 @@ def _resampled(size, kept, to, align, pad_mode):
         def forward(self, x): return self.rows@x@self.columns
     return Resampled()
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #e68f2aa0
+# %% ../../nbs/library/ship/22b_pickled.ipynb #a68ecd63
 def _first_channels(o):
     "How many channels the first convolution in the record `o` takes"
     for k, v in _children(o):
@@ -600,7 +600,7 @@ def net_of(
     first = [_resampled(*o) for o in export.resample]
     return torch.nn.Sequential(torch.nn.Sequential(*first, net[0]), *net[1:])
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #57b3bfcd
+# %% ../../nbs/library/ship/22b_pickled.ipynb #29a639b3
 def _familiar_of(learn, data):
     "The `Familiar` that the learner carries, if it does"
     o = _at(learn, 'familiar')
@@ -618,7 +618,7 @@ def _familiar_of(learn, data):
         familiar.register_buffer(k, v and _numbers(data, v))
     return familiar
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #d9f1c72d
+# %% ../../nbs/library/ship/22b_pickled.ipynb #5edff98a
 def _facts_beside(file, sha):
     "What an export.json beside `file` says of it; otherwise nothing"
     for o in file.with_suffix('.json'), *file.parent.glob('export*.json'):
@@ -644,7 +644,7 @@ def _learned_from(learn):
     o = plain(_at(learn, 'learned_from'))
     return o.hex() if type(o) is bytes and len(o) % 4 == 0 else ''
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #ae3874ff
+# %% ../../nbs/library/ship/22b_pickled.ipynb #fa4be5e2
 def convert(
     file:str|Path, # An `export.pkl` of fastai, from anybody
     dest:str|Path, # The folder to put `export.onnx` and `export.json` into; made if it is not there

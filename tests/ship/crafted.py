@@ -1,0 +1,156 @@
+"""Files that pretend to be an export.pkl: `make` writes them; run as a script, it says what reading each came to."""
+import io, json, pickle, pickletools, struct, sys, time, zipfile
+from pathlib import Path
+
+P2, END = b'\x80\x02', b'.'
+
+
+def text(s): return b'X' + struct.pack('<I', len(s.encode())) + s.encode()
+def name(module, attr): return f'c{module}\n{attr}\n'.encode()
+def call(module, attr, *args): return name(module, attr) + b'(' + b''.join(args) + b'tR'
+
+
+def zipped(program, files=(), root='export', how=zipfile.ZIP_STORED):
+    with zipfile.ZipFile(b := io.BytesIO(), 'w', how) as z:
+        for k, v in [('data.pkl', program), ('byteorder', b'little'), *files, ('version', b'3\n')]: z.writestr(f'{root}/{k}', v)
+    return b.getvalue()
+
+
+def programs(mark):
+    "Name -> a program that is run by who unpickles it, or that takes time or memory"
+    code = f"open({str(mark)!r}, 'w')"
+    calls = {'eval': call('builtins', 'eval', text(code)), 'exec': call('builtins', 'exec', text(code)),
+             'exec2': call('__builtin__', 'exec', text(code)), 'open': call('builtins', 'open', text(str(mark)), text('w')),
+             'io': call('io', 'open', text(str(mark)), text('w')), 'system': call('os', 'system', text(f'touch {mark}')),
+             'posix': call('posix', 'system', text(f'touch {mark}')), 'nt': call('nt', 'system', text(f'echo > {mark}')),
+             'subprocess': call('subprocess', 'getoutput', text(f'touch {mark}')),
+             'runpy': call('runpy', '_run_code', text(code), b'}'), 'pdb': call('pdb', 'run', text(code)),
+             'timeit': call('timeit', 'timeit', text(code)), 'profile': call('cProfile', 'run', text(code)),
+             'bdb': call('bdb', 'Bdb'), 'import': call('importlib', 'import_module', text('antigravity')),
+             'import2': call('builtins', '__import__', text('this')), 'pip': call('pip', 'main', b']'),
+             'asyncio': call('asyncio.unix_events', '_UnixSubprocessTransport._start'), 'code': call('code', 'interact'),
+             'numpy': call('numpy.testing._private.utils', 'runstring', text(code), b'}'),
+             'torch': call('torch._dynamo.guards.GuardBuilder', 'get', text(code)),
+             'hub': call('torch.hub', 'load', text('a/b'), text('c')), 'load': call('torch', 'load', text(str(mark))),
+             'jit': call('torch.utils._config_module', 'load_config', text(code)), 'marshal': call('marshal', 'loads', text(code)),
+             'pickle': call('pickle', 'loads', text(code)), 'ctypes': call('ctypes', 'CDLL', text('libc.so.6')),
+             'cloudpickle': call('cloudpickle.cloudpickle', '_make_function', text(code)),
+             'getattr': call('builtins', 'getattr', name('os', 'path'), text('os')), 'types': call('types', 'CodeType', b'K\0'),
+             'rmtree': call('shutil', 'rmtree', text(str(mark.parent))), 'webbrowser': call('webbrowser', 'open', text('x'))}
+    found = {f'call-{k}-{end}': P2 + (b'' if end == 'alone' else b'}X\x05\0\0\0model') + v + (b'' if end == 'alone' else b's') + END
+             for k, v in calls.items() for end in ('alone', 'inside')}
+    found |= {f'state-{k}': P2 + name('fastai.learner', 'Learner') + b')\x81' + v + b'b' + END for k, v in calls.items()}
+    found |= {f'newobj-{k}': P2 + v[:-1] + b'\x81' + END for k, v in calls.items()}
+    found |= {f'inst-{k}': b'(' + text(code) + b'i' + v[1:v.index(b'(')] + END for k, v in calls.items()}
+    found |= {f'obj-{k}': P2 + b'(' + v[:v.index(b'(')] + text(code) + b'o' + END for k, v in calls.items()}
+    return found | odd_programs(code)
+
+
+def odd_programs(code):
+    n = 10**6
+    big = {'lists': b']'*n + b'a'*(n - 1), 'tuples': b')' + b'\x85'*n, 'marks': b'('*n, 'dicts': b'}'*n, 'sets': b'\x8f'*n,
+           'memo': b']' + b''.join(b'r' + struct.pack('<I', i) for i in range(300_000)), 'get': b']q\0' + b'h\0'*n,
+           'laughs': b']q\0' + b''.join(b'](' + b'h' + bytes([i])*1 + b'h' + bytes([i]) + b'eq' + bytes([i + 1]) for i in range(200)),
+           'appends': b']q\0(' + b'h\0'*n + b'e', 'nones': b'N'*2*n, 'frames': b'\x95' + struct.pack('<Q', 0)*1}
+    lengths = {k: op + struct.pack(f, m) for k, (op, f) in {
+        'long4': (b'\x8b', '<i'), 'unicode': (b'X', '<I'), 'unicode8': (b'\x8d', '<Q'), 'bytes': (b'B', '<I'),
+        'bytes8': (b'\x8e', '<Q'), 'array8': (b'\x96', '<Q'), 'string': (b'T', '<i'), 'frame': (b'\x95', '<Q')}.items()
+        for m in [2**31 - 1]}
+    lengths |= {'unicode8-most': b'\x8d' + b'\xff'*8, 'bytes8-most': b'\x8e' + b'\xff'*8, 'array8-most': b'\x96' + b'\xff'*8,
+                'long4-minus': b'\x8b' + b'\xff'*4, 'put-most': b'Nr' + b'\xff'*4, 'int': b'I' + b'9'*10**6 + b'\n',
+                'long': b'L' + b'9'*10**6 + b'L\n', 'float': b'F' + b'9'*10**6 + b'\n'}
+    odd = {'list': b']N', 'tuple': b')N', 'none': b'NN', 'number': b'K\1N', 'text': text('a') + b'N'}
+    into = {f'{k}-{o}': v + (b'N' if op == b's' else b'') + op for k, v in odd.items() for o, op in
+            {'setitem': b's', 'append': b'a', 'build': b'b'}.items() if (k, o) != ('list', 'append')}
+    into |= {f'{k}-{o}': v[:-1] + b'(NN' + op for k, v in odd.items() for o, op in
+             {'setitems': b'u', 'appends': b'e', 'additems': b'\x90'}.items() if (k, o) != ('list', 'appends')}
+    into |= {f'{k}-called': v[:-1] + b')R' for k, v in odd.items()} | {f'{k}-new': v[:-1] + b')\x81' for k, v in odd.items()}
+    names = {'dotted': name('os', 'path.join'), 'dotted4': text('os') + text('path.join') + b'\x93', 'number': b'K\1K\2\x93',
+             'list': b']]\x93', 'none': b'NN\x93', 'call': name('a', 'b') + b')R' + text('x') + b'\x93', 'empty': name('', ''),
+             'space': name('os ', ' system'), 'dots': name('..os', 'system'), 'long': name('a'*10**5, 'b'),
+             'unicode': name('o\xad', 's'), 'dunder': name('__main__', '__loader__.load_module'), 'ext1': b'\x82\1',
+             'ext2': b'\x83\1\0', 'ext4': b'\x84\1\0\0\0', 'dup': b'N2', 'next': b'\x97', 'readonly': b'N\x98', 'pop': b'0',
+             'reduce': b'R', 'stop': b'', 'unknown': b'\xff', 'list0': b'(l', 'dict0': b'(NNd', 'persid': b'Pmoby\n'}
+    pids = {'text': text('storage'), 'none': b'N', 'list': b']', 'short': b'(' + text('storage') + b't',
+            'module': b'(' + text('module') + name('os', 'system') + text('x') + text('y') + b'tt',
+            **{f'key-{i}': storage(o) for i, o in enumerate(['../../etc/passwd', '/etc/passwd', '', '0/..', '1', 'data.pkl', '0\0'])},
+            **{f'size-{n}': storage('0', n) for n in (0, 1, 5, 2**31, 2**62)}, 'minus': storage('0', -1),
+            **{f'kind-{k}': storage('0', 4, k) for k in ('Object', 'Untyped', 'QInt8', 'Double', 'Byte')},
+            'kind-os': storage('0').replace(b'ctorch\nFloatStorage', b'cos\nsystem')}
+    tensors = {'beyond': ((5,), (1,), 0), 'offset': ((4,), (1,), 1), 'minus': ((4,), (-1,), 0), 'stride': ((2, 2), (9, 1), 0),
+               'huge': ((2**31, 2**31), (1, 1), 0), 'shapes': ((2, 2), (1,), 0), 'many': ((1,)*99, (1,)*99, 0)}
+    tensors = {k: tensor(*v) for k, v in tensors.items()}
+    ends = {'twice': b'N.N', 'two-streams': b'N.' + P2 + b'N', 'behind': b'N.abc', 'two-things': b'NN', 'nothing': b'(',
+            'proto9': b'\x80\x09N', 'proto0': b'\x80\0N', 'unhashable': b'}]Ns', 'mark-tuple': b't', 'get': b'h\7', 'pop-mark': b'1'}
+    groups = dict(big=big, length=lengths, into=into, name=names, pid={k: v + b'Q' for k, v in pids.items()}, tensor=tensors,
+                  end=ends)
+    return {f'{g}-{k}': P2 + v + END for g, some in groups.items() for k, v in some.items()}
+
+
+def number(n): return b'\x8a\x09' + n.to_bytes(9, 'little', signed=True)
+
+def storage(key, n=4, kind='Float'):
+    return b'(' + text('storage') + name('torch', f'{kind}Storage') + text(key) + text('cpu') + number(n) + b't'
+
+def tensor(shape, strides, offset):
+    many = lambda o: b'(' + b''.join(map(number, o)) + b't'
+    return name('torch._utils', '_rebuild_tensor_v2') + b'(' + storage('0') + b'Q' + number(offset) + many(shape) + \
+        many(strides) + b'\x89NtR'
+
+
+def zips(real):
+    "Name -> a zip file that is not what torch.save writes"
+    at, good = len(real) - 22, zipped(P2 + b'N.', [('data/0', bytes(16))])
+    size, start = struct.unpack_from('<II', real, at + 12)
+    def put(data, where, *bytes_): return data[:where] + bytes(bytes_) + data[where + len(bytes_):]
+    found = {'compressed': zipped(P2 + b'N.'*9, how=zipfile.ZIP_DEFLATED), 'bomb': zipped(bytes(50*10**6), how=zipfile.ZIP_DEFLATED),
+             'prefix': b'MZ' + real, 'behind': real + b'x', 'comment': real[:-2] + b'\1\0x', 'twice': real + real, 'empty': b'',
+             'one-byte': b'P', 'no-entries': b'PK\5\6' + bytes(18), 'text': b'not a zip file', 'pickle': pickle.dumps({}, 2),
+             'tar': b'export'.ljust(600, b'\0'), 'up': zipped(P2 + b'N.', [('../../x', b'')]), 'abs': zipped(P2 + b'N.', root=''),
+             'two-roots': zipped(P2 + b'N.') [:-22], 'duplicate': zipped(P2 + b'N.', [('version', b'')]), 'crc': put(real, 200, 1, 2, 3),
+             'big-endian': good.replace(b'little', b'big\0\0\0'), 'no-pickle': good.replace(b'data.pkl', b'data.pkx'),
+             'backslash': good.replace(b'data/0', b'data\\0'), 'nul': good.replace(b'data/0', b'data\x000'),
+             'names-differ': put(good, good.index(b'data/0'), *b'data/1'), 'many': zipped(P2 + b'N.', [(f'data/{i}', b'') for i in range(21_000)])}
+    for bit in range(16):
+        i = start + 8 + bit//8
+        if not 0x808 >> bit & 1: found[f'flag-{bit}'] = put(real, i, real[i] ^ 1 << bit % 8)
+    found |= {f'method-{n}': put(real, start + 10, n) for n in (1, 8, 12, 14, 99)}
+    found |= {f'directory-{i}': put(real, start + i, real[start + i] ^ 0x55) for i in (0, 16, 20, 24, 28, 34, 42, 43)}
+    found |= {f'end-{i}': put(real, at + i, real[at + i] ^ 0x55) for i in (0, 4, 6, 8, 10, 12, 16, 20)}
+    return found | {f'cut-{i}': real[:len(real)*i//20] for i in range(1, 20)}
+
+
+def make(folder, real, mark):
+    "Write all of them into the `folder`; `real` is a real export, and `mark` the file that a program would write"
+    folder.mkdir()
+    data = real.read_bytes()
+    with zipfile.ZipFile(real) as z: program = z.read('export/data.pkl') if 'export/data.pkl' in z.namelist() else b''
+    made = {f'program-{k}': zipped(v, [('data/0', bytes(16))]) for k, v in programs(mark).items()}
+    made |= {f'zip-{k}': v for k, v in zips(data).items()}
+    if not program: program = next(zipfile.ZipFile(real).read(o) for o in zipfile.ZipFile(real).namelist() if o.endswith('.pkl'))
+    steps = [pos for *_, pos in pickletools.genops(program)]
+    for i in steps[1::len(steps)//60]: made[f'cut-{i}'] = zipped(program[:i] + END)
+    for k, v in made.items(): (folder/f'{k}.pkl').write_bytes(v)
+    (folder/'link-nowhere.pkl').symlink_to(folder/'nowhere')
+    (folder/'link-device.pkl').symlink_to('/dev/zero')
+    (folder/'folder.pkl').mkdir()
+    with open(folder/'sparse.pkl', 'wb') as f: f.write(b'PK\3\4'); f.truncate(2**40)
+    return sorted(folder.iterdir())
+
+
+def main(folder):
+    from bearclf.ship.pickled import read_export
+    try: read_export(__file__)
+    except Exception: pass
+    found = {}
+    for file in sorted(Path(folder).iterdir()):
+        known, began = {*sys.modules}, time.perf_counter()
+        try: read_export(file); raised, said = 'nothing', ''
+        except BaseException as e: raised, said = type(e).__name__, str(e)
+        mb = int(Path('/proc/self/status').read_text().partition('VmHWM:')[2].split()[0])/1000  # its most so far
+        found[file.name] = dict(raised=raised, said=said, seconds=time.perf_counter() - began, mb=mb,
+                                modules=sorted({*sys.modules} - known))
+    print(json.dumps(found))
+
+
+if __name__ == '__main__': main(sys.argv[1])
