@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['squish', 'crop', 'pad', 'center', 'plain_bytes', 'parsed_json', 'read_json', 'wrong_facts', 'wrong_graph']
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #287cd0c4
+# %% ../../nbs/library/ship/21c_portable.ipynb #0279fb8a
 import json, math, os, re, stat
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from ..core import *
 from ..core import a_few, cut, given_path, leading
 from ..photo import PhotoError, any_photo
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #c60d6b76
+# %% ../../nbs/library/ship/21c_portable.ipynb #955a0cde
 @dataclass(frozen=True)
 class Prediction:
     "What the model says about one photo"
@@ -39,13 +39,13 @@ class Prediction:
         if self.familiar is False: return f'nothing that I have seen; the nearest is {said}'
         return said if self.sure else f'not sure; perhaps {said}'
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #06f6d0e2
+# %% ../../nbs/library/ship/21c_portable.ipynb #f246a054
 def _prediction(classes, probs, familiar=None, unsure_below=None):
     ranked = dict(sorted(zip(classes, map(float, probs)), key=lambda o: -o[1]))
     label = next(iter(ranked))
     return Prediction(label, ranked[label], ranked, familiar, ranked[label] >= (unsure_below or 0))
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #d48422bc
+# %% ../../nbs/library/ship/21c_portable.ipynb #0050bdeb
 class AnyClassifier:
     "A model that answers for a photo or many; a kind of it has `classes`, `info` and a `_batch`"
     _ready = staticmethod(any_photo) # what is done to each photo alone, side by side
@@ -73,7 +73,7 @@ def _is_one(o):
     one = not hasattr(o, '__iter__') or hasattr(o, 'read') or getattr(o, 'ndim', 1) in (0, 2, 3)
     return one or isinstance(o, (str, bytes, bytearray, memoryview, dict, os.PathLike, Image.Image))
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #a09afdb9
+# %% ../../nbs/library/ship/21c_portable.ipynb #5bf32e0a
 _BEYOND = dict(zeros='constant', border='edge', reflection='reflect') # fastai's names and NumPy's
 
 def _part(im, left, top, size, beyond='zeros'):
@@ -86,7 +86,7 @@ def _part(im, left, top, size, beyond='zeros'):
     x = np.asarray(im)
     return Image.fromarray(np.pad(x, sides + [(0, 0)]*(x.ndim - 2), _BEYOND[beyond]))
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #bcaa1236
+# %% ../../nbs/library/ship/21c_portable.ipynb #a8d2199a
 def _fit(im, size, fit, beyond='zeros'):
     "The middle of `im` in the form of `size`, as large as `fit` says: min for all that is inside, max to hold all"
     m = fit(im.height/size[0], im.width/size[1])
@@ -99,7 +99,7 @@ def pad(im, size, pad_mode='reflection'): return _fit(im, size, max, pad_mode)
 def center(im, size, pad_mode='zeros'):
     return _part(im, (im.width - size[1])//2, (im.height - size[0])//2, size, pad_mode)
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #3f134ec3
+# %% ../../nbs/library/ship/21c_portable.ipynb #89d993a9
 STEPS = dict(squish=squish, crop=crop, pad=pad, center=center)
 
 def apply_steps(
@@ -110,13 +110,13 @@ def apply_steps(
     for o in steps: im = STEPS[o['do']](im, **{k: v for k, v in o.items() if k != 'do'})
     return im
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #a2600727
+# %% ../../nbs/library/ship/21c_portable.ipynb #00aa3856
 def as_array(im): # Array of float32 of shape (3 or 1, height, width), in 0..1
     "The picture `im` as a network takes it"
     x = np.asarray(im, 'float32')/np.float32(255)
     return np.ascontiguousarray(x.transpose(2, 0, 1) if x.ndim == 3 else x[None])
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #99b041fe
+# %% ../../nbs/library/ship/21c_portable.ipynb #65d5fc1b
 _MB = 1 << 20
 
 def plain_bytes(
@@ -134,7 +134,7 @@ def plain_bytes(
     if len(data) <= largest: return data
     raise BearclfError(f'{file} is no model of ours: it has more than {largest/_MB:.0f} MB.')
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #7173f85e
+# %% ../../nbs/library/ship/21c_portable.ipynb #68b0ffc7
 def _no_number(o): raise ValueError(o)
 
 def _depth(o): return 1 + max(map(_depth, o.values() if isinstance(o, dict) else o), default=0) \
@@ -157,7 +157,7 @@ def read_json(
     except ValueError:
         raise BearclfError(f'{file} is damaged, or not the text that comes with a model. Get it again.') from None
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #63e7d9ac
+# %% ../../nbs/library/ship/21c_portable.ipynb #c208ddb5
 def _is_number(o): return type(o) in (int, float) and abs(o) < 1e12
 def _is_count(o): return type(o) is int and 0 <= o < 1e12
 def _is_text(o, most=1000): return isinstance(o, str) and len(o) <= most
@@ -175,7 +175,7 @@ def _is_step(o):
     more = {k: v for k, v in o.items() if k not in ('do', 'size')}
     return not more or o['do'] in ('pad', 'center') and [*more] == ['pad_mode'] and more['pad_mode'] in [*_BEYOND]
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #e1b51e65
+# %% ../../nbs/library/ship/21c_portable.ipynb #017d89d4
 def wrong_facts(
     facts:dict, # What stood in an `export.json`
 ) -> str: # As `its classes are no list of names`; empty if all is well
@@ -199,14 +199,15 @@ def _wrong_portable(own):
     if odd: return f'{odd[0]} is no number'
     return '' if _is_digits(own.get('learned_from', ''), 8) else 'learned_from is not what it should be'
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #0bf5d75b
-OPERATORS = frozenset('''Add AveragePool BatchNormalization Cast Ceil Clip Concat Constant Conv DequantizeLinear Div Equal
-    Erf Exp Expand Flatten Floor Gather Gelu Gemm GlobalAveragePool GlobalMaxPool Greater GreaterOrEqual HardSigmoid
-    HardSwish Identity LayerNormalization LeakyRelu Less LessOrEqual MatMul Max MaxPool Min Mul Neg Not Pad Pow ReduceL2
-    ReduceMax ReduceMean ReduceMin ReduceSum Relu Reshape Shape Sigmoid Slice Softmax Split Sqrt Squeeze Sub Tanh TopK
-    Transpose Unsqueeze Where'''.split())
+# %% ../../nbs/library/ship/21c_portable.ipynb #1da42ffd
+OPERATORS = frozenset('''
+    Add AveragePool BatchNormalization Cast Ceil Clip Concat Constant Conv DequantizeLinear Div Equal Erf Exp
+    Expand Flatten Floor Gather Gelu Gemm GlobalAveragePool GlobalMaxPool Greater GreaterOrEqual HardSigmoid
+    HardSwish Identity LayerNormalization LeakyRelu Less LessOrEqual MatMul Max MaxPool Min Mul Neg Not Pad Pow
+    ReduceL2 ReduceMax ReduceMean ReduceMin ReduceSum Relu Reshape Shape Sigmoid Slice Softmax Split Sqrt Squeeze
+    Sub Tanh TopK Transpose Unsqueeze Where'''.split())
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #c870b39c
+# %% ../../nbs/library/ship/21c_portable.ipynb #146342a8
 def _varint(data, i):
     "The number that begins at `i`, and where it ends; an `IndexError` if the data ends first"
     n = shift = 0
@@ -234,7 +235,7 @@ def _structure(data):
     if len(graphs) != 1: raise IndexError
     return len(data) - sum(weights(b, e) for k, b, e in _fields(data, *graphs[0], 30_000) if k == 5)
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #3ab900d0
+# %% ../../nbs/library/ship/21c_portable.ipynb #fd5a9bc6
 _FIELDS = {k: frozenset(v.split()) for k, v in dict(
     ModelProto='ir_version opset_import producer_name producer_version domain model_version doc_string graph',
     OperatorSetIdProto='domain version', StringStringEntryProto='key value',
@@ -254,7 +255,7 @@ def _foreign(message):
         elif field.message_type:
             for o in value if hasattr(value, '__len__') else [value]: yield from _foreign(o)
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #f00a5c43
+# %% ../../nbs/library/ship/21c_portable.ipynb #9902ade7
 _BYTES = {1: 4, 2: 1, 3: 1, 6: 4, 7: 8, 9: 1, 10: 2} # float32, uint8, int8, int32, int64, bool, float16: bytes of each
 _FROM_ONE = {'strides', 'dilations', 'kernel_shape', 'group', 'num_outputs'}
 
@@ -288,7 +289,7 @@ def wrong_graph(
     wrong = [*map(_wrong_tensor, g.initializer), *map(_wrong_node, g.node)]
     return next(filter(None, wrong), '')
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #b9dc0d98
+# %% ../../nbs/library/ship/21c_portable.ipynb #eb90de88
 def _skeleton(model):
     "`model` for one photo, with the shapes of its weights alone; of short lists of whole numbers also what is in them"
     import onnx
@@ -322,7 +323,7 @@ def _shapes(model):
     if missing(found): raise BearclfError('shapes that cannot be known beforehand')
     return found
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #b28ed8e8
+# %% ../../nbs/library/ship/21c_portable.ipynb #27327e9b
 _MOST_NUMBERS, _MOST_WORK = 64*_MB, 2e11
 
 def _varying(nodes, shapes):
@@ -357,7 +358,7 @@ def _work(nodes, shapes):
         return 100*(out*window + sum(map(math.prod, taken)))  # memory is slower than a processor
     return sum(map(of, nodes))
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #ae1a56e8
+# %% ../../nbs/library/ship/21c_portable.ipynb #858d469f
 def _check_needs(g, shapes):
     "Raise a `BearclfError` if the graph `g` needs too much memory or time for one photo"
     if any(not 0 < i < 1 << 31 for o in shapes.values() for i in o): raise BearclfError('it has odd shapes')
@@ -369,7 +370,7 @@ def _check_needs(g, shapes):
     if any(math.prod(shapes[n.output[0]]) > 10_000 for n in g.node if n.op_type == 'TopK' and n.output[0]):
         raise BearclfError('it sorts too much')
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #1f08730c
+# %% ../../nbs/library/ship/21c_portable.ipynb #dc7d751e
 def _wrong_ends(g, shapes, facts):
     "What does not fit between a graph and the facts about it: what goes in, what comes out"
     own, n = facts['portable'], len(facts['classes'])
@@ -394,7 +395,7 @@ def _read_model(data):
         return onnx.ModelProto.FromString(data)
     except (IndexError, KeyError, DecodeError): raise BearclfError('damaged') from None
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #1f24522a
+# %% ../../nbs/library/ship/21c_portable.ipynb #22fb51b7
 def check_portable(
     data:bytes, # What the ONNX file holds
     facts:dict, # What the JSON beside it says, checked
@@ -413,7 +414,7 @@ def check_portable(
     model.DiscardUnknownFields()
     return model.SerializeToString()
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #695161b5
+# %% ../../nbs/library/ship/21c_portable.ipynb #20e83642
 def _session(model):
     "ONNX Runtime's `InferenceSession` of the bytes `model`"
     import onnxruntime as ort
@@ -442,7 +443,7 @@ class PortableClassifier(AnyClassifier):
     def _ready(self, photo):
         return as_array(apply_steps(any_photo(photo).convert(self.info['portable']['mode']), self.steps))
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #127535d5
+# %% ../../nbs/library/ship/21c_portable.ipynb #4a3edbd5
 @patch
 def _batch(self:PortableClassifier, arrays):
     "What the model says about what `_ready` has made of photos"
@@ -458,7 +459,7 @@ def _batch(self:PortableClassifier, arrays):
 
 def _in_short(e): return cut(' '.join(str(e).split()).rstrip('.'), 100)
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #e58031d5
+# %% ../../nbs/library/ship/21c_portable.ipynb #121be8a8
 def _read_facts(file):
     "What stands in the `file` beside a portable model; a `BearclfError` if it is not about one"
     facts = read_json(file)

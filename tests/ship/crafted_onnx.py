@@ -1,4 +1,4 @@
-"""Folders with a portable model that somebody has crafted: `crafted(folder)` writes them, each as name/export.onnx and .json
+"""Folders with a portable model that somebody has crafted: `crafted(folder)` writes them, a folder each
 
 What is wrong is in the file's own bytes; the hash beside it is right, unless that is what is wrong."""
 import copy, hashlib, json, os, struct
@@ -9,16 +9,19 @@ from onnx import AttributeProto, TensorProto as T, helper, numpy_helper
 
 from bearclf.ship.portable import OPERATORS
 
-FACTS = dict(classes=['a', 'b', 'c'], n_photos=9, n_wrong=1, n_valid=3, error_rate=.33, interval=[.1, .5], arch='tiny',
+FACTS = dict(classes=['a', 'b', 'c'], n_photos=9, n_wrong=1, n_valid=3, error_rate=.33, interval=[.1, .5],
+    arch='tiny',
              unsure_below=.6, versions={'python': '3.11'}, portable=dict(
-                 weights='float32', mode='RGB', steps=[dict(do='squish', size=[32, 32])], temperature=1., near_limit=None))
+                 weights='float32', mode='RGB', steps=[dict(do='squish', size=[32, 32])], temperature=1.,
+                     near_limit=None))
 
 
 def good(nodes=None, weights=(), photo=('n', 3, 32, 32), out=('n', 3), opset=18, name='photo', kind=T.FLOAT):
     "A model that is read"
     ends = [helper.make_tensor_value_info(name, kind, photo), helper.make_tensor_value_info('probability', kind, out)]
     n = helper.make_node
-    nodes = nodes or [n('GlobalAveragePool', ['photo'], ['m']), n('Flatten', ['m'], ['f']), n('Mul', ['f', 'ten'], ['t']),
+    nodes = nodes or [n('GlobalAveragePool', ['photo'], ['m']), n('Flatten', ['m'], ['f']), n('Mul', ['f', 'ten'],
+        ['t']),
                       n('Softmax', ['t'], ['probability'])]
     weights = [numpy_helper.from_array(np.float32(10), 'ten'), *weights]
     g = helper.make_graph(nodes, 'g', ends[:1], ends[1:], weights)
@@ -69,7 +72,8 @@ def structures():
     yield from {f'external-{i}': changed(outside(o)) for i, o in enumerate([
         'secret', '../secret', '/etc/passwd', '*/_ORT_MEM_ADDR_/*', '', 'link', 'file:///etc/passwd', 'C:\\x', '\0',
         'a/../../secret', '/proc/self/mem', '/dev/zero'])}.items()
-    yield 'external-not-said', changed(lambda m: m.graph.initializer[0].external_data.add(key='location', value='secret'))
+    yield 'external-not-said', changed(lambda m: m.graph.initializer[0].external_data.add(key='location',
+        value='secret'))
     yield 'external-flag', changed(lambda m: setattr(m.graph.initializer[0], 'data_location', 1))
     yield 'external-attribute', changed(attribute('value', type=AttributeProto.TENSOR, t=away))
     yield 'external-constant', before(node('Constant', '', 'c', value=away), node('Add', 'photo c'))
@@ -87,7 +91,8 @@ def structures():
     def quantized(m): m.graph.quantization_annotation.add(tensor_name='ten')
     def values(m): m.graph.value_info.append(helper.make_tensor_value_info('f', T.FLOAT, ['n', 10**9]))
     yield from {o.__name__: changed(o) for o in (training, function, settings, shadow, quantized)}.items()
-    for field, o in dict(float_data=1., int32_data=1, int64_data=1, double_data=1., uint64_data=1, string_data=b'x').items():
+    for field, o in dict(float_data=1., int32_data=1, int64_data=1, double_data=1., uint64_data=1,
+        string_data=b'x').items():
         yield field, changed(lambda m: getattr(m.graph.initializer[0], field).append(o))
     yield 'segment', changed(lambda m: setattr(m.graph.initializer[0].segment, 'end', 9))
     yield 'domain', changed(lambda m: m.opset_import.append(helper.make_opsetid('com.microsoft', 1)))
@@ -95,11 +100,13 @@ def structures():
     yield from {f'opset-{o}': good(opset=o) for o in (-1, 0, 1, 12, 24, 2**40)}.items()
     yield 'no-opset', changed(lambda m: m.ClearField('opset_import'))
     yield 'node-domain', changed(lambda m: setattr(m.graph.node[0], 'domain', 'com.microsoft'))
-    for o in ('If Loop Scan SequenceMap Optional RandomNormal RandomUniform Multinomial ConstantOfShape Tile Resize Range '
-              'NonZero StringNormalizer TfIdfVectorizer RegexFullMatch ImageDecoder LSTM Einsum GridSample OneHot Upsample '
-              'EyeLike CumSum Compress SequenceInsert PyOp FusedConv').split() + ['', 'add', 'Add ', '\x1b[2J', '..', 'A'*9999]:
+    names = '''If Loop Scan SequenceMap Optional RandomNormal RandomUniform Multinomial ConstantOfShape Tile Resize Range
+        NonZero StringNormalizer TfIdfVectorizer RegexFullMatch ImageDecoder LSTM Einsum GridSample OneHot Upsample
+        EyeLike CumSum Compress SequenceInsert PyOp FusedConv'''.split()
+    for o in names + ['', 'add', 'Add ', '\x1b[2J', '..', 'A'*9999]:
         assert o not in OPERATORS
-        yield f'operator-{o[:20].strip() or len(o)}'.replace('\x1b[2J', 'cursor').replace('..', 'dots'), before(node(o))
+        called = o[:20].strip().replace('\x1b[2J', 'cursor').replace('..', 'dots')
+        yield f'operator-{called or len(o)}', before(node(o))
 
 
 def numbers():
@@ -112,7 +119,8 @@ def numbers():
         return changed(f)
     yield from {f'dims-{i}': weight(dims=o) for i, o in enumerate([
         [2], [10**12], [2**62, 4], [-1], [-1, -1], [1 << 62]*8, [1]*9, [0], [2**31], [2**32 + 1]])}.items()
-    yield from {f'type-{o}': weight(data_type=o) for o in (0, 4, 5, 8, 11, 12, 14, 16, 17, 21, 99, -1, 2**31 - 1)}.items()
+    yield from {f'type-{o}': weight(data_type=o) for o in (0, 4, 5, 8, 11, 12, 14, 16, 17, 21, 99, -1,
+        2**31 - 1)}.items()
     yield 'short', weight(raw_data=b'123')
     yield 'long', weight(raw_data=b'x'*400)
     for k in 'strides', 'dilations', 'kernel_shape':
@@ -127,7 +135,8 @@ def numbers():
     yield 'conv-terabyte', before(node('Conv', 'photo w'), weights=wide)
     yield 'pad-terabyte', before(node('Pad', 'photo p'), weights=[ints('p', 0, 0, 0, 0, 0, 0, 10**6, 10**6)])
     yield 'expand-terabyte', before(node('Expand', 'photo p'), weights=[ints('p', 10**6, 3, 10**3, 10**3)])
-    yield 'expand-constant', before(node('Expand', 'ten p', 'e'), node('ReduceMean', 'e', 'r'), node('Add', 'photo r'),
+    yield 'expand-constant', before(node('Expand', 'ten p', 'e'), node('ReduceMean', 'e', 'r'), node('Add',
+        'photo r'),
                                     weights=[ints('p', 10**4, 10**3)])
     yield 'reshape', before(node('Reshape', 'photo p'), weights=[ints('p', 2**62, 4)])
     yield 'reshape-photo', before(node('Cast', 'photo', 'i', to=T.INT64), node('Reshape', 'photo i'))
@@ -136,13 +145,16 @@ def numbers():
     yield 'doubling-photo', before(node('Identity', 'photo', 'x0'), *doubling, node('Identity', 'x60'))
     yield 'outer', before(node('Reshape', 'photo a', 'l'), node('Reshape', 'photo b', 'r'), node('Mul', 'l r'),
                           weights=[ints('a', 3072, 1), ints('b', 1, 3072)])
-    yield 'outer-twice', before(node('Reshape', 'photo a', 'l'), node('Reshape', 'photo b', 'r'), node('Mul', 'l r', 'y'),
+    yield 'outer-twice', before(node('Reshape', 'photo a', 'l'), node('Reshape', 'photo b', 'r'), node('Mul',
+        'l r', 'y'),
                                 node('MatMul', 'y y', 'z'), node('MatMul', 'z y', 'u'), node('MatMul', 'u y', 'x'),
                                 weights=[ints('a', 3072, 1), ints('b', 1, 3072)])
-    yield 'work', before(*[node('Conv', 'photo w' if i == 0 else f'c{i} v', f'c{i + 1}', pads=[15]*4, kernel_shape=[31, 31])
+    yield 'work', before(*[node('Conv', 'photo w' if i == 0 else f'c{i} v', f'c{i + 1}', pads=[15]*4,
+        kernel_shape=[31, 31])
                            for i in range(40)], node('Identity', 'c40'),
                          weights=[floats('w', 32, 3, 31, 31), floats('v', 32, 32, 31, 31)])
-    yield 'many', before(*[node('Relu', f'y{i}' if i else 'photo', f'y{i + 1}') for i in range(4100)], node('Relu', 'y4100'))
+    yield 'many', before(*[node('Relu', f'y{i}' if i else 'photo', f'y{i + 1}') for i in range(4100)],
+        node('Relu', 'y4100'))
     yield 'axis', before(node('Softmax', axis=99))
     yield 'permutation', before(node('Transpose', perm=[0, 0, 7, -3]))
     yield 'cycle', before(node('Add', 'photo y', 'z'), node('Add', 'photo z', 'y'), node('Relu', 'y'))
@@ -150,14 +162,17 @@ def numbers():
     yield 'twice', before(node('Relu'), node('Relu'))
     yield 'arity', before(node('Conv', 'photo'))
     yield 'split', before(node('Split', 'photo', 'x y', num_outputs=10**5, axis=1))
-    yield 'slice', before(node('Slice', 'photo a b c d'), weights=[ints('a', 0), ints('b', 2**62), ints('c', 9), ints('d', 0)])
+    yield 'slice', before(node('Slice', 'photo a b c d'), weights=[ints('a', 0), ints('b', 2**62), ints('c', 9),
+        ints('d', 0)])
     yield 'top', before(node('TopK', 'photo k', 'x i'), weights=[ints('k', 10**12)])
 
 
 def ends():
-    yield 'name', good(nodes=[node('GlobalAveragePool', 'image', 'm'), node('Flatten', 'm', 'probability')], name='image')
+    yield 'name', good(nodes=[node('GlobalAveragePool', 'image', 'm'), node('Flatten', 'm', 'probability')],
+        name='image')
     yield from {f'photo-{i}': good(photo=o) for i, o in enumerate([
-            ('n', 3, 31, 32), ('n', 1, 32, 32), (1, 3, 32, 32), ('n', 3, 'h', 'w'), ('n', 3, 32), (), ('n', 3, -32, -32),
+            ('n', 3, 31, 32), ('n', 1, 32, 32), (1, 3, 32, 32), ('n', 3, 'h', 'w'), ('n', 3, 32), (), ('n', 3,
+                -32, -32),
             ('n', 3, 2**40, 2**40), ('n', 32, 32, 3), (2**31, 3, 32, 32)])}.items()
     yield from {f'kind-{o}': good(kind=o) for o in (T.DOUBLE, T.STRING, T.UINT8, T.FLOAT16)}.items()
     yield 'width', before(node('Concat', 'photo photo', axis=1))
@@ -198,16 +213,20 @@ def facts():
     own = FACTS['portable']
     def with_(**kw): return json.dumps(FACTS | kw)
     def in_(**kw): return with_(portable=own | kw)
-    for k, v in dict(classes=[None, [], 'abc', {}, ['a', 'a', 'b'], [[], [], []], ['a', 'b'], ['x'*501, 'b', 'c'], [1, '1', 2],
+    for k, v in dict(classes=[None, [], 'abc', {}, ['a', 'a', 'b'], [[], [], []], ['a', 'b'], ['x'*501, 'b', 'c'],
+        [1, '1', 2],
                               ['a']*20_000, [None]*3, ['a', 'b', {}]],
-                     portable=[None, [], 'x', {}, 7], arch=[[1], {}, 'x'*2000], n_photos=['<b>', -1, 1.5, 1e30, [], True],
+                     portable=[None, [], 'x', {}, 7], arch=[[1], {}, 'x'*2000], n_photos=['<b>', -1, 1.5, 1e30,
+                         [], True],
                      error_rate=['x', [], 1e300], interval=[[1], 'ab', [1, 'x'], {}], unsure_below=['1', []],
                      versions=[[], {'a': {}}], date=[5], n_wrong=['0'], sha256=['zz', 5]).items():
         for i, o in enumerate(v): yield f'{k}-{i}', with_(**{k: o})
     step = dict(do='squish', size=[32, 32])
-    for i, o in enumerate([None, [], {}, 'squish', [None], [step]*9, [step | dict(do='run')], [step | dict(do=['squish'])],
+    for i, o in enumerate([None, [], {}, 'squish', [None], [step]*9, [step | dict(do='run')],
+        [step | dict(do=['squish'])],
                            [step | dict(size=[32])], [step | dict(size=[0, 32])], [step | dict(size=[32, 10**9])],
-                           [step | dict(size=['32', 32])], [step | dict(size=[True, 32])], [step | dict(size=[32.5, 32])],
+                           [step | dict(size=['32', 32])], [step | dict(size=[True, 32])],
+                               [step | dict(size=[32.5, 32])],
                            [step | dict(path='/etc')], [step | dict(do='pad', pad_mode='wrap')],
                            [step | dict(do='squish', pad_mode='zeros')], [step | dict(do='__class__')],
                            [step | dict(do='pad', pad_mode=[])], [step, step | dict(size=[64, 64])]]):
@@ -215,9 +234,12 @@ def facts():
     for k, v in dict(mode=['CMYK', None, [], 5], near_limit=['x', [], {}, -1], temperature=['x', [], -1],
                      learned_from=['abc', 'ZZZZZZZZ', 5, []], sha256=[None, '', 5, 'x'*64, '0'*63]).items():
         for i, o in enumerate(v): yield f'own-{k}-{i}', in_(**{k: o})
-    yield from dict(empty='', text='a model', list='[]', number='5', null='null', deep='['*100_000, deeper='{"a":'*50_000,
-                    closed='['*900 + ']'*900, nested='{"a":' + '['*20 + ']'*20 + '}', digits='{"classes": ' + '9'*10_000 + '}',
-                    nan=json.dumps(FACTS).replace('0.33', 'NaN'), infinity=json.dumps(FACTS).replace('0.33', '-Infinity'),
+    yield from dict(empty='', text='a model', list='[]', number='5', null='null', deep='['*100_000,
+        deeper='{"a":'*50_000,
+                    closed='['*900 + ']'*900, nested='{"a":' + '['*20 + ']'*20 + '}',
+                        digits='{"classes": ' + '9'*10_000 + '}',
+                    nan=json.dumps(FACTS).replace('0.33', 'NaN'), infinity=json.dumps(FACTS).replace('0.33',
+                        '-Infinity'),
                     huge=json.dumps(FACTS).replace('0.33', '1e999'), lists='[' + '[],'*1_300_000 + '[]]',
                     long='{"a": "' + 'x'*5_000_000 + '"}', cut=json.dumps(FACTS)[:-5], nul='\0'*100).items()
 

@@ -1,4 +1,4 @@
-"A portable model may come from anybody: photos are prepared as fastai does it, and what was crafted is told in a sentence"
+"A portable model may come from anybody: photos become what fastai makes of them, and what was crafted is told"
 import hashlib, json, math, sys, time, warnings
 
 import numpy as np
@@ -25,7 +25,8 @@ def middle(h, w):
 
 PADS = 'zeros', 'border', 'reflection'
 WAYS = dict(squish=(lambda o: Resize(o, 'squish'), lambda *o: [dict(do='squish', size=[*o])]),
-            crop=(lambda o: Resize(o, 'crop'), lambda *o: [dict(do='crop', size=[*o])]), middle=(RandomResizedCrop, middle))
+            crop=(lambda o: Resize(o, 'crop'), lambda *o: [dict(do='crop', size=[*o])]), middle=(RandomResizedCrop,
+                middle))
 for p in PADS:
     as_step = lambda do, p=p: lambda *o: [dict(do=do, size=[*o], pad_mode=p)]
     WAYS[f'pad {p}'] = lambda o, p=p: Resize(o, 'pad', pad_mode=p), as_step('pad')
@@ -103,7 +104,8 @@ def ask_all(folder, names):
     home, odd, im = str(folder), [], Image.new('RGB', (9, 9))
     read_portable(folder/'good')(im)
     def watch(event, args):
-        if event.split('.')[0] in ('os', 'subprocess', 'socket', 'ctypes', 'shutil', 'import', 'exec'): odd.append(event)
+        if event.split('.')[0] in ('os', 'subprocess', 'socket', 'ctypes', 'shutil', 'import',
+            'exec'): odd.append(event)
         if event == 'open' and not isinstance(args[0], int) and not str(args[0]).startswith(home): odd.append(args[0])
     sys.addaudithook(watch)
     most = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1e3
