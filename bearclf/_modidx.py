@@ -274,6 +274,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'bearclf.cli.cache': ('library/cli.html#cache', 'bearclf/cli.py'),
                              'bearclf.cli.clean': ('library/cli.html#clean', 'bearclf/cli.py'),
                              'bearclf.cli.collect': ('library/cli.html#collect', 'bearclf/cli.py'),
+                             'bearclf.cli.convert': ('library/cli.html#convert', 'bearclf/cli.py'),
                              'bearclf.cli.doctor': ('library/cli.html#doctor', 'bearclf/cli.py'),
                              'bearclf.cli.draw': ('library/cli.html#draw', 'bearclf/cli.py'),
                              'bearclf.cli.evaluate': ('library/cli.html#evaluate', 'bearclf/cli.py'),

@@ -427,6 +427,15 @@ def cache(
     print(f'In {cache_dir()}:')
     for o in cache_kinds(): print(f'  {o.name:<10}{len(things_in(o)):>8,} things{size(o)/1e6:>10,.1f} MB')
 
+# %% ../nbs/library/90_cli.ipynb #3b1dff4b
+def convert(
+    file:Path, # An export.pkl of fastai, from anybody: nothing in it is run
+    out:Path, # The folder to put export.onnx and export.json into
+):
+    "Make a portable model of an export.pkl."
+    from bearclf.ship.pickled import convert
+    print(convert(file, out))
+
 # %% ../nbs/library/90_cli.ipynb #d0c70002
 def doctor(
     online:bool=False, # Also ask the search engines, and the hosts of weights
@@ -436,7 +445,7 @@ def doctor(
     print(printable(str(look(online))))
 
 # %% ../nbs/library/90_cli.ipynb #21a5f990
-_commands = {f.__name__: f for f in (draw, collect, verify, history, bundle, train, clean, evaluate, predict, app,
+_commands = {f.__name__: f for f in (draw, collect, verify, history, bundle, train, clean, evaluate, predict, convert, app,
                                       post, lab, cache, doctor)}
 
 def _overview():
