@@ -129,9 +129,10 @@ def plain_bytes(
             raise BearclfError(f'{file} is a link, a folder or a device. Put the file itself there.')
         fd = os.open(file, os.O_RDONLY | getattr(os, 'O_BINARY', 0) | getattr(os, 'O_NOFOLLOW', 0)
                      | getattr(os, 'O_NONBLOCK', 0))
-        with open(fd, 'rb') as f: data = f.read(largest + 1)
+        with open(fd, 'rb') as f:
+            now = os.fstat(fd)  # another one may have come in its place
+            if stat.S_ISREG(now.st_mode) and now.st_size <= largest: return f.read(largest)
     except OSError as e: raise BearclfError(f'{file} cannot be read ({e.strerror}).') from None
-    if len(data) <= largest: return data
     raise BearclfError(f'{file} is no model of ours: it has more than {largest/_MB:.0f} MB.')
 
 # %% ../../nbs/library/ship/21c_portable.ipynb #68b0ffc7
@@ -142,7 +143,8 @@ def _depth(o): return 1 + max(map(_depth, o.values() if isinstance(o, dict) else
 
 def parsed_json(data):
     "The dict that the bytes `data` stand for; a `ValueError` if they are no JSON, have too many parts or are too deep"
-    if data.count(b'[') + data.count(b'{') > 20_000: raise ValueError
+    utf_32 = json.detect_encoding(data).startswith('utf-32')
+    if utf_32 or data.count(b'[') + data.count(b'{') > 20_000: raise ValueError
     try: facts = json.loads(data, parse_constant=_no_number)  # as UTF-8 or, as an editor may have saved it, as UTF-16
     except RecursionError: raise ValueError from None
     if isinstance(facts, dict) and _depth(facts) <= 6: return facts
@@ -286,6 +288,10 @@ def wrong_graph(
     if len(g.node) > 4000: return 'more than 4,000 operators'
     names = [o.name for o in [*g.initializer, *g.input]] + [o for n in g.node for o in n.output if o]
     if len({*names}) < len(names): return 'a name that is given twice'
+    known = {o.name for o in [*g.initializer, *g.input]} | {''}
+    for o in g.node:
+        if not known.issuperset(o.input): return 'an operator that takes what is not there yet'
+        known.update(o.output)
     wrong = [*map(_wrong_tensor, g.initializer), *map(_wrong_node, g.node)]
     return next(filter(None, wrong), '')
 
