@@ -20,12 +20,12 @@ from ..train.data import check_answers, files_of
 from ..train.features import Familiar
 from ..train.interpret import wilson_interval
 from .portable import apply_steps, as_array
-from .graph import graph_and_facts, keep_former, model_place, write_facts
+from .graph import graph_and_facts, keep_former, model_place, runner, write_facts
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
     from fastai.vision.all import *
     from scipy.optimize import minimize_scalar
-    import cloudpickle
+    import cloudpickle, onnx
 
 # %% ../../nbs/library/ship/22_export.ipynb #84a60801
 def _resize(dls):
@@ -177,22 +177,34 @@ def _knowing(learn):
     finally: del learn.familiar
 
 # %% ../../nbs/library/ship/22_export.ipynb #7307610e
-def _portable(learn, temperature):
+def _moved(learn, data, facts, logits, targs):
+    "How the portable model, the bytes `data`, does on the validation photos, beside the net with all its digits"
+    run, norm, dl = runner(onnx.load_from_string(data)), norm_of(learn.dls) or (0, 1), learn.dls.valid
+    mean, std = (tensor(o).view(-1, 1, 1) for o in norm)
+    probs = torch.cat([run(x.cpu().as_subclass(Tensor)*std + mean)[0] for x, *_ in dl])
+    most, n = (probs - (logits/facts['temperature']).softmax(1)).abs().max(), len(targs)
+    wrong = [int((o.argmax(1) != targs).sum()) for o in (probs, logits)]
+    return (f"With {facts['weights']} weights {wrong[0]} of {n} photos that were kept aside are wrong, "
+            f'without {wrong[1]}; probabilities moved by up to {most:.3f}.')
+
+# %% ../../nbs/library/ship/22_export.ipynb #8b36e23d
+def _portable(learn, weights, *on_valid):
     "The bytes of the portable model for `learn`, and what is to be said of it; nothing, and a sentence, if it has none"
     logits, act = torch.randn(2, len(learn.dls.vocab)), getcallable(learn.loss_func, 'activation')
     try:
         if not torch.allclose(act(logits), logits.softmax(1)): raise BearclfError('its probabilities are no softmax.')
         check_steps(learn.dls, steps := steps_of(learn.dls))
         data, facts = graph_and_facts(learn.model, learn.dls.vocab, steps, norm_of(learn.dls), opener(learn.dls)[1],
-                                      temperature, learn.familiar)
-        return data, facts | {'learned_from': learn.learned_from.hex()}
-    except BearclfError as e: print(f'There is no portable model beside export.pkl: {e}')
-    return None, None
+                                      temperature_of(*on_valid), learn.familiar, weights)
+    except BearclfError as e: return print(f'There is no portable model beside export.pkl: {e}') or (None, None)
+    if weights == 'int8' and len(on_valid[1]): print(_moved(learn, data, facts, *on_valid))
+    return data, facts | {'learned_from': learn.learned_from.hex()}
 
 # %% ../../nbs/library/ship/22_export.ipynb #bfb876af
 def export_classifier(
     learn:Learner, # A trained learner with its data
     dest:str|Path, # The folder for `export.pkl`, `export.onnx` and `export.json`; made if it is not there
+    weights:str='float16', # How `export.onnx` keeps weights; or `float32`; or `int8`, which changes answers
 ) -> Path: # `export.pkl`
     "Write the model, and what is to be known about it, into `dest`; a model that is there becomes `export-before`"
     dest = model_place(dest)
@@ -200,7 +212,7 @@ def export_classifier(
     on_valid, own, learn.learned_from = _on_valid(learn), set(), learned_from(learn)
     pickler, info = type('Pickler', (_Pickler,), {'own': own}), model_info(learn, on_valid)
     with _knowing(learn), _nowhere(learn), ExitStack() as files:
-        graph, portable = _portable(learn, temperature_of(*on_valid))
+        graph, portable = _portable(learn, weights, *on_valid)
         ends = ['.pkl', *['.onnx']*bool(graph), '.json']
         new = {o: files.enter_context(atomic_path((dest/f'export{o}').absolute())) for o in ends}
         learn.export(new['.pkl'], pickle_module=types.SimpleNamespace(Pickler=pickler, __name__='bearclf'))

@@ -120,34 +120,45 @@ def _pad_by_numbers(net, photos):
     for o in hooks: o.remove()
 
 # %% ../../nbs/library/ship/21d_graph.ipynb #e52e9160
-def halved(model):
-    "The ONNX `model` with its weights kept in float16 and computed with in float32"
-    casts = []
-    for o in model.graph.initializer:
+def packed(model, pack):
+    "The ONNX `model` with each large tensor of weights kept as what `pack(name, array)` gives: tensors, and a node"
+    nodes = []
+    for o in [*model.graph.initializer]:
         if o.data_type != onnx.TensorProto.FLOAT or len(o.dims) < 2 or math.prod(o.dims) < 100: continue
-        half = onnx.numpy_helper.to_array(o).astype(np.float16)
-        if not np.isfinite(half).all(): continue
-        name = o.name
-        o.CopyFrom(onnx.numpy_helper.from_array(half, f'{name}.half'))
-        casts.append(onnx.helper.make_node('Cast', [f'{name}.half'], [name], to=onnx.TensorProto.FLOAT))
-    nodes = [*casts, *model.graph.node]
-    del model.graph.node[:]
+        tensors, node = pack(o.name, onnx.numpy_helper.to_array(o))
+        model.graph.initializer.remove(o)
+        model.graph.initializer.extend(onnx.numpy_helper.from_array(v, k) for k, v in tensors.items())
+        nodes.append(node)
+    nodes += model.graph.node
+    model.graph.ClearField('node')
     model.graph.node.extend(nodes)
     return model
 
-# %% ../../nbs/library/ship/21d_graph.ipynb #04c9c962
-_MOST = {'float16': .02, 'float32': 1e-3}
+# %% ../../nbs/library/ship/21d_graph.ipynb #812c6fb8
+def _in_float16(name, x):
+    node = onnx.helper.make_node('Cast', [f'{name}.half'], [name], to=onnx.TensorProto.FLOAT)
+    return {f'{name}.half': x.clip(-65504, 65504).astype(np.float16)}, node
 
-def said_by(model, photos):
-    "What ONNX Runtime gives for `photos`, an array: the outputs of the ONNX `model`, in order"
+# %% ../../nbs/library/ship/21d_graph.ipynb #648ed602
+def _in_int8(name, x):
+    scale = np.abs(x).reshape(len(x), -1).max(1).clip(1e-12)/127
+    whole = np.rint(x/scale.reshape(-1, *[1]*(x.ndim - 1))).astype(np.int8)
+    node = onnx.helper.make_node('DequantizeLinear', [f'{name}.whole', f'{name}.scale'], [name], axis=0)
+    return {f'{name}.whole': whole, f'{name}.scale': scale}, node
+
+# %% ../../nbs/library/ship/21d_graph.ipynb #04c9c962
+_PACK, _MOST = {'float16': _in_float16, 'int8': _in_int8}, {'float32': .001, 'float16': .02, 'int8': .5}
+
+def runner(model):
+    "A function from photos, a tensor, to what ONNX Runtime gives for them: the outputs of the ONNX `model`, in order"
     from onnxruntime import SessionOptions
-    return _session(model, SessionOptions()).run(None, {'photo': photos})
+    session = _session(model, SessionOptions())
+    return lambda photos: [torch.from_numpy(o) for o in session.run(None, {'photo': photos.numpy()})]
 
 def _check_same(model, net, photos, most):
     "Raise a `BearclfError` if the ONNX `model` differs from `net` by more than `most` for one of `photos`"
     with torch.no_grad(): ours = net(photos)
-    pairs = zip(said_by(model, photos.numpy()), ours if isinstance(ours, tuple) else (ours,))
-    off = max(float(np.abs(a - b.numpy()).max()) for a, b in pairs)
+    off = max((a - b).abs().max() for a, b in zip(runner(model)(photos), ours if isinstance(ours, tuple) else (ours,)))
     if not off <= most: raise BearclfError(f'its graph differs from the net by {off:.3f}.')
 
 # %% ../../nbs/library/ship/21d_graph.ipynb #99fcff03
@@ -159,7 +170,7 @@ def graph_and_facts(net, classes, steps, norm=None, mode='RGB', temperature=1., 
     photos = torch.rand(4, len(mode), *steps[-1]['size'], generator=torch.Generator().manual_seed(1))
     _pad_by_numbers(net, photos[:2])
     model = graph_of(net, photos[:2])
-    if weights == 'float16': model = halved(model)
+    if weights in _PACK: model = packed(model, _PACK[weights])
     _check_same(model, net, photos, _MOST[weights])
     data = model.SerializeToString()
     facts = dict(sha256=hashlib.sha256(data).hexdigest(), weights=weights, mode=mode, steps=steps,
@@ -231,7 +242,7 @@ def write_portable(
     mode:str='RGB', # Or `L`, for a net that takes grey photos
     temperature:float=1., # Divides the numbers that `net` gives
     familiar:nn.Module=None, # A `Familiar`, if the graph shall say how near to those learned from a photo is
-    weights:str='float16', # How weights are kept; or `float32`
+    weights:str='float16', # How weights are kept; or `float32`, `int8`
     facts:dict=None, # What else `export.json` shall say
 ) -> Path: # `export.onnx`
     "Write the trained `net` as a portable model into `dest`, after it was run to see that it says what `net` says"

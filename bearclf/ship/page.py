@@ -7,7 +7,7 @@ __all__ = ['uploaded', 'bars_html', 'answer_html', 'PhotoUpload', 'LiveHTML', 'f
            'Feedback', 'classifier_page', 'serve']
 
 # %% ../../nbs/library/ship/24_page.ipynb #78fc777b
-import base64, errno, io, os, re, shutil, signal, socket, subprocess, sys, threading, time, webbrowser
+import base64, errno, io, math, os, re, shutil, signal, socket, subprocess, sys, threading, time, webbrowser
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from functools import partial
@@ -267,42 +267,50 @@ def connect(
     widgets.jslink((upload, 'busy'), (button, 'disabled'))
 
 # %% ../../nbs/library/ship/24_page.ipynb #0cb2f992
+def _odds(probabilities, label):
+    "The log odds of `label`: above 0 it is more probable than all others together"
+    p, others = probabilities[label], sum(p for o, p in probabilities.items() if o != label)
+    return math.log(max(p, 1e-12)/max(others, 1e-12))
+
 def where_it_looked(
     clf, # A classifier, from `load_classifier` or your own
     photo:Image.Image, # In RGB
     label:str, # The class that is asked about
     n:int=7, # Squares in a row, and in a column
-): # n rows of n numbers: how much probability is lost when the square is covered, negative where it rises
-    "What covering each part of a photo takes from the probability of `label` (occlusion, Zeiler and Fergus 2014)"
+): # n rows of n numbers: the log odds that are lost when the square is covered, negative where they rise
+    "What covering each part of a photo takes from the log odds of `label` (occlusion, after Zeiler and Fergus 2014)"
     (w, h), copies = photo.size, [photo]
     for i in range(n*n):
         left, top = (i%n)*w*.75/(n - 1), (i//n)*h*.75/(n - 1)
         copies.append(im := photo.copy())
         im.paste((128, 128, 128), (round(left), round(top), round(left + w/4), round(top + h/4)))
     said = clf.many(copies) if hasattr(clf, 'many') else [clf(o) for o in copies]
-    whole, *ps = [o.probabilities[label] for o in said]
-    return [[whole - p for p in ps[i*n:i*n + n]] for i in range(n)]
+    whole, *covered = [_odds(o.probabilities, label) for o in said]
+    return [[whole - o for o in covered[i*n:i*n + n]] for i in range(n)]
 
 # %% ../../nbs/library/ship/24_page.ipynb #3cecdc03
-def looked_html(clf, photo, label):
+def looked_html(clf, photo, pred):
     "The photo, bright where covering it takes much from the answer, and a sentence that says so"
     photo = photo.copy()
     photo.thumbnail((448, 448))
-    lost = where_it_looked(clf, photo, label)
+    lost = where_it_looked(clf, photo, pred.label)
     most = max(map(max, lost))
-    if most < 0.05: return ('<p>I looked at all of it: whichever part is covered, the answer stays '
+    if most < 0.2: return ('<p>I looked at all of it: whichever part is covered, the answer stays '
                             'nearly the same.</p>')
     mask = Image.new('L', (len(lost[0]), len(lost)))
     mask.putdata([int(255*max(o, 0)/most) for row in lost for o in row])
     side = [round(o*.75) for o in photo.size]  # the middles of the squares reach so far
     light = Image.new('L', photo.size)
     light.paste(mask.resize(side, Image.Resampling.BICUBIC), [(a - b)//2 for a, b in zip(photo.size, side)])
-    dim = Image.blend(photo.convert('L').convert('RGB'), Image.new('RGB', photo.size, (24, 18, 14)), .7)
+    dim = Image.blend(photo.convert('L').convert('RGB'), Image.new('RGB', photo.size, (24, 18, 14)), .5)
     Image.composite(photo, dim, light).save(b := io.BytesIO(), 'JPEG', quality=85)
     src = f'data:image/jpeg;base64,{base64.b64encode(b.getvalue()).decode()}'
+    least = 1/(1 + math.exp(most - _odds(pred.probabilities, pred.label)))
+    was, falls = percent(pred.probability), percent(least)
+    then = f'stays at {was}' if was == falls else f'falls from {was} to {falls}'
     return (f'<figure class="bearclf-looked"><img alt="The photo, bright where the model looked" src="{src}">'
-            f'<figcaption>Bright is where I looked: when such a place is covered, I am less sure of '
-            f'<b dir="auto">{escape(label)}</b>, by up to {100*most:.0f} points of 100.</figcaption></figure>')
+            f'<figcaption>Bright is where I looked: cover the brightest place, and <b dir="auto">{escape(pred.label)}</b> '
+            f'{escape(then)}.</figcaption></figure>')
 
 # %% ../../nbs/library/ship/24_page.ipynb #ca0de924
 def _button(text, *classes):
@@ -325,7 +333,7 @@ class Where(widgets.VBox):
     def _look(self, _):
         self.said.html = '<p class="bearclf-wait">Covering one part after the other …</p>'
         self.children = [self.said]
-        try: self.said.html = looked_html(self.loading.result(), read_photo(bytes(self.data), side=448), self.pred.label)
+        try: self.said.html = looked_html(self.loading.result(), read_photo(bytes(self.data), side=448), self.pred)
         except Exception as e: self.said.html = f'<p>{escape(_went_wrong(e))}</p>'
 
 # %% ../../nbs/library/ship/24_page.ipynb #6db9e2a8
@@ -449,7 +457,8 @@ class Wrong(widgets.VBox):
 # %% ../../nbs/library/ship/24_page.ipynb #7dbd031c
 @patch
 def _ask(self:Wrong, _):
-    self.choice.options = [*[o for o in self.loading.result().classes if o != self.pred.label], _ELSE]
+    said = self.pred.label if getattr(self.pred, 'familiar', None) is not False else None
+    self.choice.options = [*[o for o in self.loading.result().classes if o != said], _ELSE]
     self.said.html = _consent_html(self.kept.keep_days)
     self.children = [self.choice, self.said, widgets.HBox([self.yes, self.no])]
 

@@ -225,12 +225,6 @@ class Evaluation:
         matrix = ['  '.join(o.rjust(w) for o, w in zip(row, widths)) for row in rows]
         return '\n'.join([self._said(), *matrix, *self._by_class()])
 
-    def _repr_markdown_(self):
-        if not (rows := self._rows()): return '\n\n'.join([self._said(), *self._pairs()])
-        head, *rows = ['| ' + ' | '.join(o) + ' |' for o in rows]
-        line, (title, *said) = '|---'*(len(self.confusion)+1) + '|', self._by_class() or ['']
-        return '\n'.join([self._said(), '', head, line, *rows, '', title, '', *(f'- {o}' for o in said)]).rstrip()
-
 # %% ../../nbs/library/ship/23_predict.ipynb #f16a0003
 @patch(as_prop=True)
 def interval(self:Evaluation):
@@ -247,7 +241,7 @@ def table(self:Evaluation):
 # %% ../../nbs/library/ship/23_predict.ipynb #562cf8e6
 @patch(as_prop=True)
 def by_class(self:Evaluation):
-    "For each class how many of its photos were missed, and of how many others it was said (false alarms), by the labels"
+    "Class -> how many of its photos were missed, and of how many others it was said (false alarms), by the labels"
     from bearclf.train.interpret import wilson_interval
     between = lambda k, n: wilson_interval(k, n) if n else None
     found = {}
@@ -267,6 +261,14 @@ def _by_class(self:Evaluation, most=10):
         f'{cut(c, 35)}: missed {part(o["missed"], o["n"], o["missed_interval"])}; '
         f'false alarms {part(o["false_alarms"], o["others"], o["false_alarms_interval"])}'
         for c, o in self.by_class.items()]
+
+# %% ../../nbs/library/ship/23_predict.ipynb #c7c945da
+@patch
+def _repr_markdown_(self:Evaluation):
+    if not (rows := self._rows()): return '\n\n'.join([self._said(), *self._pairs()])
+    head, *rows = ['| ' + ' | '.join(o) + ' |' for o in rows]
+    line, (title, *said) = '|---'*(len(self.confusion)+1) + '|', self._by_class() or ['']
+    return '\n'.join([self._said(), '', head, line, *rows, '', title, '', *(f'- {o}' for o in said)]).rstrip()
 
 # %% ../../nbs/library/ship/23_predict.ipynb #f29c2bee
 @patch

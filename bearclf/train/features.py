@@ -481,7 +481,7 @@ def forward(self:Familiar, x): # Tensor of bool of shape (photos,)
 
 # %% ../../nbs/library/train/16_features.ipynb #d912233f
 def _vouching(learn):
-    "The ImageNet classifier of the body of `learn`, and the numbers of the classes that its head started from; or nothing"
+    "The ImageNet classifier of the body of `learn`, and the numbers of the classes that its head started from, if any"
     ours = sum(getattr(learn, 'started_from', {}).values(), [])
     return (own_classifier(learn.arch), ours) if ours and not body_for(learn, True)[1] else (None, ())
 

@@ -1,5 +1,7 @@
 "Nobody's model is replaced, a pair of files belongs together whatever happens, and nothing is unpickled without a word"
 import json, pickle, pickletools, shutil, sys, zipfile
+from contextlib import nullcontext
+from hashlib import sha256
 from types import SimpleNamespace
 
 import pytest
@@ -39,14 +41,20 @@ def written(learn, monkeypatch):
     def f(dest, n):
         learn.number = n
         facts = dict(classes=list(learn.dls.vocab), error_rate=.5, number=n)
-        monkeypatch.setattr(export, 'model_info', lambda _: facts)
+        graph = f'graph {n}'.encode()
+        monkeypatch.setattr(export, 'model_info', lambda *_: facts)
+        monkeypatch.setattr(export, '_portable', lambda *_: (graph, dict(sha256=sha256(graph).hexdigest())))
+        monkeypatch.setattr(export, '_knowing', nullcontext)
         return export_classifier(learn, dest)
     return f
 
 
 def number(pkl):
     "The number in the file, which has to be the one in its facts"
-    n, facts = load_classifier(pkl).learn.number, model_facts(pkl)
+    pkl = predict.model_file(pkl)
+    n, facts = predict._load_learner(pkl).number, model_facts(pkl)
+    graph = pkl.with_suffix('.onnx').read_bytes()
+    assert graph == b'graph %d' % n and facts['portable']['sha256'] == sha256(graph).hexdigest()
     assert facts['number'] == n
     return n
 
@@ -55,8 +63,8 @@ def names(path): return sorted(o.name for o in path.iterdir() if not o.name.star
 def state(path): return {o: o.read_bytes() if o.is_file() else None for o in path.rglob('*')}
 
 
-ONE = ['export.json', 'export.pkl']
-TWO = ['export-before.json', 'export-before.pkl', *ONE]
+ONE = ['export.json', 'export.onnx', 'export.pkl']
+TWO = ['export-before.json', 'export-before.onnx', 'export-before.pkl', *ONE]
 
 # --- what stands there
 
@@ -67,7 +75,7 @@ def test_a_former_model_is_kept_beside_and_that_is_said(written, tmp_path, capsy
         pkl = written(tmp_path, n)
         assert capsys.readouterr().out == 'The model that was there is kept as export-before.pkl.\n'
         assert names(tmp_path) == TWO and number(pkl) == n and number(tmp_path/'export-before.pkl') == n-1
-    assert len(list(tmp_path.iterdir())) == 4, 'nothing half written is left'
+    assert len(list(tmp_path.iterdir())) == 6, 'nothing half written is left'
 
 
 def fastai_model(p): (p/'export.json').unlink()
@@ -80,9 +88,10 @@ def a_folder(p): (p/'export.json').unlink(); (p/'export.json').mkdir()
 def link(p): (p/'export.pkl').unlink(); (p/'export.pkl').symlink_to('nowhere')
 def before(p): (p/'export-before.pkl').write_text('as it was before I touched it')
 def before_json(p): (p/'export-before.json').write_text('{}')
+def other_graph(p): (p/'export.onnx').write_bytes(b'of another model')
 
 @pytest.mark.parametrize('change', [fastai_model, no_model, other_pkl, other_json, notes, a_list, a_folder, link,
-                                    before, before_json])
+                                    before, before_json, other_graph])
 def test_what_bearclf_did_not_write_is_never_touched(written, tmp_path, change, bears, monkeypatch, capsys):
     written(tmp_path, 0)
     change(tmp_path)
@@ -101,8 +110,8 @@ def test_an_error_rate_has_its_numbers_beside_it(learn):
     assert (facts['n_wrong'], facts['n_valid'], facts['error_rate']) == (wrong, n, round(wrong/n, 4)) and n < 12
     assert facts['interval'] == [round(o, 4) for o in wilson_interval(wrong, n)]
     assert json.loads(json.dumps(facts)) == facts
-    nothing = SimpleNamespace(dls=SimpleNamespace(valid_ds=[]))
-    assert export._judged(nothing) == dict(error_rate=None, n_wrong=0, n_valid=0, interval=None)
+    nothing = SimpleNamespace(dls=SimpleNamespace(valid_ds=[], vocab=['a', 'b']))
+    assert export._judged(*export._on_valid(nothing)) == dict(error_rate=None, n_wrong=0, n_valid=0, interval=None)
 
 
 def test_a_file_is_no_place_for_a_model(written, tmp_path, bears, capsys):
@@ -138,15 +147,21 @@ def test_killed_at_every_step_a_model_is_whole(written, tmp_path, n):
         assert facts['sha256'] == now and facts['number'] == sha.get(now, n), (pkl, facts)
         assert zipfile.ZipFile(path/pkl).testzip() is None
         return facts['number']
+    def graph_is_told(path):
+        "A graph that is there is spoken of, whatever model the pickle beside it is"
+        told = [json.loads(o.read_text())['portable']['sha256'] for o in path.glob('export*.json')]
+        assert all(predict.sha256_of(o) in told for o in path.glob('export*.onnx'))
     at, died = 0, True
     while died:
         path = shutil.copytree(tmp_path/'start', tmp_path/f'{at}')
         died = killed_at(lambda: written(path, n), at)
+        graph_is_told(path)
         there = [check(path, 'export.pkl')] if (path/'export.pkl').exists() else []
         assert there in ([n-1], [n]) if n else there in ([], [n])
         if (path/'export-before.pkl').exists() and there == [n]: assert check(path, 'export-before.pkl') == n-1
+        alone = {'export-before.json', 'export-before.onnx'} if (path/'export.onnx').exists() else set()
         written(path, 100)
-        assert number(path) == 100 and names(path) == (TWO if there else ONE)
+        assert number(path) == 100 and names(path) == (TWO if there else sorted({*ONE} | alone))
         if there: assert check(path, 'export-before.pkl') == there[0]
         at += 1
     assert at > 4 and there == [n]
