@@ -131,7 +131,7 @@ def plain_bytes(
                      | getattr(os, 'O_NONBLOCK', 0))
         with open(fd, 'rb') as f:
             now = os.fstat(fd)  # another one may have come in its place
-            if stat.S_ISREG(now.st_mode) and now.st_size <= largest: return f.read(largest)
+            if stat.S_ISREG(now.st_mode) and now.st_size <= largest: return f.read(now.st_size)
     except OSError as e: raise BearclfError(f'{file} cannot be read ({e.strerror}).') from None
     raise BearclfError(f'{file} is no model of ours: it has more than {largest/_MB:.0f} MB.')
 
@@ -166,7 +166,8 @@ def _is_text(o, most=1000): return isinstance(o, str) and len(o) <= most
 def _is_digits(o, n): return isinstance(o, str) and len(o) % n == 0 and not re.search('[^0-9a-f]', o)
 def _is_size(o): return isinstance(o, list) and len(o) == 2 and all(type(i) is int and 16 <= i <= 2048 for i in o)
 def _is_pair(o): return isinstance(o, list) and len(o) == 2 and all(map(_is_number, o))
-def _is_class(o): return _is_text(o, 500) or _is_number(o) or type(o) is bool
+def _is_class(o): return _is_text(o, 500) and not re.search('[\u202a-\u202e\u2066-\u2069]', o) or _is_number(o) or \
+    type(o) is bool  # signs that turn the text after them around are no part of a name
 
 _MAY_BE = dict(arch=_is_text, date=_is_text, sha256=lambda o: _is_digits(o, 64), n_photos=_is_count, n_wrong=_is_count,
                n_valid=_is_count, error_rate=_is_number, interval=_is_pair, unsure_below=_is_number,
@@ -428,7 +429,7 @@ def _session(model):
     opts.enable_cpu_mem_arena = opts.enable_mem_pattern = False
     opts.use_deterministic_compute, opts.log_severity_level = True, 4
     for o in 'intra', 'inter': opts.add_session_config_entry(f'session.{o}_op.allow_spinning', '0')
-    return ort.InferenceSession(model, opts, providers=['CPUExecutionProvider'])
+    return ort.InferenceSession(model, opts, providers=['CPUExecutionProvider'], enable_fallback=0)  # which prints
 
 class PortableClassifier(AnyClassifier):
     "A portable model that answers for a photo or many, to all threads that share it"
