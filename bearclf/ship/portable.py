@@ -278,6 +278,7 @@ def _wrong_node(o):
         return f'the operator {(o.domain + "." + o.op_type).lstrip(".")[:60]}'
     return next(filter(None, map(_wrong_attribute, o.attribute)), None)
 
+# %% ../../nbs/library/ship/21c_portable.ipynb #69a4feee
 def wrong_graph(
     model, # `onnx.ModelProto`
 ) -> str: # As `the operator Loop`; empty if there is nothing
