@@ -17,7 +17,8 @@ def program(o, memo):
     if id(o) in memo: return b'j' + struct.pack('<I', memo[id(o)][0])
     def kept(begin, *rest):
         memo[id(o)] = n, _ = len(memo), o  # which has to stay, so that no other one gets its id
-        return begin + b'r' + struct.pack('<I', n) + b''.join(program(x, memo) if not isinstance(x, bytes) else x for x in rest)
+        rest = [x if type(x) is bytes else program(x, memo) for x in rest]
+        return begin + b'r' + struct.pack('<I', n) + b''.join(rest)
     flat = lambda items: [x for kv in items for x in kv]
     if o is None or type(o) is bool: return {None: b'N', True: b'\x88', False: b'\x89'}[o]
     if type(o) is int: return b'\x8a\x09' + o.to_bytes(9, 'little', signed=True)
@@ -70,7 +71,9 @@ def norm(learn):
 
 def zooms(learn): after(learn, *[part('fastai.vision.augment.Zoom', size=2048, mode='bilinear', pad_mode='zeros')]*40)
 def padding(learn): put(listed(_at(tfms(learn, 'after_item'), 'fs'))[0], method='pad', pad_mode=part('os.system'))
-def same(learn): put(_children(layers(learn)[0][1])[0][1], padding='same', padding_mode='replicate', dilation=(9000, 9000))
+def same(learn):
+    put(_children(layers(learn)[0][1])[0][1], padding='same', padding_mode='replicate', dilation=(9000, 9000))
+
 def dag(learn): [layers(learn).insert(2, (f'x{i}', _at(learn, 'model'))) for i in range(2)]
 def hook(learn): put(layers(learn)[2][1], _forward_hooks=[Name('os.system')])
 
@@ -83,7 +86,8 @@ def pools(learn):
 @pytest.mark.parametrize('change, said', {
     tuples: 'a layer has an odd setting', states: 'a part is odd', norm: 'its normalisation is odd',
     zooms: 'it has too many transforms', padding: 'a transform is odd', same: 'a layer has an odd setting',
-    dag: 'its layers are nested too deep', pools: 'its net needs too much memory or time', hook: 'there is a hook at model.2'}.items())
+    dag: 'its layers are nested too deep', pools: 'its net needs too much memory or time',
+    hook: 'there is a hook at model.2'}.items())
 def test_one_sentence(change, said, tmp_path):
     learn = read_pickle(real[slice(*found['data.pkl'])], found)
     change(learn)
