@@ -6,7 +6,7 @@
 __all__ = ['convert']
 
 # %% ../../nbs/library/ship/22b_pickled.ipynb #4c9a8913
-import hashlib, json, math, os, pickletools, re, stat, struct, warnings, zlib
+import hashlib, math, pickletools, re, struct, warnings, zlib
 from contextlib import contextmanager
 from enum import Enum
 from io import BytesIO
@@ -16,6 +16,7 @@ import numpy as np
 
 from ..core import *
 from ..core import cut, given_path
+from .portable import _MOST_NUMBERS, _MOST_WORK, _is_step, parsed_json, plain_bytes, wrong_facts
 
 # %% ../../nbs/library/ship/22b_pickled.ipynb #65fd5294
 class Damaged(ValueError):
@@ -206,11 +207,11 @@ def read_pickle(data, found={}):
 def fields(o):
     "Name -> value of what a record would have got as its attributes"
     _need(type(o) is Record, 'a part is missing')
-    found = {}
-    for state in o.state:
-        for part in state if type(state) is tuple else (state,):
-            found.update((k, v) for k, v in getattr(part, 'items', ()) if type(k) is str)
-    return found
+    states = [s if type(s) is tuple else (s,) for s in o.state]
+    _need(len(states) <= 4 and all(len(s) <= 2 for s in states), 'a part is odd')
+    parts = [getattr(part, 'items', ()) for s in states for part in s]
+    _need(sum(map(len, parts)) <= 300, 'a part has more to it than any of fastai')  # one may stand in many places
+    return {k: v for items in parts for k, v in items if type(k) is str}
 
 def _at(o, *names):
     "`o.a.b` of records; None if there is no such thing"
@@ -259,20 +260,24 @@ def _size(o):
     _need(_whole(w, h) and 1 <= w <= 2048 and 1 <= h <= 2048, 'a size is odd')
     return [h, w]
 
+def _pad_mode(f):
+    _need(f['pad_mode'] in ('zeros', 'border', 'reflection'), 'a transform is odd')
+    return f['pad_mode']
+
 def _item_steps(o):
     "The steps of the portable model that do what the transform `o` does to one photo"
     f, name = fields(o), o.what
     if name == 'fastai.data.transforms.ToTensor': return []
     if name in ('fastai.vision.augment.FlipItem', 'fastai.vision.augment.DihedralItem') and f.get('split_idx', 0) == 0: return []
     if name == 'fastai.vision.augment.CropPad':
-        return [dict(do='center', size=_size(f['size']), pad_mode=f['pad_mode'])]
+        return [dict(do='center', size=_size(f['size']), pad_mode=_pad_mode(f))]
     if name == 'fastai.vision.augment.RandomCrop': return [dict(do='center', size=_size(f['size']))]
     if name not in ('fastai.vision.augment.Resize', 'fastai.vision.augment.RandomResizedCrop'): _not_ours(o, 'transform')
     _need(plain(f['mode']) == 2, 'it resizes by another method than bilinear')
     size = _size(f['size'])
     if name.endswith('.Resize'):
         _need(f['method'] in ('squish', 'crop', 'pad'), 'it resizes by an unknown method')
-        return [dict(do=f['method'], size=size) | ({'pad_mode': f['pad_mode']} if f['method'] == 'pad' else {})]
+        return [dict(do=f['method'], size=size) | ({'pad_mode': _pad_mode(f)} if f['method'] == 'pad' else {})]
     extra = math.ceil(max(size)*f['val_xtra']/8)*8
     _need(0 <= extra <= 2048, 'a margin is odd')
     return [dict(do='squish', size=[o + extra for o in size])] + [dict(do='center', size=size)]*(extra > 0)
@@ -288,6 +293,7 @@ def _batch_steps(data, o, size):
         _need(f.get('div', 255.) == 255, 'it does not divide by 255')
         return None
     if o.what == 'fastai.data.transforms.Normalize':
+        _need(all(math.prod(f[k].shape) <= 3 for k in ('mean', 'std')), 'its normalisation is odd')
         mean, std = (_array(data, f[k]).ravel().astype(float).tolist() for k in ('mean', 'std'))
         _need(len(mean) == len(std) in (1, 3) and all(0 < o < 1e3 for o in std) and all(abs(o) < 1e3 for o in mean),
               'its normalisation is odd')
@@ -299,8 +305,7 @@ def _batch_steps(data, o, size):
     to = f['size'] if type(f['size']) is tuple else (f['size'],)*2
     _need(f['mode'] == 'bilinear' and _whole(*to) and all(1 <= o <= 2048 for o in to) and len(to) == 2, 'a size is odd')
     if name not in _WARPS: return 'resample', (size, _middle(*size, f['ratio'], f['valid_scale']), to, True, 'reflection')
-    _need(f['pad_mode'] in ('zeros', 'border', 'reflection'), 'a transform is odd')
-    return 'resample', (size, size, to, f.get('align_corners') is True, f['pad_mode'])
+    return 'resample', (size, size, to, f.get('align_corners') is True, _pad_mode(f))
 
 def _middle(h, w, ratio, scale):
     "Height and width of what fastai's `RandomResizedCropGPU` keeps of photos to judge by"
@@ -321,10 +326,15 @@ def _classes(learn, tls):
     if not known: _not_ours(listed(_at(tls[-1], 'tfms', 'fs'))[-1], 'kind of answer')
     if _said(_at(learn, 'loss_func')) not in _SOFTMAX: _not_ours(_at(learn, 'loss_func'), 'loss function')
     classes = [plain(o) for o in listed(_at(known[0], 'vocab'))]
-    _need(1 < len(classes) <= 20_000 and all(type(o) in (str, int, float, bool) for o in classes), 'its classes are odd')
+    _need(1 < len(classes) <= 10_000 and all(type(o) in (str, int, float, bool) for o in classes), 'its classes are odd')
     classes = [str(o) for o in classes]
     _need(len({*classes}) == len(classes), 'two of its classes have one name')
     return classes
+
+def _transforms(loader, when):
+    found = listed(_at(loader, when, 'fs'))
+    _need(len(found) <= 30, 'it has too many transforms')
+    return found
 
 def _mode(tls):
     "The mode of the pictures that the net was taught with: RGB or L"
@@ -344,13 +354,17 @@ class Export:
         tls = listed(_at(loader, 'dataset', 'tls'))
         self.classes, self.mode = _classes(learn, tls), _mode(tls)
         self.steps, self.norm, self.resample, self.arch = [], None, [], _at(learn, 'arch')
-        for o in listed(_at(loader, 'after_item', 'fs')): self.steps += _item_steps(o)
-        for o in listed(_at(loader, 'before_batch', 'fs')): _not_ours(o, 'transform')
+        for o in _transforms(loader, 'after_item'): self.steps += _item_steps(o)
+        for o in _transforms(loader, 'before_batch'): _not_ours(o, 'transform')
         _need(self.steps, 'it does not bring photos to one size')
+        wrong = wrong_facts(dict(classes=self.classes))
+        _need(not wrong, wrong)
+        _need(len(self.steps) <= 8 and all(map(_is_step, self.steps)), 'what is done to a photo is not understood')
         size = self.steps[-1]['size']
-        for o in listed(_at(loader, 'after_batch', 'fs')):
+        for o in _transforms(loader, 'after_batch'):
             kind, value = _batch_steps(data, o, size) or ('', None)
             if kind == 'resample': self.resample.append(value); size = value[2]
+            _need(len(self.resample) < 3, 'it brings photos to another size too often')
             if kind == 'norm': _need(self.norm is None, 'it normalises twice'); self.norm = value
 
 # %% ../../nbs/library/ship/22b_pickled.ipynb #d1786afd
@@ -359,21 +373,12 @@ def _one_sentence(file):
     "A `BearclfError` in place of whatever is raised over a file that is damaged or crafted"
     try: yield
     except BearclfError: raise
-    except Damaged as e: why = str(e)
+    except Damaged as e: why = ' '.join(str(e).split())
     except (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError,
             RuntimeError, AssertionError, struct.error) as e: why = 'it is damaged, or was never an export of fastai'
     except OSError as e: why = e.strerror
     else: return
     raise BearclfError(f'{file} cannot be read as an export.pkl: {why}. Get it again, or export it again.') from None
-
-def _bytes_of(file):
-    "What is in `file`, which is to be a file, and not a huge one"
-    with open(file, 'rb') as f:
-        st = os.fstat(f.fileno())
-        _need(stat.S_ISREG(st.st_mode), 'it is no file')
-        _need(st.st_size <= _LARGEST, f'it has {st.st_size/2**30:,.1f} GB')
-        f.readinto(data := bytearray(st.st_size))
-    return data
 
 def read_export(
     file:str|Path, # An `export.pkl` that fastai has written, from anybody
@@ -381,8 +386,10 @@ def read_export(
     "What is in an `export.pkl`, of which nothing is run; a `BearclfError` in one sentence if it is not to be read"
     file = given_path(file).expanduser()
     with _one_sentence(file):
-        found = _entries(data := _bytes_of(file))
-        return Export(data, read_pickle(bytes(data[slice(*found['data.pkl'])]), found))
+        found = _entries(data := bytearray(plain_bytes(file, _LARGEST)))
+        first, last = found['data.pkl']
+        _need(last - first <= _PROGRAM, 'its program is larger than that of any classifier')
+        return Export(data, read_pickle(bytes(data[first:last]), found))
 
 # %% ../../nbs/library/ship/22b_pickled.ipynb #9ffcdc66
 _LAYERS = {f'torch.nn.modules.{k}': v.split() for k, v in {
@@ -403,7 +410,9 @@ _CHAIN = 'torch.nn.modules.container.Sequential'
 
 def _children(o):
     _need(type(o) is Record, 'a layer is missing')
-    return [(k, v) for k, v in getattr(fields(o).get('_modules'), 'items', ()) if v is not None]
+    within = getattr(fields(o).get('_modules'), 'items', ())
+    _need(len(within) <= 300, 'it has more layers than any net for photos')
+    return [(k, v) for k, v in within if v is not None]
 
 def _count(o, depth=0):
     "How many layers there are in the record `o`; `Damaged` if there are too many"
@@ -411,22 +420,23 @@ def _count(o, depth=0):
     n = 1
     for _, v in _children(o):
         n += _count(v, depth + 1)
-        _need(n <= 5000, 'it has more layers than any net for photos')
+        _need(n <= 2500, 'it has more layers than any net for photos')
     return n
 
 # %% ../../nbs/library/ship/22b_pickled.ipynb #a739dd5a
 def _setting(v):
     "A setting of a layer that is to be made, which is a number, a word, or some numbers"
-    if type(v) is tuple: return tuple(_setting(o) for o in v[:4])
     if type(v) is Record and v.what == 'collections.OrderedDict': return ()
-    _need(v is None or type(v) in (bool, float, str) or type(v) is int and abs(v) < 2**20, 'a layer has an odd setting')
+    one = lambda v: v is None or type(v) in (bool, float, str) or type(v) is int and abs(v) < 2**20
+    _need(one(v) or type(v) is tuple and len(v) <= 4 and all(map(one, v)), 'a layer has an odd setting')
     return v
 
 def _does_not_grow(o, f):
     "Convolution and pooling in the record `o`, of settings `f`, must not blow photos up"
     two = lambda v: v if type(v) is tuple else (v, v)
     if 'output_size' in f or 'size' in f: return all(v is None or 1 <= v <= 16 for v in two(f.get('output_size', f.get('size'))))
-    if 'kernel_size' not in f or type(f['padding']) is str: return True
+    if 'kernel_size' not in f: return True
+    if type(f['padding']) is str or f.get('padding_mode', 'zeros') != 'zeros': return False
     sides = zip(*(two(f.get(k, 1)) for k in ('padding', 'kernel_size', 'dilation')))
     return all(0 <= 2*p <= d*(k - 1) + 1 for p, k, d in sides)
 
@@ -572,6 +582,26 @@ def _resampled(size, kept, to, align, pad_mode):
     return Resampled()
 
 # %% ../../nbs/library/ship/22b_pickled.ipynb #a68ecd63
+def _work(m, x, out):
+    "How many multiplications, or steps that take as long, it takes the layer `m` to make `out` of `x`"
+    weight, window = getattr(m, 'weight', None), getattr(m, 'kernel_size', 1)
+    if weight is not None and weight.dim() > 1: return out.numel()*math.prod(weight.shape[1:]) + 100*out.numel()
+    return 100*(out.numel()*(math.prod(window) if type(window) is tuple else window**2) + x.numel())
+
+def _check_needs(net, export):
+    "`Damaged` if the `net`, which is on the device meta, needs too much memory or time for one photo"
+    import torch
+    most = work = 0
+    def note(m, args, out):
+        nonlocal most, work
+        most, work = max(most, out.numel()), work + _work(m, args[0], out)
+        _need(most <= _MOST_NUMBERS and work <= _MOST_WORK, 'its net needs too much memory or time')
+    size = export.resample[-1][2] if export.resample else export.steps[-1]['size']
+    hooks = [m.register_forward_hook(note) for m in net.modules() if not [*m.children()]]
+    with torch.no_grad(): net(torch.empty(1, len(export.mode), *size, device='meta'))
+    for o in hooks: o.remove()
+
+# %% ../../nbs/library/ship/22b_pickled.ipynb #53c48c5c
 def _first_channels(o):
     "How many channels the first convolution in the record `o` takes"
     for k, v in _children(o):
@@ -595,6 +625,7 @@ def net_of(
                 _not_ours(Name(arch), 'network')
             net = torch.nn.Sequential(body, _layer(children[1][1]))
         else: net = _layer(model)
+    _check_needs(net.eval(), export)
     net = _fill(net, model, export.data)
     if not export.resample: return net
     first = [_resampled(*o) for o in export.resample]
@@ -611,7 +642,8 @@ def _familiar_of(learn, data):
     f, familiar, odd = fields(o), Familiar.__new__(Familiar), 'what it knows of its photos is odd'
     nn.Module.__init__(familiar)
     familiar.limit, familiar.ours, familiar.maps = f['limit'], listed(f['ours']), f['maps']
-    _need(type(familiar.limit) is float and _whole(*familiar.ours) and type(familiar.maps) is bool, odd)
+    _need(type(familiar.limit) is float and 0 <= familiar.limit < 1e6 and _whole(*familiar.ours) and type(familiar.maps) is bool, odd)
+    _need(len(f['_buffers'].items) <= 3, odd)
     for k, v in f['_buffers'].items:
         _need(k in ('known', 'weight', 'bias'), odd)
         _need(v is None or type(v) is Numbers and math.prod(v.shape) <= v.stored.n, odd)
@@ -622,14 +654,15 @@ def _familiar_of(learn, data):
 def _facts_beside(file, sha):
     "What an export.json beside `file` says of it; otherwise nothing"
     for o in file.with_suffix('.json'), *file.parent.glob('export*.json'):
-        try: facts = json.loads(_bytes_of(o))
-        except (OSError, ValueError, RecursionError): continue
-        if isinstance(facts, dict) and facts.get('sha256') == sha: return facts
+        try: facts = parsed_json(plain_bytes(o, 1 << 22))
+        except ValueError: continue
+        if facts.get('sha256') == sha and not wrong_facts(facts): return facts
     return {}
 
 def _own_facts(export):
     "What the `export` says of itself, as far as it goes into an export.json"
-    arch = export.arch if type(export.arch) is str else (export.arch or 'Sequential').rpartition('.')[2]
+    arch = export.arch if isinstance(export.arch, str) else 'Sequential'
+    arch = arch.rpartition('.')[2] if type(arch) is Name else arch
     pretrained = _at(export.learn, 'pretrained')
     return dict(arch=arch, pretrained=pretrained if type(pretrained) is bool else None, size=export.steps[-1]['size'],
                 resize=export.steps[0]['do'])
@@ -655,8 +688,8 @@ def convert(
     file, dest = given_path(file).expanduser(), model_place(dest, ('.json', '.onnx'))
     export = read_export(file)
     sha = hashlib.sha256(export.data).hexdigest()
-    facts = _facts_beside(file, sha) or _own_facts(export) | {'sha256': sha}
     with _one_sentence(file):
+        facts = _facts_beside(file, sha) or _own_facts(export) | {'sha256': sha}
         net, familiar = net_of(export), _familiar_of(export.learn, export.data)
         more = {'learned_from': _learned_from(export.learn)}
     data, portable = graph_and_facts(net, export.classes, export.steps, export.norm, export.mode, _temperature(facts),

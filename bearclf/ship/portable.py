@@ -129,9 +129,10 @@ def plain_bytes(
             raise BearclfError(f'{file} is a link, a folder or a device. Put the file itself there.')
         fd = os.open(file, os.O_RDONLY | getattr(os, 'O_BINARY', 0) | getattr(os, 'O_NOFOLLOW', 0)
                      | getattr(os, 'O_NONBLOCK', 0))
-        with open(fd, 'rb') as f: data = f.read(largest + 1)
+        with open(fd, 'rb') as f:
+            now = os.fstat(fd)  # another one may have come in its place
+            if stat.S_ISREG(now.st_mode) and now.st_size <= largest: return f.read(now.st_size)
     except OSError as e: raise BearclfError(f'{file} cannot be read ({e.strerror}).') from None
-    if len(data) <= largest: return data
     raise BearclfError(f'{file} is no model of ours: it has more than {largest/_MB:.0f} MB.')
 
 # %% ../../nbs/library/ship/21c_portable.ipynb #68b0ffc7
@@ -142,7 +143,8 @@ def _depth(o): return 1 + max(map(_depth, o.values() if isinstance(o, dict) else
 
 def parsed_json(data):
     "The dict that the bytes `data` stand for; a `ValueError` if they are no JSON, have too many parts or are too deep"
-    if data.count(b'[') + data.count(b'{') > 20_000: raise ValueError
+    utf_32 = json.detect_encoding(data).startswith('utf-32')
+    if utf_32 or data.count(b'[') + data.count(b'{') > 20_000: raise ValueError
     try: facts = json.loads(data, parse_constant=_no_number)  # as UTF-8 or, as an editor may have saved it, as UTF-16
     except RecursionError: raise ValueError from None
     if isinstance(facts, dict) and _depth(facts) <= 6: return facts
@@ -164,7 +166,8 @@ def _is_text(o, most=1000): return isinstance(o, str) and len(o) <= most
 def _is_digits(o, n): return isinstance(o, str) and len(o) % n == 0 and not re.search('[^0-9a-f]', o)
 def _is_size(o): return isinstance(o, list) and len(o) == 2 and all(type(i) is int and 16 <= i <= 2048 for i in o)
 def _is_pair(o): return isinstance(o, list) and len(o) == 2 and all(map(_is_number, o))
-def _is_class(o): return _is_text(o, 500) or _is_number(o) or type(o) is bool
+def _is_class(o): return _is_text(o, 500) and not re.search('[\u202a-\u202e\u2066-\u2069]', o) or _is_number(o) or \
+    type(o) is bool  # signs that turn the text after them around are no part of a name
 
 _MAY_BE = dict(arch=_is_text, date=_is_text, sha256=lambda o: _is_digits(o, 64), n_photos=_is_count, n_wrong=_is_count,
                n_valid=_is_count, error_rate=_is_number, interval=_is_pair, unsure_below=_is_number,
@@ -275,6 +278,7 @@ def _wrong_node(o):
         return f'the operator {(o.domain + "." + o.op_type).lstrip(".")[:60]}'
     return next(filter(None, map(_wrong_attribute, o.attribute)), None)
 
+# %% ../../nbs/library/ship/21c_portable.ipynb #69a4feee
 def wrong_graph(
     model, # `onnx.ModelProto`
 ) -> str: # As `the operator Loop`; empty if there is nothing
@@ -286,6 +290,10 @@ def wrong_graph(
     if len(g.node) > 4000: return 'more than 4,000 operators'
     names = [o.name for o in [*g.initializer, *g.input]] + [o for n in g.node for o in n.output if o]
     if len({*names}) < len(names): return 'a name that is given twice'
+    known = {o.name for o in [*g.initializer, *g.input]} | {''}
+    for o in g.node:
+        if not known.issuperset(o.input): return 'an operator that takes what is not there yet'
+        known.update(o.output)
     wrong = [*map(_wrong_tensor, g.initializer), *map(_wrong_node, g.node)]
     return next(filter(None, wrong), '')
 
@@ -422,7 +430,7 @@ def _session(model):
     opts.enable_cpu_mem_arena = opts.enable_mem_pattern = False
     opts.use_deterministic_compute, opts.log_severity_level = True, 4
     for o in 'intra', 'inter': opts.add_session_config_entry(f'session.{o}_op.allow_spinning', '0')
-    return ort.InferenceSession(model, opts, providers=['CPUExecutionProvider'])
+    return ort.InferenceSession(model, opts, providers=['CPUExecutionProvider'], enable_fallback=0)  # which prints
 
 class PortableClassifier(AnyClassifier):
     "A portable model that answers for a photo or many, to all threads that share it"
