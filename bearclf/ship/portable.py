@@ -278,6 +278,25 @@ def _wrong_node(o):
         return f'the operator {(o.domain + "." + o.op_type).lstrip(".")[:60]}'
     return next(filter(None, map(_wrong_attribute, o.attribute)), None)
 
+# %% ../../nbs/library/ship/21c_portable.ipynb #0b2782c7
+def wrong_graph(
+    model, # `onnx.ModelProto`
+) -> str: # As `the operator Loop`; empty if there is nothing
+    "What is in a model that should not be there"
+    if foreign := next(_foreign(model), ''): return foreign
+    g, opsets = model.graph, [(o.domain, o.version) for o in model.opset_import]
+    if len(opsets) != 1 or opsets[0][0] not in ('', 'ai.onnx') or not 13 <= opsets[0][1] <= 23:
+        return 'a version of ONNX other than 13 to 23'
+    if len(g.node) > 4000: return 'more than 4,000 operators'
+    names = [o.name for o in [*g.initializer, *g.input]] + [o for n in g.node for o in n.output if o]
+    if len({*names}) < len(names): return 'a name that is given twice'
+    known = {o.name for o in [*g.initializer, *g.input]} | {''}
+    for o in g.node:
+        if not known.issuperset(o.input): return 'an operator that takes what is not there yet'
+        known.update(o.output)
+    wrong = [*map(_wrong_tensor, g.initializer), *map(_wrong_node, g.node)]
+    return next(filter(None, wrong), '')
+
 # %% ../../nbs/library/ship/21c_portable.ipynb #69a4feee
 def wrong_graph(
     model, # `onnx.ModelProto`
@@ -310,6 +329,7 @@ def _skeleton(model):
     for o in g.output: ours.output.append(onnx.helper.make_tensor_value_info(o.name, 1, None))
     return onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import, graph=ours)
 
+# %% ../../nbs/library/ship/21c_portable.ipynb #f57696ce
 def _inferred(model, **kw):
     "Name -> shape of all that `model` computes, as far as that is known"
     from onnx.shape_inference import infer_shapes
@@ -354,6 +374,7 @@ def _most_at_once(nodes, shapes, varies):
         most, now = max(most, now), now - size(names)
     return most
 
+# %% ../../nbs/library/ship/21c_portable.ipynb #12f131e3
 def _work(nodes, shapes):
     "How many multiplications, or steps that take as long, one photo needs"
     def of(n):
@@ -363,7 +384,7 @@ def _work(nodes, shapes):
         if n.op_type == 'Conv': return out*math.prod(taken[1][1:])
         if n.op_type == 'MatMul': return out*(taken[0] or [1])[-1]
         if n.op_type == 'Gemm': return out*max(taken[0])
-        return 100*(out*window + sum(map(math.prod, taken)))  # memory is slower than a processor
+        return 100*(out*window + sum(map(math.prod, taken)))
     return sum(map(of, nodes))
 
 # %% ../../nbs/library/ship/21c_portable.ipynb #858d469f
