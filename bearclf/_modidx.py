@@ -1433,6 +1433,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'bearclf.ship.pickled._mode': ('library/ship/pickled.html#_mode', 'bearclf/ship/pickled.py'),
                                       'bearclf.ship.pickled._name': ('library/ship/pickled.html#_name', 'bearclf/ship/pickled.py'),
                                       'bearclf.ship.pickled._need': ('library/ship/pickled.html#_need', 'bearclf/ship/pickled.py'),
+                                      'bearclf.ship.pickled._net': ('library/ship/pickled.html#_net', 'bearclf/ship/pickled.py'),
+                                      'bearclf.ship.pickled._norm': ('library/ship/pickled.html#_norm', 'bearclf/ship/pickled.py'),
                                       'bearclf.ship.pickled._not_ours': ('library/ship/pickled.html#_not_ours', 'bearclf/ship/pickled.py'),
                                       'bearclf.ship.pickled._numbers': ('library/ship/pickled.html#_numbers', 'bearclf/ship/pickled.py'),
                                       'bearclf.ship.pickled._one_sentence': ( 'library/ship/pickled.html#_one_sentence',

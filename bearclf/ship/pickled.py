@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['convert']
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #4c9a8913
+# %% ../../nbs/library/ship/22b_pickled.ipynb #f6ca7a51
 import hashlib, math, pickletools, re, struct, warnings, zlib
 from contextlib import contextmanager
 from enum import Enum
@@ -18,14 +18,14 @@ from ..core import *
 from ..core import cut, given_path
 from .portable import _MOST_NUMBERS, _MOST_WORK, _is_step, parsed_json, plain_bytes, wrong_facts
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #65fd5294
+# %% ../../nbs/library/ship/22b_pickled.ipynb #e1dafb0d
 class Damaged(ValueError):
     "What is wrong with a file, as the end of a sentence"
 
 def _need(fine, why):
     if not fine: raise Damaged(why)
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #54c8f2e4
+# %% ../../nbs/library/ship/22b_pickled.ipynb #ffaa1788
 _LARGEST, _PROGRAM, _STEPS = 2**30, 2**24, 200_000  # bytes of a file, bytes of its program, steps of the program
 
 def _directory(data):
@@ -40,7 +40,7 @@ def _directory(data):
     _need(known and n <= 20_000, 'its directory is odd')
     return start, start + size, n
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #ba9dc2dd
+# %% ../../nbs/library/ship/22b_pickled.ipynb #e6564052
 def _entry(data, at, begin):
     "Name, first and last byte of the entry that the directory has at `at` and whose head is at `begin`; both ends"
     (sign, _, _, flags, how, _, _, crc, packed, size, n_name, n_extra, n_said, disk, _, _,
@@ -56,11 +56,12 @@ def _entry(data, at, begin):
     if flags & 8:  # the sizes stand behind it
         _need(data[last:last + 16] == struct.pack('<4s3I', b'PK\7\x08', crc, size, size), 'an entry is odd')
         end += 16
-    _need((crc2, packed, size2) in [(crc, size, size)] + [(0, 0, 0)]*(flags & 8 > 0), 'an entry and the directory differ')
+    _need((crc2, packed, size2) in [(crc, size, size)] + [(0, 0, 0)]*(flags & 8 > 0),
+          'an entry and the directory differ')
     _need(zlib.crc32(memoryview(data)[first:last]) == crc, 'it is damaged: a checksum does not fit')
     return name.decode(), first, last, at, end
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #3fa7c32f
+# %% ../../nbs/library/ship/22b_pickled.ipynb #7c809ae6
 def _entries(data):
     "Name without its folder -> first and last byte, for all that `torch.save` has put into `data`"
     at, end, n = _directory(data)
@@ -72,12 +73,13 @@ def _entries(data):
               'an entry has a name that torch.save does not give, or comes twice')
         found[name] = first, last
         roots.add(root)
-    _need(at == end and begin == start and len(roots) == 1, 'its directory is odd, or there is something between entries')
+    _need(at == end and begin == start and len(roots) == 1,
+          'its directory is odd, or there is something between entries')
     _need('data.pkl' in found and bytes(data[slice(*found.get('byteorder', (0, 0)))]) in (b'', b'little'),
           'it has no data.pkl, or was written on an odd machine')
     return found
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #31631aa3
+# %% ../../nbs/library/ship/22b_pickled.ipynb #53d2ed43
 class Name(str):
     "What the program calls something in a module, such as `torch.nn.modules.conv.Conv2d`; nothing is imported"
 
@@ -91,6 +93,7 @@ class Pairs:
     __slots__ = 'items',
     def __init__(self): self.items = []
 
+# %% ../../nbs/library/ship/22b_pickled.ipynb #ef288bdd
 class Stored:
     "Numbers in the file: the entry, their type and how many they are"
     __slots__ = 'first', 'last', 'kind', 'n'
@@ -102,11 +105,19 @@ class Numbers:
     def __init__(self, stored, offset, shape, strides):
         self.stored, self.offset, self.shape, self.strides = stored, offset, shape, strides
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #b2df86de
-_KINDS = dict(Float=('float32', 4), Double=('float64', 8), Half=('float16', 2), BFloat16=('bfloat16', 2),
-              Long=('int64', 8), Int=('int32', 4), Short=('int16', 2), Char=('int8', 1), Byte=('uint8', 1), Bool=('bool', 1))
-
 def _whole(*of): return all(type(o) is int and 0 <= o < 2**40 for o in of)
+
+def _tensor(stored, offset, shape, strides, *_):
+    _need(type(stored) is Stored and type(shape) is type(strides) is tuple and len(shape) == len(strides) < 9 and
+          _whole(offset, *shape, *strides), 'a tensor is odd')
+    last = offset + sum((n - 1)*s for n, s in zip(shape, strides))
+    _need(0 in shape or last < stored.n, 'a tensor has more numbers than there are')
+    return Numbers(stored, offset, shape, strides)
+
+# %% ../../nbs/library/ship/22b_pickled.ipynb #7d714c03
+_KINDS = dict(Float=('float32', 4), Double=('float64', 8), Half=('float16', 2), BFloat16=('bfloat16', 2),
+              Long=('int64', 8), Int=('int32', 4), Short=('int16', 2), Char=('int8', 1), Byte=('uint8', 1),
+              Bool=('bool', 1))
 
 def _stored(found, pid):
     "The numbers that the program calls `pid`"
@@ -117,14 +128,7 @@ def _stored(found, pid):
     _need(last - first == pid[4]*size, 'it says of its numbers that they are more or fewer')
     return Stored(first, last, kind, pid[4])
 
-def _tensor(stored, offset, shape, strides, *_):
-    _need(type(stored) is Stored and type(shape) is type(strides) is tuple and len(shape) == len(strides) < 9 and
-          _whole(offset, *shape, *strides), 'a tensor is odd')
-    last = offset + sum((n - 1)*s for n, s in zip(shape, strides))
-    _need(0 in shape or last < stored.n, 'a tensor has more numbers than there are')
-    return Numbers(stored, offset, shape, strides)
-
-# %% ../../nbs/library/ship/22b_pickled.ipynb #e88bac51
+# %% ../../nbs/library/ship/22b_pickled.ipynb #ff97e65a
 def _called(what, args):
     "What a call comes to: a tensor if it makes one, and otherwise a note of it"
     _need(type(what) in (Name, Record) and type(args) is tuple, 'it calls what cannot be called')
@@ -140,7 +144,7 @@ def _name(module, name):
     module = {'__builtin__': 'builtins', 'fasttransform.transform': 'fastcore.transform'}.get(module, module)
     return Name(f'{module}.{name}')
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #d2b5ce2a
+# %% ../../nbs/library/ship/22b_pickled.ipynb #a1d57395
 class _Program:
     "What a pickle does, without doing it; a step that pickle's protocols 2 to 5 do not need is refused"
     def __init__(self, found): self.found, self.stack, self.marks, self.memo = found, [], [], {}
@@ -164,36 +168,38 @@ class _Program:
         self.stack[-1].state.append(state)
     def last(self, n): self.push(tuple([self.pop() for _ in range(n)][::-1]))
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #89209bc6
+# %% ../../nbs/library/ship/22b_pickled.ipynb #7c84f77f
 _AS_IT_IS = '''BININT BININT1 BININT2 LONG1 LONG4 BINFLOAT BINUNICODE SHORT_BINUNICODE BINUNICODE8
     BINBYTES SHORT_BINBYTES BINBYTES8'''.split()
 _DO = {o: lambda p, arg: p.push(arg) for o in _AS_IT_IS} | {
     'PROTO': lambda p, v: _need(2 <= v <= 5, 'its protocol is unknown'), 'FRAME': lambda p, _: None,
     'NONE': lambda p, _: p.push(None), 'NEWTRUE': lambda p, _: p.push(True), 'NEWFALSE': lambda p, _: p.push(False),
+    'EMPTY_TUPLE': lambda p, _: p.push(()), 'EMPTY_LIST': lambda p, _: p.push([]),
+    'EMPTY_DICT': lambda p, _: p.push(Pairs()), 'EMPTY_SET': lambda p, _: p.push(Pairs()),
     'MARK': _Program.mark, 'POP': lambda p, _: p.pop(), 'POP_MARK': lambda p, _: p.since_mark(),
-    'EMPTY_TUPLE': lambda p, _: p.push(()), 'TUPLE': lambda p, _: p.push(tuple(p.since_mark())),
+    'TUPLE': lambda p, _: p.push(tuple(p.since_mark())),
     'TUPLE1': lambda p, _: p.last(1), 'TUPLE2': lambda p, _: p.last(2), 'TUPLE3': lambda p, _: p.last(3),
-    'EMPTY_LIST': lambda p, _: p.push([]), 'EMPTY_DICT': lambda p, _: p.push(Pairs()),
-    'EMPTY_SET': lambda p, _: p.push(Pairs()),
-    'FROZENSET': lambda p, _: p.push(Record(Name('builtins.frozenset'), (p.since_mark(),))),
     'APPEND': lambda p, _: (o := p.pop(), p.into((list, Record), [o])),
     'APPENDS': lambda p, _: (o := p.since_mark(), p.into((list, Record), o)),
     'ADDITEMS': lambda p, _: (o := p.since_mark(), p.into((Pairs,), o)),
     'SETITEM': lambda p, _: (v := p.pop(), k := p.pop(), p.pairs([k, v])),
     'SETITEMS': lambda p, _: p.pairs(p.since_mark()),
     'BINPUT': _Program.put, 'LONG_BINPUT': _Program.put, 'MEMOIZE': _Program.put,
-    'BINGET': lambda p, i: p.push(p.memo[i]), 'LONG_BINGET': lambda p, i: p.push(p.memo[i]),
+    'BINGET': lambda p, i: p.push(p.memo[i]), 'LONG_BINGET': lambda p, i: p.push(p.memo[i])}
+
+# %% ../../nbs/library/ship/22b_pickled.ipynb #1ec61e3a
+_DO |= {
     'GLOBAL': lambda p, o: p.push(_name(*o.split(' '))),
     'STACK_GLOBAL': lambda p, _: (n := p.pop(), m := p.pop(), p.push(_name(m, n))),
     'REDUCE': lambda p, _: p.call(p.pop(), p.pop()), 'NEWOBJ': lambda p, _: p.call(p.pop(), p.pop()),
     'NEWOBJ_EX': lambda p, _: (kw := p.pop(), args := p.pop(), p.call((args, kw), p.pop())),
+    'FROZENSET': lambda p, _: p.push(Record(Name('builtins.frozenset'), (p.since_mark(),))),
     'BUILD': lambda p, _: (o := p.pop(), p.build(o)),
     'BINPERSID': lambda p, _: p.push(_stored(p.found, p.pop())), 'STOP': lambda p, _: None}
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #49b2aebb
+# %% ../../nbs/library/ship/22b_pickled.ipynb #adf6d2ad
 def read_pickle(data, found={}):
     "What the pickle `data` (bytes) would make, as records; `found` has the entries with its numbers"
-    _need(len(data) <= _PROGRAM, 'its program is larger than that of any classifier')
     file, p = BytesIO(data), _Program(found)
     for i, (op, arg, _) in enumerate(pickletools.genops(file)):
         _need(i < _STEPS, 'its program has more steps than that of any classifier')
@@ -203,7 +209,7 @@ def read_pickle(data, found={}):
     _need(len(p.stack) == 1 and not p.marks, 'its program does not come to one thing')
     return p.stack[0]
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #75e89785
+# %% ../../nbs/library/ship/22b_pickled.ipynb #517db1ae
 def fields(o):
     "Name -> value of what a record would have got as its attributes"
     _need(type(o) is Record, 'a part is missing')
@@ -220,6 +226,7 @@ def _at(o, *names):
         o = fields(o).get(k)
     return o
 
+# %% ../../nbs/library/ship/22b_pickled.ipynb #0378d731
 def listed(o):
     "The things in a list, a tuple, or a record of fastcore's `L` or the like"
     for _ in range(5):
@@ -228,7 +235,7 @@ def listed(o):
         else: o = _at(o, 'items')
     raise Damaged('a list is missing')
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #ef596f11
+# %% ../../nbs/library/ship/22b_pickled.ipynb #542f26dc
 def plain(o):
     "Text, bytes, a number or None, also where NumPy or an enum would have made it; otherwise the record itself"
     if type(o) is not Record: return o
@@ -240,20 +247,24 @@ def plain(o):
         return np.frombuffer(data, '<' + kind)[0].item()
     return o
 
+# %% ../../nbs/library/ship/22b_pickled.ipynb #25f94894
 def _array(data, o):
     "A tensor as a NumPy array, which shares its memory with `data`"
     kind = np.dtype(o.stored.kind)
     flat = np.frombuffer(data, kind, o.stored.n, o.stored.first)[o.offset:]
     return np.lib.stride_tricks.as_strided(flat, o.shape, [s*kind.itemsize for s in o.strides])
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #740a671d
-def _said(o): return cut(o.what if type(o) is Record and type(o.what) is Name else o if type(o) is Name else 'a thing', 60)
+# %% ../../nbs/library/ship/22b_pickled.ipynb #ad6072d4
+def _said(o):
+    if type(o) is Record: o = o.what
+    return cut(o, 60) if type(o) is Name else 'a thing'
 
 def _not_ours(o, what):
-    raise BearclfError(f'The model has a {what} that bearclf does not know, {_said(o)}, so it cannot be read without being '
-                       'run. load_classifier(…, trust=True) opens it as fastai does, and runs what is in it: only from '
-                       'people you trust.')
+    raise BearclfError(f'The model has a {what} that bearclf does not know, {_said(o)}, so it cannot be read without '
+                       'being run. load_classifier(…, trust=True) opens it as fastai does, and runs what is in it: '
+                       'only from people you trust.')
 
+# %% ../../nbs/library/ship/22b_pickled.ipynb #d9386f29
 def _size(o):
     "Height and width from fastai's width and height"
     w, h = listed(o)
@@ -264,48 +275,34 @@ def _pad_mode(f):
     _need(f['pad_mode'] in ('zeros', 'border', 'reflection'), 'a transform is odd')
     return f['pad_mode']
 
+# %% ../../nbs/library/ship/22b_pickled.ipynb #a0c847d9
 def _item_steps(o):
     "The steps of the portable model that do what the transform `o` does to one photo"
     f, name = fields(o), o.what
     if name == 'fastai.data.transforms.ToTensor': return []
-    if name in ('fastai.vision.augment.FlipItem', 'fastai.vision.augment.DihedralItem') and f.get('split_idx', 0) == 0: return []
-    if name == 'fastai.vision.augment.CropPad':
-        return [dict(do='center', size=_size(f['size']), pad_mode=_pad_mode(f))]
-    if name == 'fastai.vision.augment.RandomCrop': return [dict(do='center', size=_size(f['size']))]
-    if name not in ('fastai.vision.augment.Resize', 'fastai.vision.augment.RandomResizedCrop'): _not_ours(o, 'transform')
+    home, _, name = name.rpartition('.')
+    if home != 'fastai.vision.augment': _not_ours(o, 'transform')
+    if name in ('FlipItem', 'DihedralItem') and f.get('split_idx', 0) == 0: return []
+    if name == 'CropPad': return [dict(do='center', size=_size(f['size']), pad_mode=_pad_mode(f))]
+    if name == 'RandomCrop': return [dict(do='center', size=_size(f['size']))]
+    if name not in ('Resize', 'RandomResizedCrop'): _not_ours(o, 'transform')
     _need(plain(f['mode']) == 2, 'it resizes by another method than bilinear')
     size = _size(f['size'])
-    if name.endswith('.Resize'):
+    if name == 'Resize':
         _need(f['method'] in ('squish', 'crop', 'pad'), 'it resizes by an unknown method')
         return [dict(do=f['method'], size=size) | ({'pad_mode': _pad_mode(f)} if f['method'] == 'pad' else {})]
     extra = math.ceil(max(size)*f['val_xtra']/8)*8
     _need(0 <= extra <= 2048, 'a margin is odd')
     return [dict(do='squish', size=[o + extra for o in size])] + [dict(do='center', size=size)]*(extra > 0)
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #31d89ace
-_WARPS = 'AffineCoordTfm Flip DeterministicFlip Dihedral DeterministicDihedral Rotate Zoom Warp'.split()
-_LIGHTS = 'Brightness Contrast Saturation Hue RandomErasing LightingTfm SpaceTfm'.split()
-
-def _batch_steps(data, o, size):
-    "What the transform `o` does to a batch of photos of this `size`: the name of an argument of the net, and its value"
-    f, (home, _, name) = fields(o), o.what.rpartition('.')
-    if o.what == 'fastai.data.transforms.IntToFloatTensor':
-        _need(f.get('div', 255.) == 255, 'it does not divide by 255')
-        return None
-    if o.what == 'fastai.data.transforms.Normalize':
-        _need(all(math.prod(f[k].shape) <= 3 for k in ('mean', 'std')), 'its normalisation is odd')
-        mean, std = (_array(data, f[k]).ravel().astype(float).tolist() for k in ('mean', 'std'))
-        _need(len(mean) == len(std) in (1, 3) and all(0 < o < 1e3 for o in std) and all(abs(o) < 1e3 for o in mean),
-              'its normalisation is odd')
-        return 'norm', (mean, std)
-    if home != 'fastai.vision.augment': _not_ours(o, 'transform')
-    if name in _LIGHTS and f.get('split_idx', 0) == 0: return None
-    if name not in (*_WARPS, 'RandomResizedCropGPU'): _not_ours(o, 'transform')
-    if f['size'] is None: return None  # then the grid is the pixels themselves
-    to = f['size'] if type(f['size']) is tuple else (f['size'],)*2
-    _need(f['mode'] == 'bilinear' and _whole(*to) and all(1 <= o <= 2048 for o in to) and len(to) == 2, 'a size is odd')
-    if name not in _WARPS: return 'resample', (size, _middle(*size, f['ratio'], f['valid_scale']), to, True, 'reflection')
-    return 'resample', (size, size, to, f.get('align_corners') is True, _pad_mode(f))
+# %% ../../nbs/library/ship/22b_pickled.ipynb #c9f67047
+def _norm(data, f):
+    "Mean and standard deviation of each channel, from the fields of a `Normalize`"
+    _need(all(math.prod(f[k].shape) <= 3 for k in ('mean', 'std')), 'its normalisation is odd')
+    mean, std = (_array(data, f[k]).ravel().astype(float).tolist() for k in ('mean', 'std'))
+    _need(len(mean) == len(std) in (1, 3) and all(0 < o < 1e3 for o in std) and all(abs(o) < 1e3 for o in mean),
+          'its normalisation is odd')
+    return mean, std
 
 def _middle(h, w, ratio, scale):
     "Height and width of what fastai's `RandomResizedCropGPU` keeps of photos to judge by"
@@ -315,26 +312,47 @@ def _middle(h, w, ratio, scale):
     _need(1 <= int(h*scale) <= h and 1 <= int(w*scale) <= w, 'a crop is odd')
     return int(h*scale), int(w*scale)
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #77d92c97
-_PICTURES = {'fastai.vision.core.PILImage': 'RGB', 'fastai.vision.core.PILImageBW': 'L', 'bearclf.train.data.PILPhoto': 'RGB'}
+# %% ../../nbs/library/ship/22b_pickled.ipynb #5046436b
+_WARPS = 'AffineCoordTfm Flip DeterministicFlip Dihedral DeterministicDihedral Rotate Zoom Warp'.split()
+_LIGHTS = 'Brightness Contrast Saturation Hue RandomErasing LightingTfm SpaceTfm'.split()
+
+def _batch_steps(data, o, size):
+    "What the transform `o` does to a batch of photos of this `size`: the name of an argument of the net, and its value"
+    f, (home, _, name) = fields(o), o.what.rpartition('.')
+    if o.what == 'fastai.data.transforms.IntToFloatTensor':
+        _need(f.get('div', 255.) == 255, 'it does not divide by 255')
+        return None
+    if o.what == 'fastai.data.transforms.Normalize': return 'norm', _norm(data, f)
+    if home != 'fastai.vision.augment': _not_ours(o, 'transform')
+    if name in _LIGHTS and f.get('split_idx', 0) == 0: return None
+    if name not in (*_WARPS, 'RandomResizedCropGPU'): _not_ours(o, 'transform')
+    if f['size'] is None: return None  # then the grid is the pixels themselves
+    to = f['size'] if type(f['size']) is tuple else (f['size'],)*2
+    _need(f['mode'] == 'bilinear' and len(to) == 2 and _whole(*to) and all(16 <= o <= 2048 for o in to),
+          'a size is odd')
+    if name not in _WARPS:
+        return 'resample', (size, _middle(*size, f['ratio'], f['valid_scale']), to, True, 'reflection')
+    return 'resample', (size, size, to, f.get('align_corners') is True, _pad_mode(f))
+
+# %% ../../nbs/library/ship/22b_pickled.ipynb #d2480ab2
 _SOFTMAX = ['fastai.losses.' + o for o in
             'CrossEntropyLossFlat LabelSmoothingCrossEntropy LabelSmoothingCrossEntropyFlat FocalLossFlat'.split()]
 
 def _classes(learn, tls):
     "The names of the classes"
-    known = [o for o in listed(_at(tls[-1], 'tfms', 'fs')) if type(o) is Record and o.what == 'fastai.data.transforms.Categorize']
-    if not known: _not_ours(listed(_at(tls[-1], 'tfms', 'fs'))[-1], 'kind of answer')
+    steps = listed(_at(tls[-1], 'tfms', 'fs'))
+    known = [o for o in steps if type(o) is Record and o.what == 'fastai.data.transforms.Categorize']
+    if not known: _not_ours(steps[-1], 'kind of answer')
     if _said(_at(learn, 'loss_func')) not in _SOFTMAX: _not_ours(_at(learn, 'loss_func'), 'loss function')
     classes = [plain(o) for o in listed(_at(known[0], 'vocab'))]
-    _need(1 < len(classes) <= 10_000 and all(type(o) in (str, int, float, bool) for o in classes), 'its classes are odd')
-    classes = [str(o) for o in classes]
-    _need(len({*classes}) == len(classes), 'two of its classes have one name')
+    _need(len(classes) > 1 and all(type(o) in (str, int, float, bool) for o in classes), 'its classes are odd')
+    wrong = wrong_facts(dict(classes=(classes := [str(o) for o in classes])))
+    _need(not wrong, wrong)
     return classes
 
-def _transforms(loader, when):
-    found = listed(_at(loader, when, 'fs'))
-    _need(len(found) <= 30, 'it has too many transforms')
-    return found
+# %% ../../nbs/library/ship/22b_pickled.ipynb #69292135
+_PICTURES = {'fastai.vision.core.PILImage': 'RGB', 'fastai.vision.core.PILImageBW': 'L',
+             'bearclf.train.data.PILPhoto': 'RGB'}
 
 def _mode(tls):
     "The mode of the pictures that the net was taught with: RGB or L"
@@ -343,12 +361,17 @@ def _mode(tls):
     if len(pictures) != 1 or kinds[-1] != pictures[0]: _not_ours(kinds[-1], 'kind of photo')
     return _PICTURES[pictures[0]]
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #d3e1c21e
+# %% ../../nbs/library/ship/22b_pickled.ipynb #7c797712
+def _transforms(loader, when):
+    found = listed(_at(loader, when, 'fs'))
+    _need(len(found) <= 30, 'it has too many transforms')
+    return found
+
 class Export:
     "What an export.pkl says of itself, and its net as a record"
     def __init__(self, data, learn):
         _need(type(learn) is Record, 'it is no classifier')
-        if learn.what != 'fastai.learner.Learner': _not_ours(learn, 'kind of learner')
+        _need(learn.what == 'fastai.learner.Learner', f'what it makes is no Learner of fastai, but {_said(learn)}')
         self.data, self.learn = data, learn
         loader = listed(_at(learn, 'dls', 'loaders'))[1]
         tls = listed(_at(loader, 'dataset', 'tls'))
@@ -357,8 +380,6 @@ class Export:
         for o in _transforms(loader, 'after_item'): self.steps += _item_steps(o)
         for o in _transforms(loader, 'before_batch'): _not_ours(o, 'transform')
         _need(self.steps, 'it does not bring photos to one size')
-        wrong = wrong_facts(dict(classes=self.classes))
-        _need(not wrong, wrong)
         _need(len(self.steps) <= 8 and all(map(_is_step, self.steps)), 'what is done to a photo is not understood')
         size = self.steps[-1]['size']
         for o in _transforms(loader, 'after_batch'):
@@ -367,7 +388,7 @@ class Export:
             _need(len(self.resample) < 3, 'it brings photos to another size too often')
             if kind == 'norm': _need(self.norm is None, 'it normalises twice'); self.norm = value
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #d1786afd
+# %% ../../nbs/library/ship/22b_pickled.ipynb #8f0a6e36
 @contextmanager
 def _one_sentence(file):
     "A `BearclfError` in place of whatever is raised over a file that is damaged or crafted"
@@ -380,6 +401,7 @@ def _one_sentence(file):
     else: return
     raise BearclfError(f'{file} cannot be read as an export.pkl: {why}. Get it again, or export it again.') from None
 
+# %% ../../nbs/library/ship/22b_pickled.ipynb #a2fbbde2
 def read_export(
     file:str|Path, # An `export.pkl` that fastai has written, from anybody
 ) -> Export:
@@ -391,21 +413,7 @@ def read_export(
         _need(last - first <= _PROGRAM, 'its program is larger than that of any classifier')
         return Export(data, read_pickle(bytes(data[first:last]), found))
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #9ffcdc66
-_LAYERS = {f'torch.nn.modules.{k}': v.split() for k, v in {
-    'conv.Conv2d': 'in_channels out_channels kernel_size stride padding dilation groups padding_mode',
-    'linear.Linear': 'in_features out_features', 'linear.Identity': '', 'flatten.Flatten': 'start_dim end_dim',
-    'batchnorm.BatchNorm1d': 'num_features eps momentum affine track_running_stats',
-    'batchnorm.BatchNorm2d': 'num_features eps momentum affine track_running_stats',
-    'normalization.LayerNorm': 'normalized_shape eps elementwise_affine',
-    'dropout.Dropout': 'p inplace', 'dropout.Dropout2d': 'p inplace',
-    'pooling.MaxPool2d': 'kernel_size stride padding dilation return_indices ceil_mode',
-    'pooling.AvgPool2d': 'kernel_size stride padding ceil_mode count_include_pad divisor_override',
-    'pooling.AdaptiveAvgPool2d': 'output_size', 'pooling.AdaptiveMaxPool2d': 'output_size',
-    'activation.ReLU': 'inplace', 'activation.ReLU6': 'inplace', 'activation.SiLU': 'inplace',
-    'activation.Hardswish': 'inplace', 'activation.GELU': 'approximate', 'activation.LeakyReLU': 'negative_slope inplace',
-    'activation.Sigmoid': '', 'activation.Tanh': ''}.items()}
-_LAYERS |= {'fastai.layers.AdaptiveConcatPool2d': ['size'], 'fastai.layers.Flatten': ['full']}
+# %% ../../nbs/library/ship/22b_pickled.ipynb #7520b8c4
 _CHAIN = 'torch.nn.modules.container.Sequential'
 
 def _children(o):
@@ -423,7 +431,22 @@ def _count(o, depth=0):
         _need(n <= 2500, 'it has more layers than any net for photos')
     return n
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #a739dd5a
+# %% ../../nbs/library/ship/22b_pickled.ipynb #e14b4d48
+_LAYERS = {f'torch.nn.modules.{k}': v.split() for k, v in {
+    'conv.Conv2d': 'in_channels out_channels kernel_size stride padding dilation groups padding_mode',
+    'linear.Linear': 'in_features out_features', 'linear.Identity': '', 'flatten.Flatten': 'start_dim end_dim',
+    'batchnorm.BatchNorm1d': 'num_features eps momentum affine track_running_stats',
+    'batchnorm.BatchNorm2d': 'num_features eps momentum affine track_running_stats',
+    'normalization.LayerNorm': 'normalized_shape eps elementwise_affine',
+    'dropout.Dropout': 'p inplace', 'dropout.Dropout2d': 'p inplace',
+    'pooling.MaxPool2d': 'kernel_size stride padding dilation return_indices ceil_mode',
+    'pooling.AvgPool2d': 'kernel_size stride padding ceil_mode count_include_pad divisor_override',
+    'pooling.AdaptiveAvgPool2d': 'output_size', 'pooling.AdaptiveMaxPool2d': 'output_size',
+    'activation.ReLU': 'inplace', 'activation.ReLU6': 'inplace', 'activation.SiLU': 'inplace',
+    'activation.Hardswish': 'inplace', 'activation.GELU': 'approximate',
+    'activation.LeakyReLU': 'negative_slope inplace', 'activation.Sigmoid': '', 'activation.Tanh': ''}.items()}
+_LAYERS |= {'fastai.layers.AdaptiveConcatPool2d': ['size'], 'fastai.layers.Flatten': ['full']}
+
 def _setting(v):
     "A setting of a layer that is to be made, which is a number, a word, or some numbers"
     if type(v) is Record and v.what == 'collections.OrderedDict': return ()
@@ -431,15 +454,18 @@ def _setting(v):
     _need(one(v) or type(v) is tuple and len(v) <= 4 and all(map(one, v)), 'a layer has an odd setting')
     return v
 
-def _does_not_grow(o, f):
-    "Convolution and pooling in the record `o`, of settings `f`, must not blow photos up"
+# %% ../../nbs/library/ship/22b_pickled.ipynb #d24c1817
+def _does_not_grow(f):
+    "Convolution and pooling of settings `f` must not blow photos up"
     two = lambda v: v if type(v) is tuple else (v, v)
-    if 'output_size' in f or 'size' in f: return all(v is None or 1 <= v <= 16 for v in two(f.get('output_size', f.get('size'))))
+    to = [v for k in ('output_size', 'size') if k in f for v in two(f[k])]
+    if to: return all(v is None or 1 <= v <= 16 for v in to)
     if 'kernel_size' not in f: return True
     if type(f['padding']) is str or f.get('padding_mode', 'zeros') != 'zeros': return False
     sides = zip(*(two(f.get(k, 1)) for k in ('padding', 'kernel_size', 'dilation')))
     return all(0 <= 2*p <= d*(k - 1) + 1 for p, k, d in sides)
 
+# %% ../../nbs/library/ship/22b_pickled.ipynb #d58ca208
 def _layer(o):
     "The layer or chain of layers that the record `o` tells of"
     from importlib import import_module
@@ -453,18 +479,12 @@ def _layer(o):
     if o.what not in _LAYERS: _not_ours(o, 'layer')
     f = fields(o)
     args = {k: _setting(f[k]) for k in _LAYERS[o.what] if k in f}
-    _need(_does_not_grow(o, args), 'a layer has an odd setting')
+    _need(_does_not_grow(args), 'a layer has an odd setting')
     if o.what.endswith(('.Conv2d', '.Linear')): args['bias'] = dict(f['_parameters'].items).get('bias') is not None
     home, _, name = o.what.rpartition('.')
     return getattr(import_module(home), name)(**args)
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #f77bb496
-def _timm_body(name, n_in):
-    import timm
-    from fastai.vision.learner import TimmBody
-    if not re.fullmatch(r'\w{1,80}(\.\w{1,80})?', name) or not timm.is_model(name): _not_ours(Name(name), 'network')
-    return TimmBody(timm.create_model(name, pretrained=False, num_classes=0, in_chans=n_in), False, None, n_in)
-
+# %% ../../nbs/library/ship/22b_pickled.ipynb #5122e7ab
 def _known_arch(arch):
     "The function of torchvision, fastai or bearclf that the name `arch` stands for"
     from torchvision import models
@@ -475,8 +495,16 @@ def _known_arch(arch):
     if home == 'fastai.vision.models.xresnet' and re.fullmatch(r'xres(net|next)\d+(_deep|_deeper)?', name):
         from fastai.vision.models import xresnet
         return getattr(xresnet, name)
-    if not home.startswith('torchvision.models') or name not in models.list_models(module=models): _not_ours(arch, 'network')
+    if not home.startswith('torchvision.models') or name not in models.list_models(module=models):
+        _not_ours(arch, 'network')
     return models.get_model_builder(name)
+
+# %% ../../nbs/library/ship/22b_pickled.ipynb #09559620
+def _timm_body(name, n_in):
+    import timm
+    from fastai.vision.learner import TimmBody
+    if not re.fullmatch(r'\w{1,80}(\.\w{1,80})?', name) or not timm.is_model(name): _not_ours(Name(name), 'network')
+    return TimmBody(timm.create_model(name, pretrained=False, num_classes=0, in_chans=n_in), False, None, n_in)
 
 def _body(arch, n_in):
     "The body that fastai makes of `arch`, for photos of `n_in` channels"
@@ -487,11 +515,11 @@ def _body(arch, n_in):
     return create_body(arch(pretrained=False) if arch.__module__.startswith('fastai') else arch(), n_in, False,
                        model_meta.get(arch, {}).get('cut'))
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #1c50ff43
+# %% ../../nbs/library/ship/22b_pickled.ipynb #3dbae8b9
 _PARTS = {'training', '_parameters', '_buffers', '_modules', '_non_persistent_buffers_set', '_is_full_backward_hook',
           '__stored_args__', 'default_cfg', 'pretrained_cfg', 'feature_info', '_version',
-          'pretrained_model_args', '_model_args', '_traits', 'num_features', 'head_hidden_size', 'in_chans', 'stage_ends',
-          'feature_ends', 'attention_bias_cache'}  # what `forward` does not ask for
+          'pretrained_model_args', '_model_args', '_traits', 'num_features', 'head_hidden_size', 'in_chans',
+          'stage_ends', 'feature_ends', 'attention_bias_cache'}  # what `forward` does not ask for
 
 def _same(a, b):
     "Is our setting `a` what the record says, `b`?"
@@ -501,9 +529,11 @@ def _same(a, b):
         return len(a) == len(b) and all(map(_same, a, b))
     if isinstance(a, Enum) and type(b) is Record: return str(b.what).endswith(type(a).__name__) and b.args == (a.value,)
     if isinstance(b, Name): return getattr(a, '__name__', None) == b.rpartition('.')[2]
-    if type(a) is float or type(b) is float: return type(a) in (int, float) and type(b) in (int, float) and abs(a - b) < 1e-9
+    if type(a) is float or type(b) is float:
+        return type(a) in (int, float) and type(b) in (int, float) and abs(a - b) < 1e-9
     return type(a) is type(b) and a == b
 
+# %% ../../nbs/library/ship/22b_pickled.ipynb #9054887b
 def _check_layer(m, o, where):
     "See that our layer `m` is what the record `o` says"
     known = f'{type(m).__module__}.{type(m).__qualname__}'
@@ -518,7 +548,7 @@ def _check_layer(m, o, where):
         if ours[k] and not k.endswith('hooks') and '_hooks_' not in k and k not in _PARTS:
             raise Damaged(f'the layer at {where} is of another version: it has no {k}')
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #b236f045
+# %% ../../nbs/library/ship/22b_pickled.ipynb #4ac76cd6
 def _tensors(m, o, where='model'):
     "Pairs of each tensor of our net `m` and the `Numbers` of the record `o`, which has to be the same net"
     _check_layer(m, o, where)
@@ -528,13 +558,15 @@ def _tensors(m, o, where='model'):
     _need(ours == [k for k, _ in children], f'there are other layers at {where}')
     for part in '_parameters', '_buffers':
         ours, theirs = getattr(m, part), getattr(fields(o)[part], 'items', None)
-        _need([(k, v is None) for k, v in ours.items()] == [(k, v is None) for k, v in theirs], f'{where} has other numbers')
+        _need([(k, v is None) for k, v in ours.items()] == [(k, v is None) for k, v in theirs],
+              f'{where} has other numbers')
         for k, v in theirs:
             if v is None: continue
             _need(type(v) is Numbers and v.shape == tuple(ours[k].shape), f'{where}.{cut(k)} has another shape')
             yield ours, k, v
     for k, v in children: yield from _tensors(m._modules[k], v, f'{where}.{k}')
 
+# %% ../../nbs/library/ship/22b_pickled.ipynb #58d9fce6
 def _numbers(data, o):
     "A copy of the tensor in the file"
     import torch
@@ -556,18 +588,20 @@ def _fill(m, o, data):
         part[k] = torch.nn.Parameter(t, requires_grad=False) if isinstance(part[k], torch.nn.Parameter) else t
     return m.eval()
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #c435c435
+# %% ../../nbs/library/ship/22b_pickled.ipynb #f82bfaea
 def _weights_1d(n, kept, to, d, align, pad_mode):
     "Matrix of shape (to, n): how fastai makes `to` pixels of the middle `kept` of `n`; `d` times smaller first"
     import torch
     from torch.nn import functional as F
     x = torch.eye(kept)[:, None, :, None]
     if d > 1: x = F.interpolate(x, size=(math.floor(kept*(1/d)), 1), mode='area')
-    grid = F.affine_grid(torch.eye(2, 3)[None], (1, 1, to, 1), align_corners=align).expand(kept, -1, -1, -1)
+    y = torch.linspace(-1, 1, to) if align else (2*torch.arange(to) + 1)/to - 1
+    grid = torch.stack([0*y, y], 1)[None, :, None].expand(kept, -1, -1, -1)
     x = F.grid_sample(x, grid, padding_mode=pad_mode, align_corners=align)[:, 0, :, 0].T
     first = (n - kept)//2
     return F.pad(x, (first, n - kept - first))
 
+# %% ../../nbs/library/ship/22b_pickled.ipynb #e1fc383c
 def _resampled(size, kept, to, align, pad_mode):
     "A layer that does it to photos of `size`, height and width, of which the middle `kept` stays"
     from torch import nn
@@ -581,7 +615,7 @@ def _resampled(size, kept, to, align, pad_mode):
         def forward(self, x): return self.rows@x@self.columns
     return Resampled()
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #a68ecd63
+# %% ../../nbs/library/ship/22b_pickled.ipynb #73062319
 def _work(m, x, out):
     "How many multiplications, or steps that take as long, it takes the layer `m` to make `out` of `x`"
     weight, window = getattr(m, 'weight', None), getattr(m, 'kernel_size', 1)
@@ -601,7 +635,7 @@ def _check_needs(net, export):
     with torch.no_grad(): net(torch.empty(1, len(export.mode), *size, device='meta'))
     for o in hooks: o.remove()
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #53c48c5c
+# %% ../../nbs/library/ship/22b_pickled.ipynb #13e6f6aa
 def _first_channels(o):
     "How many channels the first convolution in the record `o` takes"
     for k, v in _children(o):
@@ -609,29 +643,33 @@ def _first_channels(o):
         if 'in_channels' in f: return f['in_channels']
         if n := _first_channels(v): return n
 
+def _net(model, arch):
+    "The net that the record `model` tells of, without its numbers; its body is `arch`, unless that is None"
+    from torch import nn
+    children = _children(model)
+    if arch is None or model.what != _CHAIN or [k for k, _ in children] != ['0', '1']: return _layer(model)
+    try: body = _body(arch, _first_channels(model))
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, StopIteration, TypeError, ValueError):
+        _not_ours(Name(arch), 'network')
+    return nn.Sequential(body, _layer(children[1][1]))
+
+# %% ../../nbs/library/ship/22b_pickled.ipynb #14e11e25
 def net_of(
     export:Export # From `read_export`
 ): # A `nn.Module` for normalised photos, that gives a number for each class
     "The net in an `export.pkl`, built from our own code; only the numbers come from the file"
     import torch
-    model, arch = _at(export.learn, 'model'), export.arch
-    _count(model)
+    _count(model := _at(export.learn, 'model'))
     with torch.device('meta'), warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        children = _children(model)
-        if arch is not None and model.what == _CHAIN and [k for k, _ in children] == ['0', '1']:
-            try: body = _body(arch, _first_channels(model))
-            except (ArithmeticError, AttributeError, LookupError, RuntimeError, StopIteration, TypeError, ValueError):
-                _not_ours(Name(arch), 'network')
-            net = torch.nn.Sequential(body, _layer(children[1][1]))
-        else: net = _layer(model)
+        net = _net(model, export.arch)
     _check_needs(net.eval(), export)
     net = _fill(net, model, export.data)
     if not export.resample: return net
     first = [_resampled(*o) for o in export.resample]
     return torch.nn.Sequential(torch.nn.Sequential(*first, net[0]), *net[1:])
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #29a639b3
+# %% ../../nbs/library/ship/22b_pickled.ipynb #4f31b711
 def _familiar_of(learn, data):
     "The `Familiar` that the learner carries, if it does"
     o = _at(learn, 'familiar')
@@ -642,15 +680,20 @@ def _familiar_of(learn, data):
     f, familiar, odd = fields(o), Familiar.__new__(Familiar), 'what it knows of its photos is odd'
     nn.Module.__init__(familiar)
     familiar.limit, familiar.ours, familiar.maps = f['limit'], listed(f['ours']), f['maps']
-    _need(type(familiar.limit) is float and 0 <= familiar.limit < 1e6 and _whole(*familiar.ours) and type(familiar.maps) is bool, odd)
-    _need(len(f['_buffers'].items) <= 3, odd)
+    _need(type(familiar.limit) is float and 0 <= familiar.limit < 1e6 and _whole(*familiar.ours) and
+          type(familiar.maps) is bool and len(f['_buffers'].items) <= 3, odd)
     for k, v in f['_buffers'].items:
         _need(k in ('known', 'weight', 'bias'), odd)
         _need(v is None or type(v) is Numbers and math.prod(v.shape) <= v.stored.n, odd)
         familiar.register_buffer(k, v and _numbers(data, v))
     return familiar
 
-# %% ../../nbs/library/ship/22b_pickled.ipynb #5edff98a
+def _learned_from(learn):
+    "The marks of the photos that the model has learned from, as text"
+    o = plain(_at(learn, 'learned_from'))
+    return o.hex() if type(o) is bytes and len(o) % 4 == 0 else ''
+
+# %% ../../nbs/library/ship/22b_pickled.ipynb #848b41a8
 def _facts_beside(file, sha):
     "What an export.json beside `file` says of it; otherwise nothing"
     for o in file.with_suffix('.json'), *file.parent.glob('export*.json'):
@@ -669,21 +712,16 @@ def _own_facts(export):
 
 def _temperature(facts):
     "What an export.json says of it, if that can be"
-    t = facts.get('portable').get('temperature') if isinstance(facts.get('portable'), dict) else 1.
+    t = facts['portable'].get('temperature') if isinstance(facts.get('portable'), dict) else 1.
     return float(t) if isinstance(t, (int, float)) and 1 <= t <= 100 else 1.
 
-def _learned_from(learn):
-    "The marks of the photos that the model has learned from, as text"
-    o = plain(_at(learn, 'learned_from'))
-    return o.hex() if type(o) is bytes and len(o) % 4 == 0 else ''
-
-# %% ../../nbs/library/ship/22b_pickled.ipynb #fa4be5e2
+# %% ../../nbs/library/ship/22b_pickled.ipynb #5bfa78b7
 def convert(
     file:str|Path, # An `export.pkl` of fastai, from anybody
     dest:str|Path, # The folder to put `export.onnx` and `export.json` into; made if it is not there
     weights:str='float16', # How weights are kept; or `float32`
 ) -> Path: # `export.onnx`
-    "Make a portable model of an `export.pkl`, of which nothing is run; a `BearclfError` in one sentence if it cannot be"
+    "Make a portable model of an `export.pkl`, of which nothing is run; a `BearclfError` if it cannot be"
     from bearclf.ship.graph import graph_and_facts, keep_former, model_place, write_facts
     file, dest = given_path(file).expanduser(), model_place(dest, ('.json', '.onnx'))
     export = read_export(file)
