@@ -297,25 +297,6 @@ def wrong_graph(
     wrong = [*map(_wrong_tensor, g.initializer), *map(_wrong_node, g.node)]
     return next(filter(None, wrong), '')
 
-# %% ../../nbs/library/ship/21c_portable.ipynb #69a4feee
-def wrong_graph(
-    model, # `onnx.ModelProto`
-) -> str: # As `the operator Loop`; empty if there is nothing
-    "What is in a model that should not be there"
-    if foreign := next(_foreign(model), ''): return foreign
-    g, opsets = model.graph, [(o.domain, o.version) for o in model.opset_import]
-    if len(opsets) != 1 or opsets[0][0] not in ('', 'ai.onnx') or not 13 <= opsets[0][1] <= 23:
-        return 'a version of ONNX other than 13 to 23'
-    if len(g.node) > 4000: return 'more than 4,000 operators'
-    names = [o.name for o in [*g.initializer, *g.input]] + [o for n in g.node for o in n.output if o]
-    if len({*names}) < len(names): return 'a name that is given twice'
-    known = {o.name for o in [*g.initializer, *g.input]} | {''}
-    for o in g.node:
-        if not known.issuperset(o.input): return 'an operator that takes what is not there yet'
-        known.update(o.output)
-    wrong = [*map(_wrong_tensor, g.initializer), *map(_wrong_node, g.node)]
-    return next(filter(None, wrong), '')
-
 # %% ../../nbs/library/ship/21c_portable.ipynb #eb90de88
 def _skeleton(model):
     "`model` for one photo, with the shapes of its weights alone; of short lists of whole numbers also what is in them"
@@ -451,7 +432,10 @@ def _session(model):
     opts.enable_cpu_mem_arena = opts.enable_mem_pattern = False
     opts.use_deterministic_compute, opts.log_severity_level = True, 4
     for o in 'intra', 'inter': opts.add_session_config_entry(f'session.{o}_op.allow_spinning', '0')
-    return ort.InferenceSession(model, opts, providers=['CPUExecutionProvider'], enable_fallback=0)  # which prints
+    opts.add_session_config_entry('session.use_device_allocator_for_initializers', '1')
+    session = ort.InferenceSession(model, opts, providers=['CPUExecutionProvider'], enable_fallback=0)  # which prints
+    session._model_bytes = None  # it would keep them, in case we wanted another processor
+    return session
 
 class PortableClassifier(AnyClassifier):
     "A portable model that answers for a photo or many, to all threads that share it"
