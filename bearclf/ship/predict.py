@@ -18,8 +18,8 @@ from ..core import *
 from ..core import a_few, cached, code_key, counted, cut, given_path, rate, sha256_of
 from ..practice.drawn import *
 from ..folder.look import *
-from .portable import AnyClassifier, Prediction, _prediction, parsed_json, plain_bytes, read_json, read_portable
-from .portable import wrong_facts
+from .portable import AnyClassifier, Prediction, _prediction, parsed_json, plain_bytes
+from .portable import read_json, read_portable, wrong_facts
 
 # %% ../../nbs/library/ship/23_predict.ipynb #2437068e
 def model_file(
@@ -185,7 +185,8 @@ def _portable_of(pkl, sha, facts):
     from bearclf.ship.pickled import convert
     def make(tmp):
         convert(pkl, tmp)
-        if read_json(tmp/'export.json').get('sha256') != sha: raise BearclfError(f'{pkl} was changed meanwhile. Try again.')
+        if read_json(tmp/'export.json').get('sha256') == sha: return
+        raise BearclfError(f'{pkl} was changed meanwhile. Try again.')
     return made_once(cached('portable', f'{sha[:32]}-{code_key(_READS)}'), make)
 
 def load_classifier(
