@@ -432,7 +432,10 @@ def _session(model):
     opts.enable_cpu_mem_arena = opts.enable_mem_pattern = False
     opts.use_deterministic_compute, opts.log_severity_level = True, 4
     for o in 'intra', 'inter': opts.add_session_config_entry(f'session.{o}_op.allow_spinning', '0')
-    return ort.InferenceSession(model, opts, providers=['CPUExecutionProvider'], enable_fallback=0)  # which prints
+    opts.add_session_config_entry('session.use_device_allocator_for_initializers', '1')
+    session = ort.InferenceSession(model, opts, providers=['CPUExecutionProvider'], enable_fallback=0)  # which prints
+    session._model_bytes = None  # it would keep them, in case we wanted another processor
+    return session
 
 class PortableClassifier(AnyClassifier):
     "A portable model that answers for a photo or many, to all threads that share it"
