@@ -373,7 +373,7 @@ def _one_sentence(file):
     "A `BearclfError` in place of whatever is raised over a file that is damaged or crafted"
     try: yield
     except BearclfError: raise
-    except Damaged as e: why = str(e)
+    except Damaged as e: why = ' '.join(str(e).split())
     except (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError,
             RuntimeError, AssertionError, struct.error) as e: why = 'it is damaged, or was never an export of fastai'
     except OSError as e: why = e.strerror
