@@ -198,7 +198,7 @@ def loop(model, photos, n):
         warnings.simplefilter('ignore')
         learn = load_learner(model/'export.pkl')
     clf = load_classifier(model)
-    x = clf.prepared(any_photo(photos[0]))[None]
+    x = clf._ready(photos[0])[None]
     def bare(o): any_photo(o); clf.session.run(None, {'photo': x})
     def book(o):
         with learn.no_bar(): learn.predict(o)

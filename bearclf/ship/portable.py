@@ -437,6 +437,7 @@ def _session(model):
     session._model_bytes = None  # it would keep them, in case we wanted another processor
     return session
 
+# %% ../../nbs/library/ship/21c_portable.ipynb #a47c1668
 class PortableClassifier(AnyClassifier):
     "A portable model that answers for a photo or many, to all threads that share it"
     def __init__(self,

@@ -18,8 +18,8 @@ from ..core import *
 from ..core import a_few, cached, code_key, counted, cut, given_path, rate, sha256_of
 from ..practice.drawn import *
 from ..folder.look import *
-from .portable import AnyClassifier, Prediction, _prediction, parsed_json, plain_bytes
-from .portable import read_json, read_portable, wrong_facts
+from .portable import AnyClassifier, _prediction, parsed_json, plain_bytes, read_json, read_portable
+from .portable import wrong_facts
 
 # %% ../../nbs/library/ship/23_predict.ipynb #2437068e
 def model_file(
@@ -73,7 +73,7 @@ _MADE_BY = '''core photo practice/drawn folder/look folder/copies train/data tra
     ship/portable ship/graph ship/export'''
 
 # %% ../../nbs/library/ship/23_predict.ipynb #7e37a7a6
-def demo_model() -> Path: # A folder with `export.pkl` and `export.json`
+def demo_model() -> Path: # A folder with `export.pkl`, `export.onnx` and `export.json`
     "A model of drawn and real bears, kept in the cache folder; the first call makes it, which takes half a minute"
     def make(tmp):
         print('Drawing bears and training a first model on them. This happens once.', flush=True)

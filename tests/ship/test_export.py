@@ -14,7 +14,7 @@ from bearclf.folder.verify import verify
 from bearclf.clean.issues import find_issues
 from bearclf.practice.drawn import draw_bears, drawn_path
 from bearclf.practice.web import practice_web
-from bearclf.ship import export, page, predict
+from bearclf.ship import export, predict
 from bearclf.ship.export import export_classifier
 from bearclf.ship.predict import load_classifier, model_facts
 from bearclf.train.data import photo_dls
@@ -131,7 +131,7 @@ def test_home_is_where_the_model_is_looked_for(written, tmp_path, monkeypatch):
 def test_facts_of_another_model_are_not_told(written, tmp_path):
     for n in 0, 1: written(tmp_path/str(n), n)
     shutil.copy(tmp_path/'1/export.pkl', tmp_path/'0/export.pkl')
-    assert model_facts(tmp_path/'0') == {} and load_classifier(tmp_path/'0').info == {}
+    assert model_facts(tmp_path/'0') == {} and load_classifier(tmp_path/'0', trust=True).info == {}
 
 
 @can_fork
@@ -194,42 +194,34 @@ def foreign(written, tmp_path, monkeypatch):
 
 
 def test_own_models_are_opened_quietly(written, tmp_path, capsys):
-    load_classifier(written(tmp_path, 0))
+    load_classifier(written(tmp_path, 0), trust=True)
     shutil.copytree(tmp_path, tmp_path/'moved')
-    load_classifier(tmp_path/'moved')
+    load_classifier(tmp_path/'moved', trust=True)
     assert capsys.readouterr() == ('', '')
 
 
 def test_a_word_before_a_foreign_model_is_opened(foreign, capsys, monkeypatch):
-    load_classifier(foreign)
+    load_classifier(foreign, trust=True)
     assert capsys.readouterr() == ('', said_of(foreign/'export.pkl'))
     (foreign/'export.pkl').write_bytes(pickle.dumps(Shouts(), protocol=2))
     monkeypatch.setattr(sys, 'stdout', sys.stderr)
-    error_text(load_classifier, foreign)
+    error_text(load_classifier, foreign, trust=True)
     assert capsys.readouterr().err.startswith(said_of(foreign/'export.pkl'))
 
 
 def test_the_word_is_not_among_the_data(foreign, bears, capsys):
     photo = next(bears.glob('*/*.jpg'))
-    assert main(['predict', str(foreign), str(photo), '--json']) == 0
+    assert main(['predict', str(foreign), str(photo), '--json', '--trust']) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)['file'] == str(photo) and said_of(foreign/'export.pkl') in err
 
 
 @pytest.mark.parametrize('name', ['SERVER_SOFTWARE', 'VOILA_PREHEAT'])
 def test_visitors_of_the_page_are_not_told(foreign, capsys, monkeypatch, name):
-    "Voilà sets these, the second for a kernel that waits; whoever serves the page is told in the terminal"
+    "Voilà sets these, the second for a kernel that waits"
     monkeypatch.setenv(name, 'voila/0.5')
-    load_classifier(foreign)
+    load_classifier(foreign, trust=True)
     assert capsys.readouterr() == ('', '')
-
-
-def test_who_serves_the_page_is_told(foreign, capsys, monkeypatch):
-    def stop(*_, **__): raise KeyboardInterrupt
-    monkeypatch.setattr(page.subprocess, 'Popen', stop)
-    monkeypatch.setattr(page, '_free_port', lambda port, ip: port)
-    with pytest.raises(KeyboardInterrupt): page.serve(foreign)
-    assert said_of((foreign/'export.pkl').resolve()) in capsys.readouterr().err
 
 
 # --- the cache holds no pickles

@@ -1,5 +1,5 @@
 "A portable model may come from anybody: photos become what fastai makes of them, and what was crafted is told"
-import hashlib, json, math, sys, time, warnings
+import hashlib, json, math, sys, warnings
 
 import numpy as np
 import pytest
@@ -8,11 +8,11 @@ from PIL import Image
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')
     from fastai.vision.all import CropPad, PILImage, PILImageBW, RandomResizedCrop, Resize
-from bearclf.core import BearclfError, error_text
+from bearclf.core import error_text
 from bearclf.ship.portable import PortableClassifier, apply_steps, as_array, check_portable, read_portable
 from bearclf.ship.predict import evaluate, load_classifier
 from bearclf.practice.drawn import draw_bears
-from crafted_onnx import FACTS, crafted, good
+from crafted_onnx import FACTS, ask_all, crafted, good
 from helpers import python
 
 
@@ -97,26 +97,6 @@ print({{o.split(".")[0] for o in sys.modules}} & {{"torch", "fastai", "torchvisi
 
 
 # --- what was crafted
-
-def ask_all(folder, names):
-    "In a child: what is said of each, the seconds of the processor that it took, and the memory in MB"
-    import resource
-    home, odd, im = str(folder), [], Image.new('RGB', (9, 9))
-    read_portable(folder/'good')(im)
-    def watch(event, args):
-        if event.split('.')[0] in ('os', 'subprocess', 'socket', 'ctypes', 'shutil', 'import',
-            'exec'): odd.append(event)
-        if event == 'open' and not isinstance(args[0], int) and not str(args[0]).startswith(home): odd.append(args[0])
-    sys.addaudithook(watch)
-    most = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1e3
-    for o in names:
-        before, t = most(), time.process_time()
-        try: said = read_portable(folder/o)(im).label
-        except BearclfError as e: said = f'! {e}'
-        except BaseException as e: said = repr(e)
-        took, seen = [time.process_time() - t, most() - before], list(map(str, odd))
-        print(json.dumps([o, said.replace(home, ''), *took, seen]), flush=True)
-        odd.clear()
 
 @pytest.mark.skipif(sys.platform == 'win32', reason='no pipes and links there')
 def test_what_was_crafted_is_told_in_a_sentence(child, tmp_path):

@@ -204,7 +204,7 @@ def test_whether_a_photo_is_familiar_is_none_where_nobody_has_measured(demo_mode
     assert clf(thing).familiar is False
     del clf.learn.familiar
     pred = clf(thing)
-    assert pred.familiar is None and str(pred).startswith(pred.label) and 'not seen' not in page.answer_html(pred)
+    assert pred.familiar is None and f'{pred.label} (' in str(pred) and 'not seen' not in page.answer_html(pred)
 
 FACTS = dict(error_rate=.15, n_wrong=9, n_valid=60, interval=[.0811, .2611])
 
