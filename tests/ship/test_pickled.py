@@ -9,6 +9,7 @@ from PIL import Image
 from bearclf.core import BearclfError
 from bearclf.ship.pickled import convert, read_export
 from bearclf.ship.portable import read_portable
+from helpers import LONG
 
 here = Path(__file__).parent
 
@@ -48,13 +49,18 @@ print(read_export({str(here/'fastai27.pkl')!r}).classes, {{'torch', 'fastai'}} &
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='memory is measured by /proc')
 def test_crafted_ones(tmp_path):
-    """Nothing is run or imported, each takes under 2 s and 200 MB, and gets one sentence"""
+    """Nothing is run or imported, each takes under 3 s of the processor and little memory, and gets one sentence"""
     import crafted
     files = crafted.make(tmp_path/'files', here/'fastai27.pkl', tmp_path/'RUN')
-    assert len(files) >= 250
-    said = subprocess.run([sys.executable, here/'crafted.py', tmp_path/'files'], capture_output=True, text=True, cwd=tmp_path)
+    assert len(files) >= 300
+    said = subprocess.run([sys.executable, here/'crafted.py', tmp_path/'files'], capture_output=True, text=True,
+                          cwd=tmp_path, timeout=LONG)
     assert said.returncode == 0, said.stderr
     found = json.loads(said.stdout)
     assert len(found) == len(files) and not (tmp_path/'RUN').exists()
-    assert {k: v for k, v in found.items() if v['raised'] != 'BearclfError' or v['seconds'] > 2 or v['mb'] > 200
-            or v['modules'] or '\n' in v['said'] or not v['said'].endswith('.')} == {}
+    good = {k: found.pop(k)['said'] for k in [*found] if k.startswith('net-good')}
+    assert good == {'net-good.pkl': '', 'net-good-familiar.pkl': ''}
+    assert {k: v for k, v in found.items() if v['raised'] != 'BearclfError' or v['seconds'] > 3
+            or '\n' in v['said'] or not v['said'].endswith('.')} == {}
+    assert {k: v for k, v in found.items() if (v['modules'] or v['mb'] > 200) and not k.startswith('net-')} == {}
+    assert max(v['mb'] for v in found.values()) < 1500  # PyTorch among it
