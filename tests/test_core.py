@@ -94,7 +94,8 @@ def test_a_model_that_needs_a_module_that_is_gone(tmp_path):
     torch.save(gone.Thing(), tmp_path/'export.pkl')
     del sys.modules['my_own_labels']
     from bearclf.ship.predict import load_classifier
-    with pytest.raises(ValueError, match="needs the module 'my_own_labels'"): load_classifier(tmp_path)
+    with pytest.raises(ValueError, match="needs the module 'my_own_labels'"):
+        load_classifier(tmp_path, trust=True)
 
 
 def test_a_cache_that_can_only_be_read_is_read(tmp_path, monkeypatch):

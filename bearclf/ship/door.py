@@ -79,7 +79,10 @@ class Door(PasswordIdentityProvider):
         self.coming, kernels = {o for o in self.coming if not o._finished}, handler.kernel_manager
         if self.room: room = len(kernels) + len(self.coming) < self.room
         else: room = getattr(kernels, 'have_room', lambda _: True)(len(self.coming))
-        if room: self.coming |= {handler}
+        if room:
+            self.coming |= {handler}
+            handler.current_user = user
+            if not handler.settings.get('disable_check_xsrf'): handler.xsrf_token  # a cookie: a page that ends shows it
         else:
             handler.set_status(503)
             handler.finish(FULL)

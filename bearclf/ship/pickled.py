@@ -394,7 +394,7 @@ def _one_sentence(file):
     "A `BearclfError` in place of whatever is raised over a file that is damaged or crafted"
     try: yield
     except BearclfError: raise
-    except Damaged as e: why = str(e)
+    except Damaged as e: why = ' '.join(str(e).split())
     except (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError,
             RuntimeError, AssertionError, struct.error) as e: why = 'it is damaged, or was never an export of fastai'
     except OSError as e: why = e.strerror
@@ -428,7 +428,7 @@ def _count(o, depth=0):
     n = 1
     for _, v in _children(o):
         n += _count(v, depth + 1)
-        _need(n <= 5000, 'it has more layers than any net for photos')
+        _need(n <= 2500, 'it has more layers than any net for photos')
     return n
 
 # %% ../../nbs/library/ship/22b_pickled.ipynb #e14b4d48
@@ -704,7 +704,8 @@ def _facts_beside(file, sha):
 
 def _own_facts(export):
     "What the `export` says of itself, as far as it goes into an export.json"
-    arch = export.arch if type(export.arch) is str else (export.arch or 'Sequential').rpartition('.')[2]
+    arch = export.arch if isinstance(export.arch, str) else 'Sequential'
+    arch = arch.rpartition('.')[2] if type(arch) is Name else arch
     pretrained = _at(export.learn, 'pretrained')
     return dict(arch=arch, pretrained=pretrained if type(pretrained) is bool else None, size=export.steps[-1]['size'],
                 resize=export.steps[0]['do'])
@@ -725,8 +726,8 @@ def convert(
     file, dest = given_path(file).expanduser(), model_place(dest, ('.json', '.onnx'))
     export = read_export(file)
     sha = hashlib.sha256(export.data).hexdigest()
-    facts = _facts_beside(file, sha) or _own_facts(export) | {'sha256': sha}
     with _one_sentence(file):
+        facts = _facts_beside(file, sha) or _own_facts(export) | {'sha256': sha}
         net, familiar = net_of(export), _familiar_of(export.learn, export.data)
         more = {'learned_from': _learned_from(export.learn)}
     data, portable = graph_and_facts(net, export.classes, export.steps, export.norm, export.mode, _temperature(facts),

@@ -131,7 +131,7 @@ def plain_bytes(
                      | getattr(os, 'O_NONBLOCK', 0))
         with open(fd, 'rb') as f:
             now = os.fstat(fd)  # another one may have come in its place
-            if stat.S_ISREG(now.st_mode) and now.st_size <= largest: return f.read(largest)
+            if stat.S_ISREG(now.st_mode) and now.st_size <= largest: return f.read(now.st_size)
     except OSError as e: raise BearclfError(f'{file} cannot be read ({e.strerror}).') from None
     raise BearclfError(f'{file} is no model of ours: it has more than {largest/_MB:.0f} MB.')
 
@@ -166,7 +166,8 @@ def _is_text(o, most=1000): return isinstance(o, str) and len(o) <= most
 def _is_digits(o, n): return isinstance(o, str) and len(o) % n == 0 and not re.search('[^0-9a-f]', o)
 def _is_size(o): return isinstance(o, list) and len(o) == 2 and all(type(i) is int and 16 <= i <= 2048 for i in o)
 def _is_pair(o): return isinstance(o, list) and len(o) == 2 and all(map(_is_number, o))
-def _is_class(o): return _is_text(o, 500) or _is_number(o) or type(o) is bool
+def _is_class(o): return _is_text(o, 500) and not re.search('[\u202a-\u202e\u2066-\u2069]', o) or _is_number(o) or \
+    type(o) is bool  # signs that turn the text after them around are no part of a name
 
 _MAY_BE = dict(arch=_is_text, date=_is_text, sha256=lambda o: _is_digits(o, 64), n_photos=_is_count, n_wrong=_is_count,
                n_valid=_is_count, error_rate=_is_number, interval=_is_pair, unsure_below=_is_number,
@@ -277,6 +278,7 @@ def _wrong_node(o):
         return f'the operator {(o.domain + "." + o.op_type).lstrip(".")[:60]}'
     return next(filter(None, map(_wrong_attribute, o.attribute)), None)
 
+# %% ../../nbs/library/ship/21c_portable.ipynb #0b2782c7
 def wrong_graph(
     model, # `onnx.ModelProto`
 ) -> str: # As `the operator Loop`; empty if there is nothing
@@ -308,6 +310,7 @@ def _skeleton(model):
     for o in g.output: ours.output.append(onnx.helper.make_tensor_value_info(o.name, 1, None))
     return onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import, graph=ours)
 
+# %% ../../nbs/library/ship/21c_portable.ipynb #f57696ce
 def _inferred(model, **kw):
     "Name -> shape of all that `model` computes, as far as that is known"
     from onnx.shape_inference import infer_shapes
@@ -352,6 +355,7 @@ def _most_at_once(nodes, shapes, varies):
         most, now = max(most, now), now - size(names)
     return most
 
+# %% ../../nbs/library/ship/21c_portable.ipynb #12f131e3
 def _work(nodes, shapes):
     "How many multiplications, or steps that take as long, one photo needs"
     def of(n):
@@ -361,7 +365,7 @@ def _work(nodes, shapes):
         if n.op_type == 'Conv': return out*math.prod(taken[1][1:])
         if n.op_type == 'MatMul': return out*(taken[0] or [1])[-1]
         if n.op_type == 'Gemm': return out*max(taken[0])
-        return 100*(out*window + sum(map(math.prod, taken)))  # memory is slower than a processor
+        return 100*(out*window + sum(map(math.prod, taken)))
     return sum(map(of, nodes))
 
 # %% ../../nbs/library/ship/21c_portable.ipynb #858d469f
@@ -428,7 +432,10 @@ def _session(model):
     opts.enable_cpu_mem_arena = opts.enable_mem_pattern = False
     opts.use_deterministic_compute, opts.log_severity_level = True, 4
     for o in 'intra', 'inter': opts.add_session_config_entry(f'session.{o}_op.allow_spinning', '0')
-    return ort.InferenceSession(model, opts, providers=['CPUExecutionProvider'])
+    opts.add_session_config_entry('session.use_device_allocator_for_initializers', '1')
+    session = ort.InferenceSession(model, opts, providers=['CPUExecutionProvider'], enable_fallback=0)  # which prints
+    session._model_bytes = None  # it would keep them, in case we wanted another processor
+    return session
 
 class PortableClassifier(AnyClassifier):
     "A portable model that answers for a photo or many, to all threads that share it"

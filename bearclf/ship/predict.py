@@ -18,8 +18,8 @@ from ..core import *
 from ..core import a_few, cached, code_key, counted, cut, given_path, rate, sha256_of
 from ..practice.drawn import *
 from ..folder.look import *
-from .portable import AnyClassifier, Prediction, _prediction, parsed_json, plain_bytes, read_portable
-from .portable import wrong_facts
+from .portable import AnyClassifier, Prediction, _prediction, parsed_json, plain_bytes
+from .portable import read_json, read_portable, wrong_facts
 
 # %% ../../nbs/library/ship/23_predict.ipynb #2437068e
 def model_file(
@@ -183,7 +183,11 @@ def _portable_of(pkl, sha, facts):
     "The portable model that belongs to `pkl`: beside it, or in the cache, made of the pickle without running it"
     if facts.get('portable') and os.path.lexists(pkl.with_suffix('.onnx')): return pkl.with_suffix('.onnx')
     from bearclf.ship.pickled import convert
-    return made_once(cached('portable', f'{sha[:32]}-{code_key(_READS)}'), lambda tmp: convert(pkl, tmp))
+    def make(tmp):
+        convert(pkl, tmp)
+        if read_json(tmp/'export.json').get('sha256') == sha: return
+        raise BearclfError(f'{pkl} was changed meanwhile. Try again.')
+    return made_once(cached('portable', f'{sha[:32]}-{code_key(_READS)}'), make)
 
 def load_classifier(
     path:str|Path, # `export.onnx` or `export.pkl`, or the folder that holds them
@@ -195,7 +199,7 @@ def load_classifier(
     if file.suffix != '.pkl': return read_portable(file)
     facts = _facts_of(file, sha := _sha(file))
     clf = read_portable(_portable_of(file, sha, facts))
-    clf.info = clf.info | facts
+    clf.info = facts | clf.info  # what stands elsewhere about the pickle changes nothing of what was checked
     return clf
 
 # %% ../../nbs/library/ship/23_predict.ipynb #d1a81514

@@ -165,6 +165,13 @@ def numbers():
     yield 'slice', before(node('Slice', 'photo a b c d'), weights=[ints('a', 0), ints('b', 2**62), ints('c', 9),
         ints('d', 0)])
     yield 'top', before(node('TopK', 'photo k', 'x i'), weights=[ints('k', 10**12)])
+    grown = [node('Unsqueeze', 'photo m', 'p'), node('Expand', 'p e', 'q'), node('Reshape', 'q r', 'y0')]
+    sizes = [ints('m', -1), ints('e', 1, 1, 1, 1, 5000), ints('r', 0, 3, 32, -1), ints('k', 32*5000)]
+    yield 'top-all', before(*grown, node('TopK', 'y0 k', 'x i'), weights=sizes)
+    yield 'as-text', before(node('Cast', 'photo', 's', to=T.STRING), node('Cast', 's', to=T.FLOAT))
+    yield 'slow', before(*grown, *[node('Erf', f'y{i}', f'y{i + 1}') for i in range(500)], node('Relu', 'y500'),
+                         weights=sizes)
+    yield 'no-bias', before(node('Conv', 'photo w nowhere'), weights=[floats('w', 3, 3, 1, 1)])
 
 
 def ends():

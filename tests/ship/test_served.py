@@ -226,3 +226,14 @@ def test_jupyter_server_lets_only_in_who_may(jupyter):
     with pytest.raises(InvalidStatus):
         socket_of(jupyter, kernel, origin=EVIL['Origin'], additional_headers={'Cookie': cookie})
     wait_for(lambda: status(jupyter, f'/api/kernels/{kernel}?token=sesame') == 404)  # nobody has come back for it
+
+@posix
+def test_a_page_that_is_left_ends_its_kernel(jupyter):
+    "Voilà's own request at the end of a visit carries what the server asks for, so ten reloads do not hold ten kernels"
+    code, headers, text = ask(jupyter, '/voila/render/page.ipynb?token=sesame')
+    cookies = dict(o.split(';')[0].split('=', 1) for o in headers.get_all('Set-Cookie'))
+    kernel = re.search('"kernelId": *"([^"]+)"', text)[1]
+    said = '; '.join(f'{k}={v}' for k, v in cookies.items())
+    path = f'/voila/api/shutdown/{kernel}?{urlencode(dict(_xsrf=cookies["_xsrf"]))}'
+    assert status(jupyter, path, 'POST', Cookie=said, **{'Content-Length': '0'}) == 204
+    assert status(jupyter, f'/api/kernels/{kernel}?token=sesame') == 404

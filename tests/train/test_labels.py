@@ -94,7 +94,7 @@ def learners(path, tmp_path_factory):
     res['exported'] = load_learner(export_classifier(res['dls'], out/'ours'))
     res['dls'].export(out/'plain.pkl')
     res['plainly exported'] = load_learner(out/'plain.pkl')
-    res['classifier'] = load_classifier(out/'ours').learn
+    res['classifier'] = load_classifier(out/'ours', trust=True).learn
     for o in res.values(): o.remove_cbs(o.cbs.filter(lambda cb: cb.name == 'progress'))
     return res
 
@@ -197,7 +197,7 @@ def test_tables_know_the_file_and_the_label(made):
 def test_it_is_exported_loaded_and_asked(made, tmp_path):
     learn, labels = made
     export_classifier(learn, tmp_path/'model')
-    clf, photos = load_classifier(tmp_path/'model'), list(labels)[::8]
+    clf, photos = load_classifier(tmp_path/'model', trust=True), list(labels)[::8]
     assert clf.classes == [str(o) for o in learn.dls.vocab] == [str(o) for o in clf.info['classes']]
     json.dumps(model_info(learn))
     for o in photos:
@@ -294,7 +294,7 @@ def test_what_is_not_one_class_trains_and_is_told(name, path, table, tmp_path):
     learn.export(tmp_path/'export.pkl')
     calls = [(find_issues, learn), (find_issues, learn, path), (CleaningLoop, learn, path),
              (export_classifier, learn, tmp_path/'model'),
-             (load_classifier, tmp_path), (fit_head, learn), (class_weights, learn.dls),
+             (load_classifier, tmp_path, True), (fit_head, learn), (class_weights, learn.dls),
              (oversampled, learn.dls), (lambda: predictions_table(interpret(learn)),),
              (lambda: top_losses_table(interpret(learn)),), (lambda: what_looks_wrong(learn),)]
     for f, *args in calls:
@@ -314,11 +314,13 @@ def test_a_model_of_one_channel_from_end_to_end(path, file, tmp_path):
     head = precomputed_learner(path, 'squeezenet1_0', 64, pretrained=False, **grey)
     for o in learn, head:
         export_classifier(o, tmp_path/'model')
-        clf = load_classifier(tmp_path/'model')
+        clf = load_classifier(tmp_path/'model', trust=True)
         expected = answer(o, file)
         for f in [*WAYS.values(), *GREY.values()]: assert same(answer(clf.learn, f(file)), expected)
         assert [clf(file).probabilities[k] for k in clf.classes] == pytest.approx(expected.tolist(), abs=1e-5)
         assert clf.learn.dls.test_dl([file]).one_batch()[0].shape == (1, 1, 64, 64)
+        portable = load_classifier(tmp_path/'model')(file).probabilities
+        assert [portable[k] for k in clf.classes] == pytest.approx(expected.tolist(), abs=.01)
     assert evaluate(clf, path).n == 24
     again = CleaningLoop(head, path).retrain()
     assert next(again.model.parameters()).shape[1] == 1
