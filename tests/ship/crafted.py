@@ -1,5 +1,5 @@
 """Files that pretend to be an export.pkl: `make` writes them; run as a script, it says what reading each came to."""
-import io, json, os, pickle, pickletools, struct, sys, time, warnings, zipfile
+import io, json, os, pickle, pickletools, struct, sys, time, zipfile
 from pathlib import Path
 
 P2, END = b'\x80\x02', b'.'
@@ -248,28 +248,24 @@ def make(folder, real, mark):
     return sorted(folder.glob('*.pkl'))
 
 
+def most_memory():
+    "The most MB that this process has had so far"
+    return int(Path('/proc/self/status').read_text().partition('VmHWM:')[2].split()[0])/1000
+
+
 def asked(f, file):
     "What `f` makes of the `file`: what it raises, in how many seconds of this process, up to which memory"
     known, began = {*sys.modules}, time.process_time()
     try: f(file); raised, said = 'nothing', ''
     except BaseException as e: raised, said = type(e).__name__, str(e)
-    mb = int(Path('/proc/self/status').read_text().partition('VmHWM:')[2].split()[0])/1000  # its most so far
-    return dict(raised=raised, said=said, seconds=time.process_time() - began, mb=mb,
+    return dict(raised=raised, said=said, seconds=time.process_time() - began, mb=most_memory(),
                 modules=sorted({*sys.modules} - known))
 
 
 def main(folder):
-    "All of the `folder`; those that are learners, which need PyTorch to be looked through, come last"
-    from bearclf.ship.pickled import convert, read_export
-    files = sorted(Path(folder).glob('*.pkl'))
+    from bearclf.ship.pickled import read_export
     asked(read_export, __file__)
-    found = {o.name: asked(read_export, o) for o in files if not o.name.startswith('net-')}
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        import bearclf.ship.graph, bearclf.train.features
-    to = Path(folder).parent/'to'
-    found |= {o.name: asked(lambda o: convert(o, to/o.stem), o) for o in files if o.name.startswith('net-')}
-    print(json.dumps(found))
+    print(json.dumps({o.name: asked(read_export, o) for o in sorted(Path(folder).glob('*.pkl'))}))
 
 
 if __name__ == '__main__': main(sys.argv[1])
