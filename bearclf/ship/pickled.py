@@ -256,8 +256,9 @@ def _array(data, o):
 
 # %% ../../nbs/library/ship/22b_pickled.ipynb #ad6072d4
 def _said(o):
-    if type(o) is Record: o = o.what
-    return cut(o, 60) if type(o) is Name else 'a thing'
+    "What the record or name `o` is called; a function that became a transform, as itself"
+    if type(o) is Record: o = own if type(own := _at(o, '_name')) is str and own.isidentifier() else o.what
+    return cut(o, 60) if isinstance(o, str) else 'a thing'
 
 def _not_ours(o, what):
     raise BearclfError(f'The model has a {what} that bearclf does not know, {_said(o)}, so it cannot be read without '
@@ -343,7 +344,8 @@ def _classes(learn, tls):
     steps = listed(_at(tls[-1], 'tfms', 'fs'))
     known = [o for o in steps if type(o) is Record and o.what == 'fastai.data.transforms.Categorize']
     if not known: _not_ours(steps[-1], 'kind of answer')
-    if _said(_at(learn, 'loss_func')) not in _SOFTMAX: _not_ours(_at(learn, 'loss_func'), 'loss function')
+    loss = _at(learn, 'loss_func')
+    if type(loss) is not Record or loss.what not in _SOFTMAX: _not_ours(loss, 'loss function')
     classes = [plain(o) for o in listed(_at(known[0], 'vocab'))]
     _need(len(classes) > 1 and all(type(o) in (str, int, float, bool) for o in classes), 'its classes are odd')
     wrong = wrong_facts(dict(classes=(classes := [str(o) for o in classes])))
@@ -394,7 +396,7 @@ def _one_sentence(file):
     "A `BearclfError` in place of whatever is raised over a file that is damaged or crafted"
     try: yield
     except BearclfError: raise
-    except Damaged as e: why = ' '.join(str(e).split())
+    except Damaged as e: why = str(e)
     except (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError,
             RuntimeError, AssertionError, struct.error) as e: why = 'it is damaged, or was never an export of fastai'
     except OSError as e: why = e.strerror
@@ -428,7 +430,7 @@ def _count(o, depth=0):
     n = 1
     for _, v in _children(o):
         n += _count(v, depth + 1)
-        _need(n <= 2500, 'it has more layers than any net for photos')
+        _need(n <= 5000, 'it has more layers than any net for photos')
     return n
 
 # %% ../../nbs/library/ship/22b_pickled.ipynb #e14b4d48
@@ -704,8 +706,7 @@ def _facts_beside(file, sha):
 
 def _own_facts(export):
     "What the `export` says of itself, as far as it goes into an export.json"
-    arch = export.arch if isinstance(export.arch, str) else 'Sequential'
-    arch = arch.rpartition('.')[2] if type(arch) is Name else arch
+    arch = export.arch if type(export.arch) is str else (export.arch or 'Sequential').rpartition('.')[2]
     pretrained = _at(export.learn, 'pretrained')
     return dict(arch=arch, pretrained=pretrained if type(pretrained) is bool else None, size=export.steps[-1]['size'],
                 resize=export.steps[0]['do'])
@@ -726,8 +727,8 @@ def convert(
     file, dest = given_path(file).expanduser(), model_place(dest, ('.json', '.onnx'))
     export = read_export(file)
     sha = hashlib.sha256(export.data).hexdigest()
+    facts = _facts_beside(file, sha) or _own_facts(export) | {'sha256': sha}
     with _one_sentence(file):
-        facts = _facts_beside(file, sha) or _own_facts(export) | {'sha256': sha}
         net, familiar = net_of(export), _familiar_of(export.learn, export.data)
         more = {'learned_from': _learned_from(export.learn)}
     data, portable = graph_and_facts(net, export.classes, export.steps, export.norm, export.mode, _temperature(facts),
