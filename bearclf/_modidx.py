@@ -1325,6 +1325,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'bearclf.ship.page._foot_html': ('library/ship/page.html#_foot_html', 'bearclf/ship/page.py'),
                                    'bearclf.ship.page._framed': ('library/ship/page.html#_framed', 'bearclf/ship/page.py'),
                                    'bearclf.ship.page._free_port': ('library/ship/page.html#_free_port', 'bearclf/ship/page.py'),
+                                   'bearclf.ship.page._give_back': ('library/ship/page.html#_give_back', 'bearclf/ship/page.py'),
                                    'bearclf.ship.page._html': ('library/ship/page.html#_html', 'bearclf/ship/page.py'),
                                    'bearclf.ship.page._knows_html': ('library/ship/page.html#_knows_html', 'bearclf/ship/page.py'),
                                    'bearclf.ship.page._last_line': ('library/ship/page.html#_last_line', 'bearclf/ship/page.py'),
