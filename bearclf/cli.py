@@ -349,6 +349,17 @@ def _demo():
     lines_for_bars()
     demo_model()
 
+def _portable(file):
+    "Make the portable model of an export.pkl, in the cache"
+    from bearclf.ship.predict import load_classifier
+    load_classifier(file)
+
+def _with_portable(found):
+    "Another Python makes the portable model of an export.pkl that has none, as fastai alone writes it"
+    from bearclf.ship.predict import model_facts
+    if found and found.suffix == '.pkl' and not (
+            model_facts(found).get('portable') and found.with_suffix('.onnx').exists()): _apart('_portable', found)
+
 # %% ../nbs/library/90_cli.ipynb #f29818c5
 def _model_of(data, arch):
     "The model of the photos in `data`, trained now if there is none"
@@ -377,11 +388,12 @@ def app(
     keep_days:int=30, # Delete those after so many days
 ):
     "Serve the page on which anybody can upload a photo and read what it is."
-    from bearclf.ship.page import listen_at, serve
+    from bearclf.ship.page import find_model, listen_at, serve
     from bearclf.ship.predict import demo_model
     port, *_ = listen_at(port, ip, base_url)  # before a training
     if data: model = _model_of(data, arch)
     elif demo: _apart('_demo'); model = demo_model()
+    _with_portable(find_model(model))
     return serve(model, port=port, open_browser=open_browser, ip=ip, base_url=base_url, feedback=feedback,
                  keep_days=keep_days)
 
@@ -478,7 +490,8 @@ def _run(name='--help', *args):
     if name in ('-h', '--help'): return print(_overview())
     if name == '--version': return print(f'bearclf {__version__}')
     if name in _commands: return _call(_commands[name], args)
-    if name == '_demo': return _demo()  # for `_apart`
+    if name == '_demo': return _demo()  # for `_apart`, as the next
+    if name == '_portable': return _portable(*args)
     near = get_close_matches(name, _commands)
     hint = f' Did you mean {near[0]}?' if near else ''
     print(printable(f'bearclf: there is no command {name!r}.{hint}\n\n{_overview()}'), file=sys.stderr)

@@ -7,8 +7,9 @@ __all__ = ['uploaded', 'bars_html', 'answer_html', 'PhotoUpload', 'LiveHTML', 'f
            'Feedback', 'classifier_page', 'serve']
 
 # %% ../../nbs/library/ship/24_page.ipynb #78fc777b
-import base64, errno, io, math, os, re, shutil, signal, socket, subprocess, sys, threading, time, webbrowser
+import base64, ctypes, errno, io, math, os, re, shutil, signal, socket, subprocess, sys, threading, time, webbrowser
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from html import escape
@@ -183,10 +184,15 @@ def load_in_background(
         from bearclf.ship.predict import load_classifier
         clf = load_classifier(model)
         clf(Image.new('RGB', (64, 64), 'grey'))
+        _give_back()
         return clf
     ex = ThreadPoolExecutor(1, thread_name_prefix='bearclf-load')
     try: return ex.submit(load)
     finally: ex.shutdown(wait=False)
+
+def _give_back():
+    "What was taken only to read the model goes back to the system, where its C library can do so"
+    with suppress(AttributeError, OSError, TypeError): ctypes.CDLL(None).malloc_trim(0)
 
 # %% ../../nbs/library/ship/24_page.ipynb #aabc1cd7
 def _knows_html(clf, most=8):

@@ -99,8 +99,8 @@ def _place(path, dest):
 def _former(model):
     "The model that was there before this one"
     file = model_file(model)
-    before = file.with_name('export-before.pkl')
-    return before if file.name == 'export.pkl' and before.is_file() else None
+    before = file.with_name(f'export-before{file.suffix}')
+    return before if file.stem == 'export' and before.is_file() else None
 
 # %% ../../nbs/library/ship/25_post.ipynb #25p00h01
 def _begin(report, title):
@@ -119,7 +119,7 @@ def _end(report, picture):
 def blog_post(
     path:str|Path, # A folder with a folder of photos for each class
     dest:str|Path=None, # The folder to make (default: <name of path>-post, or with a number)
-    model:str|Path=None, # export.pkl, or its folder: for the figures and the mistakes; only from people you trust
+    model:str|Path=None, # export.onnx or export.pkl, or its folder: for the figures and the mistakes
     before:str|Path=None, # The model before cleaning (default: the export-before.pkl beside the model)
     title:str=None, # Default: the classes
     own:bool=False, # Show also photos that no manifest.csv names, because they are your own?

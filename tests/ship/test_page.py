@@ -435,3 +435,22 @@ def test_plain_widgets_where_the_page_knows_no_others(monkeypatch, fresh_bears):
     assert 'web page' in choose('<b>.jpg', b'<html>403</html>') and 'This looks like' not in said()
     assert '<b>teddy' in choose('a.jpg', fresh_bears['teddy'][0].read_bytes()).replace('<b dir="auto">', '<b>')
     assert 'larger than 30 MB' in choose('b.jpg', bytes(31_000_000)) and 'This looks like' not in said()
+
+
+APART = '''
+import sys
+from bearclf import cli
+from bearclf.ship import page
+page.serve = lambda model, **kw: print(page.find_model(model), bool({'torch', 'fastai'} & {*sys.modules})) or 0
+sys.exit(cli.main(['app', '--model', sys.argv[1], '--port', '0']))
+'''
+
+def test_an_export_of_fastai_alone_is_read_apart(tmp_path):
+    "Its portable model is in the cache before the page is served, and whoever serves it holds no torch"
+    (tmp_path/'export.pkl').write_bytes((top/'tests/ship/fastai28.pkl').read_bytes())
+    env = os.environ | {'PYTHONPATH': str(top), 'BEARCLF_CACHE': str(tmp_path/'cache')}
+    def app(): return subprocess.run([sys.executable, '-c', APART, tmp_path], env=env, capture_output=True, text=True)
+    assert app().stdout == f'{tmp_path/"export.pkl"} False\n' and len([*tmp_path.glob('cache/portable/*/export.onnx')]) == 1
+    (tmp_path/'export.pkl').write_bytes(b'no model')
+    res = app()
+    assert res.returncode == 2 and res.stdout == '' and res.stderr.count('\n') == 1 and 'export' in res.stderr

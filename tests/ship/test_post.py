@@ -40,7 +40,7 @@ def bears(tmp_path, monkeypatch):
 def model(folder, name='export', **facts):
     folder.mkdir(exist_ok=True)
     (folder/f'{name}.pkl').write_bytes(name.encode())
-    facts = dict(n_photos=40, error_rate=.2, n_wrong=2, n_valid=10) | facts
+    facts = dict(classes=['black', 'teddy'], n_photos=40, error_rate=.2, n_wrong=2, n_valid=10) | facts
     (folder/f'{name}.json').write_text(json.dumps(facts | dict(sha256=sha256_of(folder/f'{name}.pkl'))))
     return folder
 
