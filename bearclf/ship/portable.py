@@ -488,7 +488,9 @@ def read_portable(
     path = given_path(path).expanduser()
     file = path/'export.onnx' if path.is_dir() else path
     if not os.path.lexists(file): raise BearclfError(f'There is no model at {file}.')
-    facts = _read_facts(file.with_suffix('.json'))
+    if not os.path.lexists(text := file.with_suffix('.json')):
+        raise BearclfError(f'{file} needs the {text.name} that was written with it, which is not beside it. Get both.')
+    facts = _read_facts(text)
     data = plain_bytes(file, 250*_MB)
     if sha256(data).hexdigest() != facts['portable']['sha256']:
         raise BearclfError(f'{file} is not the file that {file.stem}.json speaks of, as its SHA-256 is another one: it '
