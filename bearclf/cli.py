@@ -349,6 +349,7 @@ def _demo():
     lines_for_bars()
     demo_model()
 
+# %% ../nbs/library/90_cli.ipynb #977b710e
 def _portable(file):
     "Make the portable model of an export.pkl, in the cache"
     from bearclf.ship.predict import load_classifier
