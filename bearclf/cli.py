@@ -349,6 +349,7 @@ def _demo():
     lines_for_bars()
     demo_model()
 
+# %% ../nbs/library/90_cli.ipynb #977b710e
 def _portable(file):
     "Make the portable model of an export.pkl, in the cache"
     from bearclf.ship.predict import load_classifier
@@ -457,8 +458,8 @@ def doctor(
     print(printable(str(look(online))))
 
 # %% ../nbs/library/90_cli.ipynb #21a5f990
-_commands = {f.__name__: f for f in (draw, collect, verify, history, bundle, train, clean, evaluate, predict, convert, app,
-                                      post, lab, cache, doctor)}
+_commands = {f.__name__: f for f in (draw, collect, verify, history, bundle, train, clean, evaluate, predict, convert,
+    app, post, lab, cache, doctor)}
 
 def _overview():
     rows = [f'  {name:<10}{f.__doc__}' for name, f in _commands.items()]
@@ -515,7 +516,8 @@ def main(
     except BearclfError as e: _say_last(e)
     except BrokenPipeError: return _say_last() or 1  # who has read this has gone, as `head` does
     except ModuleNotFoundError as e:
-        _say_last(f'{e.name} is not installed, and this needs it. Install bearclf with its extra [train], which brings it.')
+        _say_last(f'{e.name} is not installed, and this needs it. '
+                  'Install bearclf with its extra [train], which brings it.')
     except OSError as e: _say_last(f'{e.filename or "A file"} cannot be read or written: {e.strerror or e}.')
     except KeyboardInterrupt: return print('Stopped.', file=sys.stderr) or 1
     return 2

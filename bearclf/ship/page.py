@@ -244,7 +244,8 @@ _hint = ('<p class="bearclf-hint">The answer will appear here.</p>'
          '<div class="bearclf-ghost" aria-hidden="true"><i></i><i></i><i></i></div>')
 
 def _went_wrong(e):
-    return str(e) if isinstance(e, BearclfError) else f'That went wrong here ({type(e).__name__}: {e}). Try another photo.'
+    if isinstance(e, BearclfError): return str(e)
+    return f'That went wrong here ({type(e).__name__}: {e}). Try another photo.'
 
 # %% ../../nbs/library/ship/24_page.ipynb #ea4fce4a
 def connect(
@@ -315,8 +316,8 @@ def looked_html(clf, photo, pred):
     was, falls = percent(pred.probability), percent(least)
     then = f'stays at {was}' if was == falls else f'falls from {was} to {falls}'
     return (f'<figure class="bearclf-looked"><img alt="The photo, bright where the model looked" src="{src}">'
-            f'<figcaption>Bright is where I looked: cover the brightest place, and <b dir="auto">{escape(pred.label)}</b> '
-            f'{escape(then)}.</figcaption></figure>')
+            f'<figcaption>Bright is where I looked: cover the brightest place, and '
+            f'<b dir="auto">{escape(pred.label)}</b> {escape(then)}.</figcaption></figure>')
 
 # %% ../../nbs/library/ship/24_page.ipynb #ca0de924
 def _button(text, *classes):

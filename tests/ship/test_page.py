@@ -450,7 +450,8 @@ def test_an_export_of_fastai_alone_is_read_apart(tmp_path):
     (tmp_path/'export.pkl').write_bytes((top/'tests/ship/fastai28.pkl').read_bytes())
     env = os.environ | {'PYTHONPATH': str(top), 'BEARCLF_CACHE': str(tmp_path/'cache')}
     def app(): return subprocess.run([sys.executable, '-c', APART, tmp_path], env=env, capture_output=True, text=True)
-    assert app().stdout == f'{tmp_path/"export.pkl"} False\n' and len([*tmp_path.glob('cache/portable/*/export.onnx')]) == 1
+    assert app().stdout == f'{tmp_path/"export.pkl"} False\n'
+    assert len([*tmp_path.glob('cache/portable/*/export.onnx')]) == 1
     (tmp_path/'export.pkl').write_bytes(b'no model')
     res = app()
     assert res.returncode == 2 and res.stdout == '' and res.stderr.count('\n') == 1 and 'export' in res.stderr
