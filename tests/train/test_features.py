@@ -153,8 +153,8 @@ def test_exported_it_answers_the_same_in_a_new_process(child, bears, cache, tmp_
     photo = find_photos(bears)[0]
     with learn.no_bar(): _, _, probs = learn.predict(photo)
     pkl = export_classifier(learn, tmp_path/'model')
-    code = (f'from bearclf.ship.predict import load_classifier; p = load_classifier({str(pkl)!r}, True)({str(photo)!r}); '
-            f'print([p.probabilities[o] for o in {list(learn.dls.vocab)!r}])')
+    code = (f'from bearclf.ship.predict import load_classifier; clf = load_classifier({str(pkl)!r}, trust=True); '
+            f'p = clf({str(photo)!r}); print([p.probabilities[o] for o in {list(learn.dls.vocab)!r}])')
     out = child(script, code).finish().stdout
     assert np.abs(np.array(eval(out)) - probs.numpy()).max() < 1e-4
 
