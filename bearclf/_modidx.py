@@ -1425,6 +1425,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'bearclf.ship.pickled._fill': ('library/ship/pickled.html#_fill', 'bearclf/ship/pickled.py'),
                                       'bearclf.ship.pickled._first_channels': ( 'library/ship/pickled.html#_first_channels',
                                                                                 'bearclf/ship/pickled.py'),
+                                      'bearclf.ship.pickled._is_member': ( 'library/ship/pickled.html#_is_member',
+                                                                           'bearclf/ship/pickled.py'),
                                       'bearclf.ship.pickled._item_steps': ( 'library/ship/pickled.html#_item_steps',
                                                                             'bearclf/ship/pickled.py'),
                                       'bearclf.ship.pickled._known_arch': ( 'library/ship/pickled.html#_known_arch',
