@@ -239,7 +239,8 @@ def listed(o):
 # %% ../../nbs/library/ship/22b_pickled.ipynb #542f26dc
 def _is_member(o, enum):
     "Is `o` a member of the class `enum` by its name, as Python 3.11 wrote it at first?"
-    return o.what == 'builtins.getattr' and len(o.args) == 2 and str(o.args[0]).endswith(enum) and type(o.args[1]) is str
+    return (o.what == 'builtins.getattr' and len(o.args) == 2 and str(o.args[0]).endswith(enum)
+            and type(o.args[1]) is str)
 
 def plain(o):
     "Text, bytes, a number or None, also where NumPy or an enum would have made it; otherwise the record itself"

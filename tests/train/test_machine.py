@@ -149,7 +149,8 @@ def test_packages_that_are_missing_or_too_old(monkeypatch):
 
 
 def test_what_is_needed_is_what_the_metadata_say():
-    assert machine._needed()['torch'] == ('2.6', True) and machine._needed()['pillow'] == ('12.3', False) and machine._needed()['ddgs'] == ('9', True)
+    needed = machine._needed()
+    assert needed['pillow'] == ('12.3', False) and needed['torch'] == ('2.6', True) and needed['ddgs'] == ('9', True)
     assert 'pytest' not in machine._needed()
 
 
