@@ -21,7 +21,7 @@ def memory():
 
 class Kernels(AsyncMappingKernelManager):
     "Ends the kernel of a visitor who never came for it, has left without a word, or has long done nothing"
-    unmet = Integer(60, config=True, help='Seconds until a kernel ends whose page nobody has opened')
+    unmet = Integer(120, config=True, help='Seconds until a kernel ends whose page nobody has opened')
     left = Integer(180, config=True, help='Seconds until the kernel of somebody who has left ends')
     idle = Integer(3600, config=True, help='Seconds without a word until the kernel of an open page ends')
 
