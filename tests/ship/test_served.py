@@ -91,7 +91,7 @@ def plain(room):
 
 @pytest.fixture(scope='module')
 def jupyter(room, tmp_path_factory):
-    "`jupyter server` with what .binder/postBuild copies, but that it ends kernels after a second"
+    "`jupyter server` with what .binder/postBuild copies, but that it ends kernels after some seconds"
     prefix, port = tmp_path_factory.mktemp('prefix'), free_port()
     for o in ('share', 'etc'): (prefix/o/'jupyter').mkdir(parents=True)
     copies = re.search('^prefix=.*\n((?:cp .*\n)+)', (top/'.binder/postBuild').read_text(), re.MULTILINE)[1]
@@ -100,7 +100,7 @@ def jupyter(room, tmp_path_factory):
     if settings.exists(): settings.write_text(re.sub(r'("cull_\w+": )\d+', r'\g<1>1', settings.read_text()))
     env = os.environ | {'JUPYTER_CONFIG_PATH': str(prefix/'etc/jupyter'), 'JUPYTER_PATH': str(prefix/'share/jupyter')}
     command = [sys.executable, '-m', 'jupyter_server', '--no-browser', '--allow-root', f'--ServerApp.port={port}',
-               '--IdentityProvider.token=sesame', f'--ServerApp.root_dir={room}']
+               '--IdentityProvider.token=sesame', f'--ServerApp.root_dir={room}', '--Kernels.unmet=8']
     with running(command, port, tmp_path_factory.mktemp('cwd'), env): yield port
 
 posix = pytest.mark.skipif(os.name == 'nt', reason='Binder has bash')
