@@ -304,11 +304,10 @@ def looked_html(clf, photo, pred):
     most = max(map(max, lost))
     if most < 0.2: return ('<p>I looked at all of it: whichever part is covered, the answer stays '
                             'nearly the same.</p>')
-    mask = Image.new('L', (len(lost[0]), len(lost)))
-    mask.putdata([int(255*max(o, 0)/most) for row in lost for o in row])
-    side = [round(o*.75) for o in photo.size]  # the middles of the squares reach so far
-    light = Image.new('L', photo.size)
-    light.paste(mask.resize(side, Image.Resampling.BICUBIC), [(a - b)//2 for a, b in zip(photo.size, side)])
+    over = lambda i: slice(max(i - 1, 0), i + 1)  # a square is two steps wide, so each place is under up to four
+    cells = [max(o for row in lost[over(y)] for o in row[over(x)]) for y in range(8) for x in range(8)]
+    (mask := Image.new('L', (8, 8))).putdata([int(255*max(o, 0)/most) for o in cells])
+    light = mask.resize(photo.size, Image.Resampling.BICUBIC)
     dim = Image.blend(photo.convert('L').convert('RGB'), Image.new('RGB', photo.size, (24, 18, 14)), .5)
     Image.composite(photo, dim, light).save(b := io.BytesIO(), 'JPEG', quality=85)
     src = f'data:image/jpeg;base64,{base64.b64encode(b.getvalue()).decode()}'

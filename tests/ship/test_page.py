@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
+import numpy as np
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -455,3 +456,15 @@ def test_an_export_of_fastai_alone_is_read_apart(tmp_path):
     (tmp_path/'export.pkl').write_bytes(b'no model')
     res = app()
     assert res.returncode == 2 and res.stdout == '' and res.stderr.count('\n') == 1 and 'export' in res.stderr
+
+
+def test_where_it_looked_reaches_the_edges():
+    "What decides is at the left edge of the photo, and there the map is bright"
+    from bearclf.ship.page import looked_html
+    def clf(photo):
+        p = .01 + .98*np.asarray(photo.convert('L'))[:, :12].mean()/255
+        return SimpleNamespace(label='a', probability=p, probabilities=dict(a=p, b=1 - p))
+    photo = Image.new('RGB', (160, 120), 'white')
+    html = looked_html(clf, photo, clf(photo))
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(re.search('base64,([^"]*)', html)[1]))).convert('L'))
+    assert shown[40:80, :4].mean() > 1.5*shown[40:80, -60:].mean()
