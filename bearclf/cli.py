@@ -387,6 +387,7 @@ def app(
     open_browser:bool=False, # Open the page in a browser?
     feedback:Path=None, # Keep photos here that visitors send because the answer is wrong (default: keep none)
     keep_days:int=30, # Delete those after so many days
+    texts:Path=None, # A JSON file with sentences of your own, {"es": {"title": "..."}} (default: English and Russian)
 ):
     "Serve the page on which anybody can upload a photo and read what it is."
     from bearclf.ship.page import find_model, listen_at, serve
@@ -396,7 +397,7 @@ def app(
     elif demo: _apart('_demo'); model = demo_model()
     _with_portable(find_model(model))
     return serve(model, port=port, open_browser=open_browser, ip=ip, base_url=base_url, feedback=feedback,
-                 keep_days=keep_days)
+                 keep_days=keep_days, texts=texts)
 
 # %% ../nbs/library/90_cli.ipynb #c25p0002
 def post(
