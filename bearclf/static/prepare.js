@@ -79,6 +79,32 @@ function webpHead(b) {
   return { width: 1 + bits % 0x4000, height: 1 + Math.floor(bits / 0x4000) % 0x4000 };
 }
 
+// How a WEBP is to be turned, 1 to 8 as EXIF counts. Browsers differ, so none of them is to see it: it is wiped out
+function webpTurn(b) {
+  let i = 12;
+  while (i + 8 < b.length && latin(b, i, i + 4) !== 'EXIF') i += 8 + near(b, i + 4, 4) + near(b, i + 4, 1) % 2;
+  if (i + 8 >= b.length) return 1;
+  b.fill(0x78, i, i + 4);
+  const e = b.subarray(i + (latin(b, i + 8, i + 12) === 'Exif' ? 14 : 8)), number = e[0] === 0x49 ? near : far;
+  const at = number(e, 4, 4), n = Math.min(number(e, at, 2), 500);
+  const tag = [...Array(n).keys()].map((o) => at + 2 + 12 * o).find((o) => number(e, o, 2) === 0x112);
+  const turn = tag ? number(e, tag + 8, 2) : 1;
+  return turn >= 1 && turn <= 8 ? turn : 1;
+}
+
+// The picture turned as EXIF says: 2 to 4 mirror and turn by a half, 5 to 8 exchange the sides
+function turned({ width, height, data }, turn) {
+  const across = turn > 4, w = across ? height : width, h = across ? width : height, out = new Uint8Array(data.length);
+  const left = [2, 3, 7, 8].includes(turn), up = [3, 4, 6, 7].includes(turn);
+  for (let y = 0, o = 0; y < h; y++) {
+    for (let x = 0; x < w; x++) {
+      const [u, v] = across ? [y, x] : [x, y], i = 3 * ((up ? height - 1 - v : v) * width + (left ? width - 1 - u : u));
+      for (let c = 0; c < 3; c++) out[o++] = data[i + c];
+    }
+  }
+  return { width: w, height: h, data: out };
+}
+
 // The largest picture that an AVIF or HEIC file speaks of: its tiles are said beside the whole
 function boxHead(b) {
   let most = { width: 0, height: 0 };
@@ -127,7 +153,7 @@ function hasEnd(b) {
 
 // The picture in a file as the browser decodes it: upright, its colours as they are stored
 async function decoded(blob) {
-  const exact = { imageOrientation: 'from-image', colorSpaceConversion: 'none' };
+  const exact = { imageOrientation: 'from-image', colorSpaceConversion: 'none', premultiplyAlpha: 'none' };
   try {
     return await createImageBitmap(blob, /** @type {ImageBitmapOptions} */ (exact));
   } catch (e) {
@@ -226,10 +252,11 @@ async function readPhoto(file, limits = {}) {
   if (!(n > 0) || cutOff(b, kind)) throw refused(kind === 'is_heic' ? kind : 'damaged');
   try {
     if (kind === 'png' && b[24] === 16 && b[25] === 0 && !b[28]) return await fineGrey(b, width, height);
+    const turn = kind === 'webp' ? webpTurn(b) : 1;
     const bitmap = await decoded(new Blob([bytes])), half = kind === 'jpeg' && n > most.pixels ? 2 : 1;
     const pixels = pixelsOf(bitmap, half);
     bitmap.close();
-    return pixels;
+    return turn > 1 ? turned(pixels, turn) : pixels;
   } catch {
     throw refused(kind === 'is_heic' ? kind : 'damaged');
   }
@@ -237,11 +264,11 @@ async function readPhoto(file, limits = {}) {
 
 // Pillow's weights for bilinear resizing from `size` to `to`: of each pixel its first source and integers of 22 bits
 function weights(size, to) {
-  const scale = size / to, wide = Math.max(scale, 1), ones = 1 << 22;
+  const scale = size / to, wide = Math.max(scale, 1), narrow = 1 / wide, ones = 1 << 22;
   return Array.from({ length: to }, (_, i) => {
     const centre = (i + 0.5) * scale, from = Math.max(0, Math.trunc(centre - wide + 0.5));
     const n = Math.min(size, Math.trunc(centre + wide + 0.5)) - from;
-    const k = Array.from({ length: n }, (_, j) => Math.max(0, 1 - Math.abs((j + from - centre + 0.5) / wide)));
+    const k = Array.from({ length: n }, (_, j) => Math.max(0, 1 - Math.abs((j + from - centre + 0.5) * narrow)));
     const sum = k.reduce((x, y) => x + y, 0);
     return { from, k: Int32Array.from(k, (o) => Math.trunc(o / sum * ones + 0.5)) };
   });
@@ -260,36 +287,48 @@ function places(size, first, n, beyond) {
   });
 }
 
-// The part of `im` from columns and rows `xs` and `ys`, resized as Pillow does it, across and then down
-function resized(im, xs, ys, width, height) {
-  const { data, channels } = im, across = weights(xs.length, width), down = weights(ys.length, height), half = 1 << 21;
-  const row = width * channels, rows = new Map(), out = new Uint8Array(height * row);
-  const wide = (y) => {
-    const line = new Uint8Array(row), start = y * im.width;
-    let o = 0;
-    for (const { from, k } of y < 0 ? [] : across) {
+// The columns `xs` of `im`, resized to `width`
+function across(im, xs, width) {
+  const { data, channels, height } = im,
+    out = new Uint8Array(width * height * channels),
+    all = weights(xs.length, width);
+  for (let y = 0, o = 0; y < height; y++) {
+    const start = y * im.width;
+    for (const { from, k } of all) {
       for (let c = 0; c < channels; c++) {
-        let sum = half;
+        let sum = 1 << 21;
         for (let j = 0; j < k.length; j++) {
           const x = xs[from + j];
           if (x >= 0) sum += k[j] * data[(start + x) * channels + c];
         }
-        line[o++] = sum >> 22;
+        out[o++] = sum >> 22;
       }
     }
-    return line;
-  };
-  down.forEach(({ from, k }, i) => {
-    const sums = new Int32Array(row).fill(half);
-    k.forEach((weight, j) => {
-      const y = ys[from + j];
-      if (!rows.has(y)) rows.set(y, wide(y));
-      const line = rows.get(y);
-      for (let o = 0; o < row; o++) sums[o] += weight * line[o];
-    });
-    for (let o = 0; o < row; o++) out[i * row + o] = sums[o] >> 22;
+  }
+  return { width, height, channels, data: out };
+}
+
+// The rows `ys` of `im`, resized to `height`
+function down(im, ys, height) {
+  const { data, channels, width } = im,
+    n = width * channels,
+    out = new Uint8Array(height * n),
+    sums = new Int32Array(n);
+  weights(ys.length, height).forEach(({ from, k }, i) => {
+    sums.fill(1 << 21);
+    for (let j = 0; j < k.length; j++) {
+      const start = ys[from + j] * n, weight = k[j];
+      if (start >= 0 && weight) { for (let o = 0; o < n; o++) sums[o] += weight * data[start + o]; }
+    }
+    for (let o = 0; o < n; o++) out[i * n + o] = sums[o] >> 22;
   });
   return { width, height, channels, data: out };
+}
+
+// The part of `im` from columns `xs` and rows `ys`, resized in the order that Pillow takes
+function resized(im, xs, ys, width, height) {
+  const less = ys.length - height, downFirst = less > 0 && less > 2 * (xs.length - width);
+  return downFirst ? across(down(im, ys, height), xs, width) : down(across(im, xs, width), ys, height);
 }
 
 // One of the steps in portable.py: what to `do`, the size [height, width], what stands beyond the edges
