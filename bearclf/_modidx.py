@@ -285,6 +285,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'bearclf.cli.main': ('library/cli.html#main', 'bearclf/cli.py'),
                              'bearclf.cli.post': ('library/cli.html#post', 'bearclf/cli.py'),
                              'bearclf.cli.predict': ('library/cli.html#predict', 'bearclf/cli.py'),
+                             'bearclf.cli.site': ('library/cli.html#site', 'bearclf/cli.py'),
                              'bearclf.cli.train': ('library/cli.html#train', 'bearclf/cli.py'),
                              'bearclf.cli.verify': ('library/cli.html#verify', 'bearclf/cli.py')},
             'bearclf.collect.collect': { 'bearclf.collect.collect.Collection': ( 'library/collect/collect.html#collection',
