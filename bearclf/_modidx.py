@@ -1683,7 +1683,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'bearclf.ship.site._in_all_languages': ( 'library/ship/site.html#_in_all_languages',
                                                                             'bearclf/ship/site.py'),
                                    'bearclf.ship.site._json_tag': ('library/ship/site.html#_json_tag', 'bearclf/ship/site.py'),
-                                   'bearclf.ship.site._packed_tag': ('library/ship/site.html#_packed_tag', 'bearclf/ship/site.py'),
+                                   'bearclf.ship.site._packed_tags': ('library/ship/site.html#_packed_tags', 'bearclf/ship/site.py'),
                                    'bearclf.ship.site._policy': ('library/ship/site.html#_policy', 'bearclf/ship/site.py'),
                                    'bearclf.ship.site._small': ('library/ship/site.html#_small', 'bearclf/ship/site.py'),
                                    'bearclf.ship.site.check_dest': ('library/ship/site.html#check_dest', 'bearclf/ship/site.py'),
