@@ -65,9 +65,9 @@ def address(demo_model, tmp_path_factory):
     with served(demo_model, tmp_path_factory.mktemp('cwd')) as url: yield url
 
 @contextmanager
-def visit(browser, url, width=1280, height=800):
+def visit(browser, url, width=1280, height=800, **kw):
     "The page as a visitor sees it, once its heading is there; `asked` has every address that the browser asked for"
-    page, asked = browser.new_page(viewport=dict(width=width, height=height)), []
+    page, asked = browser.new_page(viewport=dict(width=width, height=height), **kw), []
     page.set_default_timeout(1000*LONG)
     page.on('request', lambda r: asked.append(r.url))
     page.on('websocket', lambda w: asked.append(w.url))
@@ -239,6 +239,29 @@ def test_phone(browser, address, fresh_bears):
         choose(v.page, as_file('a_photo_with_a_name_that_does_not_end'*4+'.jpg', b'no image'))
         check_sentence(v.page, 'not an image')
         assert v.page.evaluate(wider) == []
+
+def test_in_russian(browser, address, fresh_bears):
+    "A browser that asks for it reads no English, before the answer and after it, and neither does a screen reader"
+    def check(page):
+        said = page.locator('.bearclf-page').aria_snapshot()
+        said = re.sub(r'\w+\.jpg|JPEG|efficientnet_lite0|(?m:^[ '/-]*[a-z]+\b)|\[[a-z]+', '', said)
+        assert {*re.findall('[a-zA-Z]{2,}', said)} <= {*fresh_bears}, said
+    with visit(browser, address, locale='ru-RU') as v:
+        page, photo = v.page, fresh_bears['teddy'][0]
+        page.wait_for_selector('.bearclf-head b')
+        page.wait_for_selector('h1:text("Покажите мне фото")')
+        check(page)
+        assert page.get_attribute('html', 'lang') == 'ru' and page.is_visible('.bearclf-upload .examples')
+        choose(page, as_file('notes.jpg', b'Masha and the three bears.'))
+        page.wait_for_selector('.note:text("не открывается")')
+        check(page)
+        choose(page, photo)
+        page.wait_for_selector('.bearclf-go:enabled')
+        page.get_by_role('button', name='Что это?').click()
+        page.wait_for_selector(f'.bearclf-of:text-is("{photo.name}")')
+        page.get_by_role('button', name='Куда смотрела модель?').click()
+        page.wait_for_selector('.bearclf-looked, .bearclf-live:text("Важно всё фото")')
+        check(page)
 
 def test_nobody_else_is_asked(visitor, fresh_bears):
     "Every request, from the first to the answer, goes to the machine that serves the page"
