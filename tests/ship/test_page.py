@@ -244,7 +244,7 @@ def test_in_russian(browser, address, fresh_bears):
     "A browser that asks for it reads no English, before the answer and after it, and neither does a screen reader"
     def check(page):
         said = page.locator('.bearclf-page').aria_snapshot()
-        said = re.sub(r'\w+\.jpg|JPEG|efficientnet_lite0|(?m:^[ '/-]*[a-z]+\b)|\[[a-z]+', '', said)
+        said = re.sub(r"\w+\.jpg|JPEG|efficientnet_lite0|(?m:^[ '/-]*[a-z]+\b)|\[[a-z]+", '', said)
         assert {*re.findall('[a-zA-Z]{2,}', said)} <= {*fresh_bears}, said
     with visit(browser, address, locale='ru-RU') as v:
         page, photo = v.page, fresh_bears['teddy'][0]
