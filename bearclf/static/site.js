@@ -159,6 +159,7 @@ function drawAll() {
   const { data } = site, t = site.t = words(data.texts, [location.hash.slice(1), ...navigator.languages]);
   document.documentElement.lang = t.language;
   document.title = at('title').textContent = data.title || t('title');
+  at('said').textContent = '';
   at('knows').replaceChildren(...knows(data.facts.classes));
   at('answers').ariaLabel = t('answers');
   at('empty').firstElementChild.textContent = t('hint_many');
