@@ -46,9 +46,9 @@ class Firefox(_Page):
             f'--remote-debugging-port={port}'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             connect = lambda: create_connection(f'ws://127.0.0.1:{port}/session', suppress_origin=True, timeout=LONG)
-            self._ws, self._ids, self.asked, self.said = _waited(connect), count(1), [], []
+            self._ws, self._ids, self.asked = _waited(connect), count(1), []
             self._do('session.new', capabilities={})
-            self._do('session.subscribe', events=['network.beforeRequestSent', 'log.entryAdded'])
+            self._do('session.subscribe', events=['network.beforeRequestSent'])
             self._page = self._do('browsingContext.getTree')['contexts'][0]['context']
         except BaseException: self.close(); raise
 
@@ -60,7 +60,6 @@ class Firefox(_Page):
 
     def _note(self, event):
         if event.get('method') == 'network.beforeRequestSent': self.asked.append(event['params']['request']['url'])
-        if event.get('method') == 'log.entryAdded': self.said.append(str(event['params'].get('text')))
 
     def open(self, url): self._do('browsingContext.navigate', context=self._page, url=str(url), wait='complete')
 
@@ -107,8 +106,8 @@ class WebKit(_Page):
         # No `xvfb-run`: it needs xauth
         r, w = os.pipe()
         quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        self._screen = subprocess.Popen(['Xvfb', '-displayfd', str(w), '-screen', '0', '1280x1024x24', '-nolisten', 'tcp'],
-                                        pass_fds=[w], **quiet)
+        screen = ['Xvfb', '-displayfd', str(w), '-screen', '0', '1280x1024x24', '-nolisten', 'tcp']
+        self._screen = subprocess.Popen(screen, pass_fds=[w], **quiet)
         os.close(w)
         with open(r) as f: screen = f.readline().strip()
         env = os.environ | dict(DISPLAY=f':{screen}', HOME=str(folder), GDK_BACKEND='x11', NO_AT_BRIDGE='1')
@@ -120,7 +119,8 @@ class WebKit(_Page):
             assert status['ready'], status
             proxy = f"127.0.0.1:{self._recorder.server_address[1]}"
             always = dict(proxy=dict(proxyType='manual', httpProxy=proxy, sslProxy=proxy))
-            self._session = '/session/' + self._do('POST', '/session', capabilities=dict(alwaysMatch=always))['sessionId']
+            session = self._do('POST', '/session', capabilities=dict(alwaysMatch=always))
+            self._session = f"/session/{session['sessionId']}"
             self._do('POST', '/timeouts', script=LONG*1000, pageLoad=LONG*1000)
         except BaseException: self.close(); raise
 

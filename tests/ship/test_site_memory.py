@@ -36,8 +36,8 @@ class Measured:
         "Choose these photos together, and wait until each has its answer"
         self.n += len(files)
         self.page.set_input_files('#zone input[type=file]', files)
-        self.page.wait_for_selector(f'#list:not(:has(li:not(:has(h2)))) > li:nth-child({min(100, self.n)})', timeout=600_000)
-        self.page.wait_for_selector('#count[hidden]', state='attached')
+        for o in f'#list > li:nth-child({min(100, self.n)}) h2', '#list > li:not(:has(h2))', '#count:not([hidden])':
+            self.page.wait_for_selector(o, state='detached' if 'not' in o else 'visible', timeout=600_000)
 
     def held(self):
         "Megabytes of JavaScript's heap and of the process, addresses of blobs, open pictures"
