@@ -79,17 +79,34 @@ function webpHead(b) {
   return { width: 1 + bits % 0x4000, height: 1 + Math.floor(bits / 0x4000) % 0x4000 };
 }
 
-// How a WEBP is to be turned, 1 to 8 as EXIF counts. Browsers differ, so none of them is to see it: it is wiped out
-function webpTurn(b) {
-  let i = 12;
-  while (i + 8 < b.length && latin(b, i, i + 4) !== 'EXIF') i += 8 + near(b, i + 4, 4) + near(b, i + 4, 1) % 2;
-  if (i + 8 >= b.length) return 1;
-  b.fill(0x78, i, i + 4);
-  const e = b.subarray(i + (latin(b, i + 8, i + 12) === 'Exif' ? 14 : 8)), number = e[0] === 0x49 ? near : far;
-  const at = number(e, 4, 4), n = Math.min(number(e, at, 2), 500);
-  const tag = [...Array(n).keys()].map((o) => at + 2 + 12 * o).find((o) => number(e, o, 2) === 0x112);
+// Where the notes of EXIF begin and end in a WEBP or PNG; null if it has none
+function exifIn(b, kind) {
+  const webp = kind === 'webp', name = webp ? 'EXIF' : 'eXIf';
+  for (let i = webp ? 12 : 8; i + 12 < b.length;) {
+    const n = webp ? near(b, i + 4, 4) : far(b, i, 4), at = i + 8;
+    if (latin(b, webp ? i : i + 4, webp ? i + 4 : at) === name) return [at, at + n];
+    i = at + n + (webp ? n % 2 : 4);
+  }
+  return null;
+}
+
+// How a photo with the EXIF notes `e` is to be turned, 1 to 8; 1 if they do not say, or make no sense
+function turnIn(e) {
+  const number = e[0] === 0x49 ? near : far, at = number(e, 4, 4), n = Math.min(number(e, at, 2), 500);
+  const tags = [...Array(n).keys()].map((o) => at + 2 + 12 * o), tag = tags.find((o) => number(e, o, 2) === 0x112);
   const turn = tag ? number(e, tag + 8, 2) : 1;
   return turn >= 1 && turn <= 8 ? turn : 1;
+}
+
+// How a photo is to be turned, and the file without that: of a WEBP or PNG, not every browser does what EXIF says
+function unturned(b, kind) {
+  const found = ['webp', 'png'].includes(kind) ? exifIn(b, kind) : null;
+  if (!found) return { turn: 1, blob: new Blob([b]) };
+  const [from, to] = found, notes = b.slice(from, to);
+  const turn = turnIn(latin(notes, 0, 4) === 'Exif' ? notes.subarray(6) : notes);
+  if (kind === 'png') return { turn, blob: new Blob([b.subarray(0, from - 8), b.subarray(to + 4)]) };
+  b.fill(0, from, to);
+  return { turn, blob: new Blob([b]) };
 }
 
 // The picture turned as EXIF says: 2 to 4 mirror and turn by a half, 5 to 8 exchange the sides
@@ -184,6 +201,12 @@ function pixelsOf(bitmap, by) {
   return { width, height, data };
 }
 
+async function pixelsIn(blob, by) {
+  const bitmap = await decoded(blob), pixels = pixelsOf(bitmap, by);
+  bitmap.close();
+  return pixels;
+}
+
 // RGBA `from` into RGB `to` with `width` pixels in a row, from the pixel `at` on; squares of `by` become their mean
 function copy(from, w, h, by, to, width, at) {
   for (let y = 0; y < h; y += by) {
@@ -251,11 +274,9 @@ async function readPhoto(file, limits = {}) {
   if (n > limit || held > 7e6 * most.pixels) throw refused('too_many_pixels', { millions: Math.ceil(n), limit });
   if (!(n > 0) || cutOff(b, kind)) throw refused(kind === 'is_heic' ? kind : 'damaged');
   try {
-    if (kind === 'png' && b[24] === 16 && b[25] === 0 && !b[28]) return await fineGrey(b, width, height);
-    const turn = kind === 'webp' ? webpTurn(b) : 1;
-    const bitmap = await decoded(new Blob([bytes])), half = kind === 'jpeg' && n > most.pixels ? 2 : 1;
-    const pixels = pixelsOf(bitmap, half);
-    bitmap.close();
+    const { turn, blob } = unturned(b, kind), fine = kind === 'png' && b[24] === 16 && b[25] === 0 && !b[28];
+    const half = kind === 'jpeg' && n > most.pixels ? 2 : 1;
+    const pixels = fine ? await fineGrey(b, width, height) : await pixelsIn(blob, half);
     return turn > 1 ? turned(pixels, turn) : pixels;
   } catch {
     throw refused(kind === 'is_heic' ? kind : 'damaged');
@@ -289,31 +310,33 @@ function places(size, first, n, beyond) {
 
 // The columns `xs` of `im`, resized to `width`
 function across(im, xs, width) {
-  const { data, channels, height } = im,
-    out = new Uint8Array(width * height * channels),
-    all = weights(xs.length, width);
+  const { data, height } = im, n = xs.length, all = weights(n, width);
+  const line = new Uint8Array(3 * n), out = new Uint8Array(3 * width * height);
   for (let y = 0, o = 0; y < height; y++) {
-    const start = y * im.width;
+    for (let x = 0, i = 0, start = 3 * y * im.width; x < n; x++) {
+      const at = start + 3 * xs[x], seen = xs[x] >= 0;
+      line[i++] = seen ? data[at] : 0;
+      line[i++] = seen ? data[at + 1] : 0;
+      line[i++] = seen ? data[at + 2] : 0;
+    }
     for (const { from, k } of all) {
-      for (let c = 0; c < channels; c++) {
-        let sum = 1 << 21;
-        for (let j = 0; j < k.length; j++) {
-          const x = xs[from + j];
-          if (x >= 0) sum += k[j] * data[(start + x) * channels + c];
-        }
-        out[o++] = sum >> 22;
+      let red = 1 << 21, green = red, blue = red;
+      for (let j = 0, i = 3 * from; j < k.length; j++) {
+        red += k[j] * line[i++];
+        green += k[j] * line[i++];
+        blue += k[j] * line[i++];
       }
+      out[o++] = red >> 22;
+      out[o++] = green >> 22;
+      out[o++] = blue >> 22;
     }
   }
-  return { width, height, channels, data: out };
+  return { width, height, data: out };
 }
 
 // The rows `ys` of `im`, resized to `height`
 function down(im, ys, height) {
-  const { data, channels, width } = im,
-    n = width * channels,
-    out = new Uint8Array(height * n),
-    sums = new Int32Array(n);
+  const { data, width } = im, n = 3 * width, out = new Uint8Array(height * n), sums = new Int32Array(n);
   weights(ys.length, height).forEach(({ from, k }, i) => {
     sums.fill(1 << 21);
     for (let j = 0; j < k.length; j++) {
@@ -322,7 +345,7 @@ function down(im, ys, height) {
     }
     for (let o = 0; o < n; o++) out[i * n + o] = sums[o] >> 22;
   });
-  return { width, height, channels, data: out };
+  return { width, height, data: out };
 }
 
 // The part of `im` from columns `xs` and rows `ys`, resized in the order that Pillow takes
@@ -346,20 +369,21 @@ function step(im, { do: what, size: [height, width], pad_mode }) {
   return resized(im, places(im.width, left, w, beyond), places(im.height, top, h, beyond), width, height);
 }
 
-// What the network takes of the photo: numbers from 0 to 1, one colour after the other
-function prepared({ width, height, data }, steps, mode) {
-  let im = { width, height, channels: 3, data };
-  if (mode === 'L') {
-    const grey = Uint8Array.from(
-      { length: width * height },
-      (_, i) => data[3 * i] * 19595 + data[3 * i + 1] * 38470 + data[3 * i + 2] * 7471 + 0x8000 >> 16,
-    );
-    im = { width, height, channels: 1, data: grey };
+// What the network takes of the photo: numbers from 0 to 1, one colour after the other; of mode L, grey alone
+function prepared(pixels, steps, mode) {
+  const im = steps.reduce(step, mode === 'L' ? grey(pixels) : pixels), n = im.width * im.height;
+  return Float32Array.from(
+    { length: mode === 'L' ? n : 3 * n },
+    (_, i) => im.data[i % n * 3 + Math.floor(i / n)] / 255,
+  );
+}
+
+function grey({ width, height, data }) {
+  const out = new Uint8Array(data.length);
+  for (let i = 0; i < out.length; i += 3) {
+    out.fill(data[i] * 19595 + data[i + 1] * 38470 + data[i + 2] * 7471 + 0x8000 >> 16, i, i + 3);
   }
-  for (const o of steps) im = step(im, o);
-  const n = im.width * im.height, out = new Float32Array(n * im.channels);
-  for (let c = 0; c < im.channels; c++) for (let i = 0; i < n; i++) out[c * n + i] = im.data[i * im.channels + c] / 255;
-  return out;
+  return { width, height, data: out };
 }
 
 export { headOf, prepared, readPhoto, Refused };

@@ -86,7 +86,7 @@ def forms():
     clear, palette, grey = im.copy(), im.convert('P', palette=Image.Palette.ADAPTIVE, colors=64), im.convert('L')
     clear.putalpha(Image.fromarray((x*255/249).astype('uint8')))
     said = {f'{fmt} turned {i}': saved(im, fmt, exif=turned(i)) for fmt, all_of in
-            dict(JPEG=range(2, 9), PNG=[6], WEBP=range(2, 9), AVIF=[6]).items() for i in all_of}
+            dict(JPEG=range(2, 9), PNG=[6, 7], WEBP=range(2, 9), AVIF=[6]).items() for i in all_of}
     said |= {f'JPEG {i}': saved(im, 'JPEG', subsampling=i, progressive=i == 1) for i in range(3)}
     said |= {f'{fmt} grey': saved(grey, fmt) for fmt in ('JPEG', 'PNG', 'BMP', 'GIF')}
     said |= {fmt: saved(im, fmt) for fmt in ('PNG', 'WEBP', 'GIF', 'BMP', 'AVIF')}
