@@ -79,6 +79,49 @@ function webpHead(b) {
   return { width: 1 + bits % 0x4000, height: 1 + Math.floor(bits / 0x4000) % 0x4000 };
 }
 
+// Where the notes of EXIF begin and end in a WEBP or PNG; null if it has none
+function exifIn(b, kind) {
+  const webp = kind === 'webp', name = webp ? 'EXIF' : 'eXIf';
+  for (let i = webp ? 12 : 8; i + 12 < b.length;) {
+    const n = webp ? near(b, i + 4, 4) : far(b, i, 4), at = i + 8;
+    if (latin(b, webp ? i : i + 4, webp ? i + 4 : at) === name) return [at, at + n];
+    i = at + n + (webp ? n % 2 : 4);
+  }
+  return null;
+}
+
+// How a photo with the EXIF notes `e` is to be turned, 1 to 8; 1 if they do not say, or make no sense
+function turnIn(e) {
+  const number = e[0] === 0x49 ? near : far, at = number(e, 4, 4), n = Math.min(number(e, at, 2), 500);
+  const tags = [...Array(n).keys()].map((o) => at + 2 + 12 * o), tag = tags.find((o) => number(e, o, 2) === 0x112);
+  const turn = tag ? number(e, tag + 8, 2) : 1;
+  return turn >= 1 && turn <= 8 ? turn : 1;
+}
+
+// How a photo is to be turned, and the file without that: of a WEBP or PNG, not every browser does what EXIF says
+function unturned(b, kind) {
+  const found = ['webp', 'png'].includes(kind) ? exifIn(b, kind) : null;
+  if (!found) return { turn: 1, blob: new Blob([b]) };
+  const [from, to] = found, notes = b.slice(from, to);
+  const turn = turnIn(latin(notes, 0, 4) === 'Exif' ? notes.subarray(6) : notes);
+  if (kind === 'png') return { turn, blob: new Blob([b.subarray(0, from - 8), b.subarray(to + 4)]) };
+  b.fill(0, from, to);
+  return { turn, blob: new Blob([b]) };
+}
+
+// The picture turned as EXIF says: 2 to 4 mirror and turn by a half, 5 to 8 exchange the sides
+function turned({ width, height, data }, turn) {
+  const across = turn > 4, w = across ? height : width, h = across ? width : height, out = new Uint8Array(data.length);
+  const left = [2, 3, 7, 8].includes(turn), up = [3, 4, 6, 7].includes(turn);
+  for (let y = 0, o = 0; y < h; y++) {
+    for (let x = 0; x < w; x++) {
+      const [u, v] = across ? [y, x] : [x, y], i = 3 * ((up ? height - 1 - v : v) * width + (left ? width - 1 - u : u));
+      for (let c = 0; c < 3; c++) out[o++] = data[i + c];
+    }
+  }
+  return { width: w, height: h, data: out };
+}
+
 // The largest picture that an AVIF or HEIC file speaks of: its tiles are said beside the whole
 function boxHead(b) {
   let most = { width: 0, height: 0 };
@@ -127,7 +170,7 @@ function hasEnd(b) {
 
 // The picture in a file as the browser decodes it: upright, its colours as they are stored
 async function decoded(blob) {
-  const exact = { imageOrientation: 'from-image', colorSpaceConversion: 'none' };
+  const exact = { imageOrientation: 'from-image', colorSpaceConversion: 'none', premultiplyAlpha: 'none' };
   try {
     return await createImageBitmap(blob, /** @type {ImageBitmapOptions} */ (exact));
   } catch (e) {
@@ -156,6 +199,12 @@ function pixelsOf(bitmap, by) {
   }
   canvas.width = canvas.height = 0; // Safari keeps its memory otherwise
   return { width, height, data };
+}
+
+async function pixelsIn(blob, by) {
+  const bitmap = await decoded(blob), pixels = pixelsOf(bitmap, by);
+  bitmap.close();
+  return pixels;
 }
 
 // RGBA `from` into RGB `to` with `width` pixels in a row, from the pixel `at` on; squares of `by` become their mean
@@ -225,11 +274,10 @@ async function readPhoto(file, limits = {}) {
   if (n > limit || held > 7e6 * most.pixels) throw refused('too_many_pixels', { millions: Math.ceil(n), limit });
   if (!(n > 0) || cutOff(b, kind)) throw refused(kind === 'is_heic' ? kind : 'damaged');
   try {
-    if (kind === 'png' && b[24] === 16 && b[25] === 0 && !b[28]) return await fineGrey(b, width, height);
-    const bitmap = await decoded(new Blob([bytes])), half = kind === 'jpeg' && n > most.pixels ? 2 : 1;
-    const pixels = pixelsOf(bitmap, half);
-    bitmap.close();
-    return pixels;
+    const { turn, blob } = unturned(b, kind), fine = kind === 'png' && b[24] === 16 && b[25] === 0 && !b[28];
+    const half = kind === 'jpeg' && n > most.pixels ? 2 : 1;
+    const pixels = fine ? await fineGrey(b, width, height) : await pixelsIn(blob, half);
+    return turn > 1 ? turned(pixels, turn) : pixels;
   } catch {
     throw refused(kind === 'is_heic' ? kind : 'damaged');
   }
@@ -237,11 +285,11 @@ async function readPhoto(file, limits = {}) {
 
 // Pillow's weights for bilinear resizing from `size` to `to`: of each pixel its first source and integers of 22 bits
 function weights(size, to) {
-  const scale = size / to, wide = Math.max(scale, 1), ones = 1 << 22;
+  const scale = size / to, wide = Math.max(scale, 1), narrow = 1 / wide, ones = 1 << 22;
   return Array.from({ length: to }, (_, i) => {
     const centre = (i + 0.5) * scale, from = Math.max(0, Math.trunc(centre - wide + 0.5));
     const n = Math.min(size, Math.trunc(centre + wide + 0.5)) - from;
-    const k = Array.from({ length: n }, (_, j) => Math.max(0, 1 - Math.abs((j + from - centre + 0.5) / wide)));
+    const k = Array.from({ length: n }, (_, j) => Math.max(0, 1 - Math.abs((j + from - centre + 0.5) * narrow)));
     const sum = k.reduce((x, y) => x + y, 0);
     return { from, k: Int32Array.from(k, (o) => Math.trunc(o / sum * ones + 0.5)) };
   });
@@ -260,36 +308,50 @@ function places(size, first, n, beyond) {
   });
 }
 
-// The part of `im` from columns and rows `xs` and `ys`, resized as Pillow does it, across and then down
-function resized(im, xs, ys, width, height) {
-  const { data, channels } = im, across = weights(xs.length, width), down = weights(ys.length, height), half = 1 << 21;
-  const row = width * channels, rows = new Map(), out = new Uint8Array(height * row);
-  const wide = (y) => {
-    const line = new Uint8Array(row), start = y * im.width;
-    let o = 0;
-    for (const { from, k } of y < 0 ? [] : across) {
-      for (let c = 0; c < channels; c++) {
-        let sum = half;
-        for (let j = 0; j < k.length; j++) {
-          const x = xs[from + j];
-          if (x >= 0) sum += k[j] * data[(start + x) * channels + c];
-        }
-        line[o++] = sum >> 22;
-      }
+// The columns `xs` of `im`, resized to `width`
+function across(im, xs, width) {
+  const { data, height } = im, n = xs.length, all = weights(n, width);
+  const line = new Uint8Array(3 * n), out = new Uint8Array(3 * width * height);
+  for (let y = 0, o = 0; y < height; y++) {
+    for (let x = 0, i = 0, start = 3 * y * im.width; x < n; x++) {
+      const at = start + 3 * xs[x], seen = xs[x] >= 0;
+      line[i++] = seen ? data[at] : 0;
+      line[i++] = seen ? data[at + 1] : 0;
+      line[i++] = seen ? data[at + 2] : 0;
     }
-    return line;
-  };
-  down.forEach(({ from, k }, i) => {
-    const sums = new Int32Array(row).fill(half);
-    k.forEach((weight, j) => {
-      const y = ys[from + j];
-      if (!rows.has(y)) rows.set(y, wide(y));
-      const line = rows.get(y);
-      for (let o = 0; o < row; o++) sums[o] += weight * line[o];
-    });
-    for (let o = 0; o < row; o++) out[i * row + o] = sums[o] >> 22;
+    for (const { from, k } of all) {
+      let red = 1 << 21, green = red, blue = red;
+      for (let j = 0, i = 3 * from; j < k.length; j++) {
+        red += k[j] * line[i++];
+        green += k[j] * line[i++];
+        blue += k[j] * line[i++];
+      }
+      out[o++] = red >> 22;
+      out[o++] = green >> 22;
+      out[o++] = blue >> 22;
+    }
+  }
+  return { width, height, data: out };
+}
+
+// The rows `ys` of `im`, resized to `height`
+function down(im, ys, height) {
+  const { data, width } = im, n = 3 * width, out = new Uint8Array(height * n), sums = new Int32Array(n);
+  weights(ys.length, height).forEach(({ from, k }, i) => {
+    sums.fill(1 << 21);
+    for (let j = 0; j < k.length; j++) {
+      const start = ys[from + j] * n, weight = k[j];
+      if (start >= 0 && weight) { for (let o = 0; o < n; o++) sums[o] += weight * data[start + o]; }
+    }
+    for (let o = 0; o < n; o++) out[i * n + o] = sums[o] >> 22;
   });
-  return { width, height, channels, data: out };
+  return { width, height, data: out };
+}
+
+// The part of `im` from columns `xs` and rows `ys`, resized in the order that Pillow takes
+function resized(im, xs, ys, width, height) {
+  const less = ys.length - height, downFirst = less > 0 && less > 2 * (xs.length - width);
+  return downFirst ? across(down(im, ys, height), xs, width) : down(across(im, xs, width), ys, height);
 }
 
 // One of the steps in portable.py: what to `do`, the size [height, width], what stands beyond the edges
@@ -307,20 +369,21 @@ function step(im, { do: what, size: [height, width], pad_mode }) {
   return resized(im, places(im.width, left, w, beyond), places(im.height, top, h, beyond), width, height);
 }
 
-// What the network takes of the photo: numbers from 0 to 1, one colour after the other
-function prepared({ width, height, data }, steps, mode) {
-  let im = { width, height, channels: 3, data };
-  if (mode === 'L') {
-    const grey = Uint8Array.from(
-      { length: width * height },
-      (_, i) => data[3 * i] * 19595 + data[3 * i + 1] * 38470 + data[3 * i + 2] * 7471 + 0x8000 >> 16,
-    );
-    im = { width, height, channels: 1, data: grey };
+// What the network takes of the photo: numbers from 0 to 1, one colour after the other; of mode L, grey alone
+function prepared(pixels, steps, mode) {
+  const im = steps.reduce(step, mode === 'L' ? grey(pixels) : pixels), n = im.width * im.height;
+  return Float32Array.from(
+    { length: mode === 'L' ? n : 3 * n },
+    (_, i) => im.data[i % n * 3 + Math.floor(i / n)] / 255,
+  );
+}
+
+function grey({ width, height, data }) {
+  const out = new Uint8Array(data.length);
+  for (let i = 0; i < out.length; i += 3) {
+    out.fill(data[i] * 19595 + data[i + 1] * 38470 + data[i + 2] * 7471 + 0x8000 >> 16, i, i + 3);
   }
-  for (const o of steps) im = step(im, o);
-  const n = im.width * im.height, out = new Float32Array(n * im.channels);
-  for (let c = 0; c < im.channels; c++) for (let i = 0; i < n; i++) out[c * n + i] = im.data[i * im.channels + c] / 255;
-  return out;
+  return { width, height, data: out };
 }
 
 export { headOf, prepared, readPhoto, Refused };
