@@ -407,7 +407,7 @@ def site(
     texts:Path=None, # A JSON file with sentences of your own, or in another language
     examples:Path=None, # A folder of up to 12 photos with which visitors can try the page
 ):
-    "Write a page that answers without a server: one HTML file to open by a double click, or a folder to put online."
+    "Write a page that needs no server: one HTML file for a double click, or a folder to put online."
     from bearclf.ship.predict import model_file
     from bearclf.ship.site import write_site
     file = model_file(model)

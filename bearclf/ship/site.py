@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['write_site']
 
-# %% ../../nbs/library/ship/26_site.ipynb #34ffd3f7
+# %% ../../nbs/library/ship/26_site.ipynb #aa7651c6
 import gzip, io, json, re
 from base64 import b64encode
 from hashlib import sha256
@@ -20,9 +20,9 @@ from ..folder.look import find_photos
 from .portable import plain_bytes
 from .predict import _facts_of, _portable_of, _sha, load_classifier, model_file
 from .runtime import FILES, LICENCE, runtime
-from .texts import Words, all_texts, module_text, static_text
+from .texts import Words, all_texts, drawn_examples, module_text, static_text
 
-# %% ../../nbs/library/ship/26_site.ipynb #d42917d3
+# %% ../../nbs/library/ship/26_site.ipynb #b345c6d1
 _FACTS = 'arch', 'n_photos', 'n_valid', 'n_wrong', 'error_rate', 'date', 'unsure_below'
 
 def portable_parts(model):
@@ -36,7 +36,7 @@ def portable_parts(model):
     portable = {k: own[k] for k in ('mode', 'steps', 'near_limit') if k in own}
     return facts | dict(classes=[str(o) for o in info['classes']], portable=portable), data
 
-# %% ../../nbs/library/ship/26_site.ipynb #c4bb1d20
+# %% ../../nbs/library/ship/26_site.ipynb #b26a0113
 def _json_tag(data):
     "Data for the page's JavaScript, in which nothing can end or begin a tag"
     said = json.dumps(data, ensure_ascii=False).replace('<', '\\u003c')
@@ -48,7 +48,7 @@ def _packed_tags(name, data, piece=1 << 16):
     pieces = (packed[i:i + piece] for i in range(0, len(packed), piece))
     return '\n'.join(f'<script type="text/plain" class="bearclf-{name}">{o}</script>' for o in pieces)
 
-# %% ../../nbs/library/ship/26_site.ipynb #8c558ea0
+# %% ../../nbs/library/ship/26_site.ipynb #b95a431d
 def _hashes(*texts):
     return ' '.join(f"'sha256-{b64encode(sha256(o.encode()).digest()).decode()}'" for o in texts)
 
@@ -61,12 +61,9 @@ def _policy(scripts, style, beside):
             f"style-src {_hashes(style)}; img-src {ours}data: blob:; connect-src {own}{more}; "
             "base-uri 'none'; form-action 'none'")
 
-# %% ../../nbs/library/ship/26_site.ipynb #f91ba9e6
+# %% ../../nbs/library/ship/26_site.ipynb #024fea12
 _STYLES, _CODE = ('page.css', 'upload.css', 'bars.css', 'site.css'), ('photos.js', 'prepare.js', 'model.js', 'site.js')
-_TOO_OLD = '''if (!self.WebAssembly || !self.DecompressionStream) {
-  document.getElementById('too-old').hidden = false;
-  document.getElementById('main').hidden = true;
-}'''
+_START = "document.getElementById(self.WebAssembly && self.DecompressionStream ? 'main' : 'too-old').hidden = false;"
 
 def _in_all_languages(texts, key, **values):
     "A sentence in each language of the page, for browsers in which nothing can choose one"
@@ -75,22 +72,23 @@ def _in_all_languages(texts, key, **values):
 
 def _filled(form, parts): return re.sub(r'\{\{ (\w+) \}\}', lambda o: parts[o[1]], form)
 
-# %% ../../nbs/library/ship/26_site.ipynb #61fbc32f
-def site_html(facts, title=None, texts=None, examples=(), embedded=None, files=None, head='', worker=None):
-    "The page, with `embedded` name -> bytes in it, or `files` name -> addresses beside it; names are ort, wasm and model"
-    texts = all_texts(texts)
-    data = dict(facts=facts, title=title, texts=texts, examples=list(examples), files=files, worker=worker)
+# %% ../../nbs/library/ship/26_site.ipynb #9f296240
+def site_html(facts, title=None, texts=None, examples=None, embedded=None, files=None, head='', worker=None):
+    "The page, with `embedded` name -> bytes in it, or `files` name -> addresses beside it; names: ort, wasm, model"
+    texts, examples = all_texts(texts), examples or drawn_examples(facts['classes'])
+    w = Words(texts)
+    data = dict(facts=facts, title=title, texts=texts, examples=examples, files=files, worker=worker)
     style, code = '\n'.join(map(static_text, _STYLES)), module_text(*_CODE)
-    parts = [f'<script>{_TOO_OLD}</script>', _json_tag(data), f'<script type="module">{code}</script>',
+    parts = [f'<script>{_START}</script>', _json_tag(data), f'<script type="module">{code}</script>',
              *(_packed_tags(*o) for o in (embedded or {}).items())]
     return _filled(static_text('site.html'), dict(
-        generator=f'bearclf {__version__}', policy=_policy([_TOO_OLD, code], style, bool(files)),
-        title=escape(title or Words(texts)('title')), head=f'{head}<style>{style}</style>',
-        no_script=_in_all_languages(texts, 'no_script'), waking=escape(Words(texts)('waking')),
-        too_old=_in_all_languages(texts, 'cannot_start', what='WebAssembly'), licence=escape(LICENCE),
-        code='\n    '.join(parts)))
+        generator=f'bearclf {__version__}', policy=_policy([_START, code], style, bool(files)),
+        title=escape(title or w('title')), head=f'{head}<style>{style}</style>',
+        no_script=_in_all_languages(texts, 'no_script'), waking=escape(w('waking')),
+        too_old=_in_all_languages(texts, 'cannot_start', what='WebAssembly'),
+        licences=escape(w('licences')), licence=escape(LICENCE), code='\n    '.join(parts)))
 
-# %% ../../nbs/library/ship/26_site.ipynb #631505dc
+# %% ../../nbs/library/ship/26_site.ipynb #f0a5e2ad
 def example_photos(photos, most=12):
     "The photos in a folder, or in a list of files, as JPEGs of at most 512 pixels: name -> bytes"
     files = find_photos(photos, get_y=lambda _: 'example') if isinstance(photos, (str, Path)) else list(photos or ())
@@ -105,14 +103,14 @@ def _small(file, side=512):
 
 def _as_data(name, data): return dict(name=name, src=f'data:image/jpeg;base64,{b64encode(data).decode()}')
 
-# %% ../../nbs/library/ship/26_site.ipynb #ca140f87
+# %% ../../nbs/library/ship/26_site.ipynb #1995016b
 def check_dest(dest):
     "A `BearclfError` if there is something at `dest` that bearclf did not write"
     if not dest.exists() and not dest.is_symlink(): return
     if dest.is_file() and b'<meta name="generator" content="bearclf ' in dest.open('rb').read(1000): return
     raise BearclfError(f'{dest} is there, and no page that bearclf has written. Give another name, or move it away.')
 
-# %% ../../nbs/library/ship/26_site.ipynb #a7b94e32
+# %% ../../nbs/library/ship/26_site.ipynb #e5e2aa31
 def write_site(
     model:str|Path, # export.onnx or export.pkl, or the folder that holds it
     dest:str|Path, # The page to write, such as `bears.html`; one that bearclf wrote is replaced

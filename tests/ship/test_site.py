@@ -1,14 +1,12 @@
 """The page without a server, opened as a file in a real browser. Its policy forbids `eval`, so nothing here waits for
 a function."""
-import json, re
+import re
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from helpers import LONG, top
+from helpers import LONG
 from bearclf.core import error_text
 from bearclf.ship import site
 from bearclf.ship.predict import load_classifier
@@ -156,7 +154,8 @@ def test_what_people_wrote_is_text(browser, demo_model, fresh_bears, tmp_path):
         assert page.inner_text('#list h2') == f'{EVIL}\n{EVIL}'
         assert page.evaluate('self.hit') is None and page.locator('body img[src=x]').count() == 0
 
-@pytest.mark.parametrize('old, words', [(None, 'JavaScript'), ('WebAssembly', 'newer'), ('DecompressionStream', 'newer')])
+@pytest.mark.parametrize('old, words', [(None, 'JavaScript'), ('WebAssembly', 'newer'),
+                                        ('DecompressionStream', 'newer')])
 def test_where_it_cannot_run_it_says_so(browser, written, old, words):
     "In all languages, as nothing is there that could choose one"
     context = browser.new_context(java_script_enabled=old is not None)
@@ -164,7 +163,7 @@ def test_where_it_cannot_run_it_says_so(browser, written, old, words):
     page = context.new_page()
     page.goto(written.as_uri())
     said = page.inner_text('body')
-    assert words in said and re.search('[а-яё]', said)
+    assert words in said and re.search('[а-яё]', said) and not page.is_visible('#main')
     context.close()
 
 def test_a_page_that_was_not_saved_whole(browser, written, tmp_path):
@@ -184,7 +183,8 @@ def test_only_the_newest_are_kept(browser, written, fresh_bears, tmp_path):
         page.wait_for_selector('#kept:visible')
         page.wait_for_selector('#count[hidden]', state='attached')
         assert page.locator('#list > li').count() == 100 and page.locator('#list img').count() == 0
-        gone = 'src => new Promise(done => Object.assign(new Image(), { src, onload: () => done(0), onerror: () => done(1) }))'
+        gone = '''src => new Promise(done => {
+            Object.assign(new Image(), { src, onload: () => done(0), onerror: () => done(1) }) })'''
         assert page.evaluate(gone, first)
 
 
