@@ -63,10 +63,8 @@ def test_photos_leave_nothing_behind(page, fresh_bears, tmp_path):
     page.answered([tmp_path/'large.jpg']*50)
     page.answered([small]*60)  # the list is full
     first = page.held()
-    print(first, page.mb(page.pid, 'VmHWM'))
     for _ in range(10): page.answered([small]*9), page.answered([tmp_path/'large.jpg'])
     last = page.held()
-    print(last, page.mb(page.pid, 'VmHWM'))
     assert first['bitmaps'] == last['bitmaps'] == 0
     assert first['urls'] == last['urls'] == 100  # a small picture in each card
     assert last['heap'] < first['heap'] + 2 and last['process'] < first['process'] + 100
