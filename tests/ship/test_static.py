@@ -19,9 +19,9 @@ def deno(*args):
 def test_deno_finds_nothing():
     "Form, what a linter knows to be wrong, names and types that a browser does not have; see `tests/deno.json`"
     files = [o.suffix for o in static.rglob('*') if o.suffix in ('.js', '.css', '.html', '.json')]
-    assert files.count('.js') == 3 and files.count('.css') == 4
+    assert files.count('.js') > 4 and files.count('.css') > 3
     assert f'Checked {len(files)} files' in deno('fmt', *CONFIG, '--check')
-    assert 'Checked 3 files' in deno('lint', *CONFIG)
+    assert f'Checked {files.count(".js")} files' in deno('lint', *CONFIG)
     deno('check', *CONFIG, *static.glob('*.js'))
 
 
@@ -44,3 +44,6 @@ def test_percent_is_the_same_in_both_languages():
     code = f'import {{ percent }} from "./bearclf/static/loop.js"; console.log(JSON.stringify({values}.map(percent)))'
     said = json.loads(deno('eval', code))
     assert said == [percent(o) for o in values] and said[-2:] == ['>99.9%', '>99.9%'] and percent(0.0625) == '6.3%'
+    same = [re.search(r'function percent.*?\n}', (static/o).read_text(encoding='utf-8'), re.DOTALL)[0]
+            for o in ('loop.js', 'site.js')]
+    assert same[0] == same[1]
