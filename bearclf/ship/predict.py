@@ -59,12 +59,10 @@ def _sha(file):
 # %% ../../nbs/library/ship/23_predict.ipynb #f16a0006
 def kept_aside(
     facts:dict, # From `model_facts`
-    short:bool=False, # For visitors of a page, who know of no labels?
-) -> str: # As `9 of 60 photos that were kept aside are wrong (15.0%)`; empty if nothing is known
+) -> str: # As `9 of 60 photos that were kept aside are wrong by …`; empty if nothing is known
     "How a model did on the photos that were kept aside from its training"
     error, wrong, n, between = (facts.get(o) for o in ('error_rate', 'n_wrong', 'n_valid', 'interval'))
-    what = 'photos that were kept aside are wrong'
-    if n: return counted(wrong, n, what) if short else counted(wrong, n, f"{what} by the folder's labels", between)
+    if n: return counted(wrong, n, "photos that were kept aside are wrong by the folder's labels", between)
     if n == 0: return 'no photos were kept aside to judge it by'
     return '' if error is None else f'error rate {rate(error)}'  # an older bearclf did not say of how many
 
