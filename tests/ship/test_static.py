@@ -19,9 +19,9 @@ def deno(*args):
 def test_deno_finds_nothing():
     "Form, what a linter knows to be wrong, names and types that a browser does not have; see `tests/deno.json`"
     files = [o.suffix for o in static.rglob('*') if o.suffix in ('.js', '.css', '.html', '.json')]
-    assert files.count('.js') == 3 and files.count('.css') == 4
+    assert files.count('.js') > 4 and files.count('.css') > 3
     assert f'Checked {len(files)} files' in deno('fmt', *CONFIG, '--check')
-    assert 'Checked 3 files' in deno('lint', *CONFIG)
+    assert f'Checked {files.count(".js")} files' in deno('lint', *CONFIG)
     deno('check', *CONFIG, *static.glob('*.js'))
 
 
