@@ -1,30 +1,6 @@
-// The browser's half of `PhotoUpload`, in nbs/library/ship/24_page.ipynb: a photo is chosen or dropped, and sent
+// The browser's half of `PhotoUpload`, in nbs/library/ship/24_page.ipynb: a photo that was chosen in the zone is sent
 // to Python as small as it can be.
-
-const BEAR = `
-<svg class="bearclf-bear" viewBox="0 0 100 92" aria-hidden="true">
-  <g fill="#8a5a33">
-    <circle cx="22" cy="22" r="17"/><circle cx="78" cy="22" r="17"/><ellipse cx="50" cy="52" rx="43" ry="39"/>
-  </g>
-  <g fill="#d9a873">
-    <circle cx="22" cy="22" r="8"/><circle cx="78" cy="22" r="8"/><ellipse cx="50" cy="66" rx="21" ry="17"/>
-  </g>
-  <g fill="#2b1a10">
-    <circle cx="34" cy="43" r="4.5"/><circle cx="66" cy="43" r="4.5"/><ellipse cx="50" cy="59" rx="7" ry="5"/>
-    <path d="M50 62v7m0 0q-5 5-10 1m10-1q5 5 10 1" fill="none" stroke="#2b1a10" stroke-width="2.4"
-      stroke-linecap="round"/>
-  </g>
-</svg>`;
-
-const ZONE = `
-<label class="zone">
-  <input type="file" accept="image/*">
-  <span class="empty">${BEAR}</span>
-  <img alt="" hidden>
-  <span class="name" dir="auto"></span>
-  <span class="ask"><strong>Choose a photo</strong> <span>or drop one here</span></span>
-</label>
-<p class="note" role="alert" dir="auto"></p>`;
+import { photoZone, words } from './photos.js';
 
 // Is this a JPEG without its end mark? The thumbnail in a header has one too, so the headers are stepped over.
 function cutShort(b) {
@@ -57,46 +33,17 @@ async function slim(file, side, most) {
 }
 
 // What happens to a file: it is refused with a sentence, or goes to Python as a message with its bytes beside it
-async function take(file, model, show, refuse) {
-  if (!file) return refuse('That was no file. Save the picture first, then drop the file here.');
+async function take(file, model, t, show, refuse) {
   const { name, size } = file, limit = model.get('limit_mb'), most = model.get('message_mb') * 1e6;
-  if (!size) return refuse(`${name} is empty; get it again.`, name);
-  if (size > limit * 1e6) {
-    return refuse(
-      `${name} has ${Math.ceil(size / 1e6)} MB. Photos of up to ${limit} MB are taken here; make it smaller first.`,
-      name,
-    );
-  }
+  const no = (key, more = {}) => refuse(t(key, { name, ...more }), name);
+  if (!size) return no('empty');
+  if (size > limit * 1e6) return no('too_many_mb', { mb: Math.ceil(size / 1e6), limit_mb: limit });
   show(name, null);
   const got = await slim(file, model.get('side'), most).catch(() => undefined);
-  if (got === undefined) return refuse(`${name} cannot be read; is it a folder, or was it moved?`, name);
-  if (!got) return refuse(`${name} cannot be opened here; if it is a photo, save it as JPEG first.`, name);
+  if (got === undefined) return no('unreadable');
+  if (!got) return no('cannot_open_here');
   show(name, got.preview);
   model.send({ kind: 'photo', name, seen: !!got.preview }, undefined, [got.bytes.buffer]);
-}
-
-// A file comes from the input, or is dropped: on the zone, and under Voilà anywhere on the page
-function wire(el, input, take1) {
-  const area = document.body.dataset.voila ? document.body : el;
-  const over = (on) => (e) => {
-    e.preventDefault();
-    e.stopPropagation();
-    el.classList.toggle('over', on);
-  };
-  const drop = (e) => {
-    over(false)(e);
-    take1(e.dataTransfer.files[0]);
-  };
-  const heard = { dragenter: over(true), dragover: over(true), dragleave: over(false), drop };
-  for (const o in heard) area.addEventListener(o, heard[o]);
-  input.addEventListener('change', () => {
-    const file = input.files[0];
-    if (file) take1(file);
-    input.value = '';
-  });
-  return () => {
-    for (const o in heard) area.removeEventListener(o, heard[o]);
-  };
 }
 
 // Who comes back after the kernel has ended, as it does when nobody is there for long, gets the page anew
@@ -122,61 +69,47 @@ function sayGoodbye() {
 }
 
 function render({ model, el }) {
-  el.classList.add('bearclf-upload');
-  el.innerHTML = ZONE;
-  const [input, empty, img, name, ask, note] = ['input', '.empty', 'img', '.name', '.ask strong', '.note'].map((o) =>
-    el.querySelector(o)
-  );
-  const picture = (blob) => {
-    URL.revokeObjectURL(img.src);
-    img.hidden = !blob;
-    empty.hidden = !!blob;
-    el.classList.toggle('filled', !!blob);
-    if (blob) img.src = URL.createObjectURL(blob);
-  };
-  const say = () => {
-    note.textContent = model.get('note');
-    el.classList.toggle('refused', !!model.get('note'));
-  };
-  const show = (text, blob) => {
-    name.textContent = text;
-    img.alt = `The photo ${text}`;
-    ask.textContent = 'Choose another photo';
-    picture(blob);
-  };
+  const t = words(model.get('texts'), navigator.languages), voila = !!document.body.dataset.voila;
   const set = (key, value) => {
     model.set(key, value);
     model.save_changes();
   };
-  const refuse = (why, text) => {
-    if (text) show(text, null);
+  const refuse = (why, name) => {
+    zone.show(name, null);
     set('note', why);
     model.send({ kind: 'none' });
   };
-  const take1 = async (file) => {
+  const takeOne = async ([file]) => {
     el.classList.add('busy');
     set('note', '');
     set('busy', true);
     model.send({ kind: 'none' });
     try {
-      await take(file, model, show, refuse);
+      await take(file, model, t, zone.show, refuse);
     } finally {
       set('busy', false);
       el.classList.remove('busy');
     }
   };
+  const zone = photoZone(el, { t, take: takeOne, area: voila ? document.body : el });
+  const say = () => zone.note(model.get('note'));
+  const offer = () => zone.examples(model.get('examples'));
   const preview = (msg, buffers) => {
-    if (msg.kind === 'preview') picture(new Blob([buffers[0]], { type: 'image/jpeg' }));
+    if (msg.kind === 'preview') zone.picture(new Blob([buffers[0]], { type: 'image/jpeg' }));
   };
   model.on('change:note', say);
+  model.on('change:examples', offer);
   model.on('msg:custom', preview);
   say();
-  const unwire = wire(el, input, take1);
+  offer();
+  set('language', t.language);
+  if (voila) document.documentElement.lang = t.language;
   sayGoodbye();
   return () => {
     model.off('change:note', say);
+    model.off('change:examples', offer);
     model.off('msg:custom', preview);
-    unwire();
+    zone.close();
   };
 }
 
