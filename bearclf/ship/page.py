@@ -11,9 +11,7 @@ import base64, ctypes, errno, io, math, os, re, shutil, signal, socket, subproce
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
-from functools import partial
 from html import escape
-from importlib import resources
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from urllib.error import HTTPError, URLError
@@ -26,10 +24,11 @@ from filelock import FileLock
 from PIL import Image
 
 from ..core import *
-from ..core import Table, inside, leading, table_bytes, table_text
+from ..core import Table, inside, leading, rate, table_bytes, table_text
 from ..photo import *
 from ..photo import look_into
 from ..folder.private import without_personal_data
+from .texts import Words, all_texts, drawn_examples, module_text, our_texts, static, static_text
 
 # %% ../../nbs/library/ship/24_page.ipynb #94554b9b
 def uploaded(
@@ -42,37 +41,37 @@ def uploaded(
     return name, bytes(found['content'])
 
 # %% ../../nbs/library/ship/24_page.ipynb #3c45bcd3
-_static = resources.files('bearclf')/'static'
-
-def _text(name):
-    "What a file in `bearclf/static/` holds"
-    return (_static/name).read_text(encoding='utf-8')
+_ENGLISH = Words(our_texts())
 
 # %% ../../nbs/library/ship/24_page.ipynb #5630f6c3
 def bars_html(
     probabilities:dict, # Class -> probability
+    w:Words=_ENGLISH, # The page's language
 ) -> str: # A `style` and an ordered list
     "Every class with its probability as a bar, most likely first; of more than ten, five and the others as one"
     def row(name, p):
         return (f'<li><span class="name" dir="auto">{escape(str(name))}</span>'
                 f'<span class="share">{escape(percent(p))}</span>'
                 f'<span class="track" aria-hidden="true"><i style="width:{p:.2%}"></i></span></li>')
-    rows = ''.join(row(*o) for o in leading(probabilities))
-    return f'<style>{_text("bars.css")}</style><ol class="bearclf-bars">{rows}</ol>'
+    shown, n = leading(probabilities), len(probabilities)
+    if len(shown) < n: shown[-1] = w('others', n=n - len(shown) + 1), shown[-1][1]
+    rows = ''.join(row(*o) for o in shown)
+    return f'<style>{static_text("bars.css")}</style><ol class="bearclf-bars">{rows}</ol>'
 
 # %% ../../nbs/library/ship/24_page.ipynb #50095761
 def answer_html(
     pred, # What a classifier answered: `label`, `probability`, `probabilities`, and `familiar` if it knows
     name:str='', # The photo's file name
     unsure_below:float=0.6, # Below this probability the page is not sure
+    w:Words=_ENGLISH, # The page's language
 ) -> str: # A sentence and bars
     "What the page says about a photo"
     of = f'<p class="bearclf-of" dir="auto">{escape(name)}</p>' if name else ''
     label = f'<b dir="auto">{escape(str(pred.label))}</b>'
     if getattr(pred, 'familiar', None) is False:
-        return f'<h2>I have not seen anything like this</h2>{of}<p>The nearest of what I know is {label}.</p>'
-    sure = 'This looks like' if pred.probability >= unsure_below else 'I am not sure. Perhaps'
-    return f'<h2><span>{sure}</span> {label}</h2>' + of + bars_html(pred.probabilities)
+        return f'<h2>{w.html("unlike")}</h2>{of}<p>{w.html("nearest", label=label)}</p>'
+    sure = w.html('looks_like' if pred.probability >= unsure_below else 'perhaps')
+    return f'<h2><span>{sure}</span> {label}</h2>' + of + bars_html(pred.probabilities, w)
 
 # %% ../../nbs/library/ship/24_page.ipynb #c96f20de
 def _sent(msg, buffers):
@@ -95,29 +94,42 @@ def checked_photo(data, name, most_mb, most_pixels=25e6):
 
 # %% ../../nbs/library/ship/24_page.ipynb #53488d7a
 class PhotoUpload(anywidget.AnyWidget):
-    "A place to choose or drop a photo; `photo` is its name and bytes, or None"
-    _esm, _css = _static/'upload.js', _static/'upload.css'
+    "A place to choose, drop, paste or take a photo; `photo` is its name and bytes, or None"
+    _esm, _css = module_text('photos.js', 'upload.js'), static/'upload.css'
     photo = traitlets.Any(None, allow_none=True, help='(name, bytes) of the photo, or None')
     limit_mb = traitlets.Float(30, help='Larger files are refused').tag(sync=True)
     message_mb = traitlets.Float(8, help='What cannot be scaled down is sent up to this size').tag(sync=True)
     side = traitlets.Int(1024, help='Longest side in pixels of what is sent').tag(sync=True)
     note = traitlets.Unicode('', help='A sentence to the person, under the photo').tag(sync=True)
     busy = traitlets.Bool(False, help='Is a photo on its way?').tag(sync=True)
+    texts = traitlets.Dict(help='As from `all_texts`').tag(sync=True)
+    language = traitlets.Unicode('en', help='In which the browser speaks').tag(sync=True)
+    examples = traitlets.List(help='Photos to try, as from `drawn_examples`').tag(sync=True)
 
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self._most = self.message_mb  # the browser could change the trait
+    def __init__(self, texts=None, **kwargs):
+        self._most, self._texts = kwargs.get('message_mb', 8), texts or our_texts()  # the browser can change traits
+        super().__init__(texts=self._texts, **kwargs)
         self.on_msg(self._received)
 
-    def _received(self, _, msg, buffers):
-        self.photo = None
-        if isinstance(msg, dict) and msg.get('kind') == 'none': return
-        try:
-            name, data = _sent(msg, buffers)
-            photo = checked_photo(data, name, self._most)
-            if not msg.get('seen'): self.send({'kind': 'preview'}, buffers=[_preview(photo)])
-        except BearclfError as e: self.note = str(e)
-        else: self.photo = name, data
+    @property
+    def w(self): return Words(self._texts, self.language)
+
+# %% ../../nbs/library/ship/24_page.ipynb #c04f34cb
+@patch
+def _received(self:PhotoUpload, _, msg, buffers):
+    self.photo, name = None, ''
+    if isinstance(msg, dict) and msg.get('kind') == 'none': return
+    try:
+        name, data = _sent(msg, buffers)
+        photo = checked_photo(data, name, self._most)
+        if not msg.get('seen'): self.send({'kind': 'preview'}, buffers=[_preview(photo)])
+    except BearclfError as e: self.note = _went_wrong(e, self.w, name)
+    else: self.photo = name, data
+
+def _went_wrong(e, w, name=''):
+    "The sentence for an error, in the page's language"
+    if not isinstance(e, BearclfError): return w('went_wrong', what=f'{type(e).__name__}: {e}')
+    return w('cannot_open_here', name=name) if name and w.language != 'en' else str(e)
 
 # %% ../../nbs/library/ship/24_page.ipynb #ca523949
 def _preview(photo):
@@ -128,7 +140,7 @@ def _preview(photo):
 # %% ../../nbs/library/ship/24_page.ipynb #181b49cc
 class LiveHTML(anywidget.AnyWidget):
     "HTML whose changes a screen reader announces"
-    _esm = _static/'live.js'
+    _esm = static/'live.js'
     html = traitlets.Unicode('', help='What to show; escape what people wrote').tag(sync=True)
 
 # %% ../../nbs/library/ship/24_page.ipynb #d0c70302
@@ -137,9 +149,11 @@ class PlainUpload(widgets.VBox):
     photo = traitlets.Any(None, allow_none=True, help='(name, bytes) of the photo, or None')
     note = traitlets.Unicode('', help='A sentence to the person')
     busy = traitlets.Bool(False, help='As of `PhotoUpload`; here nothing is on its way').tag(sync=True)
+    language, examples = traitlets.Unicode('en', help='Which the browser does not say here'), ()
 
-    def __init__(self, limit_mb=30):
-        self.limit_mb, self.chosen = limit_mb, widgets.FileUpload(accept='image/*', description='Choose a photo')
+    def __init__(self, limit_mb=30, texts=None):
+        self.w, self.limit_mb = Words(texts or our_texts()), limit_mb
+        self.chosen = widgets.FileUpload(accept='image/*', description=self.w('choose'))
         super().__init__([self.chosen, said := widgets.HTML()])
         self.chosen.observe(self._received, 'value')
         self.observe(lambda o: setattr(said, 'value', escape(o['new'])), 'note')
@@ -195,30 +209,33 @@ def _give_back():
     with suppress(AttributeError, OSError, TypeError): ctypes.CDLL(None).malloc_trim(0)
 
 # %% ../../nbs/library/ship/24_page.ipynb #aabc1cd7
-def _knows_html(clf, most=8):
+def _knows_html(clf, w=_ENGLISH, most=8):
     "What the classifier can tell apart"
     names = [f'<b dir="auto">{escape(str(o))}</b>' for o in clf.classes[:most]]
     more = len(clf.classes)-most
-    last = f'{more} more' if more > 0 else names.pop()
-    return f'I can tell {", ".join(names)} and {last} apart.' if names else f'I know {last}.'
+    last = w.html('more_classes', n=more) if more > 0 else names.pop()
+    return w.html('knows' if names else 'knows_one', names=', '.join(names), last=last)
 
-def _made_of_html(info):
+def _aside(info, w):
+    "How it did on the photos that were kept aside, for visitors, who know of no labels"
+    error, wrong, n = (info.get(o) for o in ('error_rate', 'n_wrong', 'n_valid'))
+    if n: return w('aside_wrong', wrong=f'{wrong:,}', n=f'{n:,}', rate=rate(wrong/n))
+    if n == 0: return w('aside_none')
+    return '' if error is None else w('error_rate', rate=rate(error))
+
+def _made_of_html(info, w=_ENGLISH):
     "What the classifier was made of, as far as it knows"
-    from bearclf.ship.predict import kept_aside
     photos = info.get('n_photos')
-    parts = [info.get('arch'), photos and f'{photos:,} photos', kept_aside(info, short=True),
-             info.get('date', '')[:10]]
+    parts = [info.get('arch'), photos and w('photos', n=f'{photos:,}'), _aside(info, w), info.get('date', '')[:10]]
     return escape(' · '.join(str(o) for o in parts if o))
 
 # %% ../../nbs/library/ship/24_page.ipynb #6cb7ea1f
 def _nothing_at(asked): return f'<p>There is nothing at <code>{escape(str(asked))}</code></p>' if asked else ''
 
-def _foot_html(limit_mb, kept=None):
+def _foot_html(limit_mb, kept=None, w=_ENGLISH):
     "What everybody should know before they show a photo, and believe an answer"
-    unless = ', unless you send it because the answer is wrong' if kept else ''
-    return (f'<p>I can be wrong and sound sure. Nobody\'s safety may depend on what I say.</p>'
-            f'<p>Photos of up to {limit_mb:g} MB. Your photo stays between this page and the computer that serves it. '
-            f'It is kept in memory only{unless}, and nobody else is told.</p>')
+    private = w.html('private_unless' if kept else 'private')
+    return f'<p>{w.html("can_be_wrong")}</p><p>{w.html("up_to", mb=f"{limit_mb:g}")} {private}</p>'
 
 # %% ../../nbs/library/ship/24_page.ipynb #e0e46ca7
 def _html(html, *classes, plain=False):
@@ -235,17 +252,16 @@ def _box(children, *classes):
 
 def _framed(head, cols, foot, *classes):
     "The page around its parts, with its style"
-    style = widgets.HTML(f'<style>{_text("page.css")}</style>')
+    style = widgets.HTML(f'<style>{static_text("page.css")}</style>')
     style.layout.display = 'none'
     return _box([style, head, _box(cols, 'bearclf-cols', *classes), foot], 'bearclf-page')
 
 # %% ../../nbs/library/ship/24_page.ipynb #a8c14820
-_hint = ('<p class="bearclf-hint">The answer will appear here.</p>'
-         '<div class="bearclf-ghost" aria-hidden="true"><i></i><i></i><i></i></div>')
+def _hint(w):
+    return (f'<p class="bearclf-hint">{w.html("hint")}</p>'
+            '<div class="bearclf-ghost" aria-hidden="true"><i></i><i></i><i></i></div>')
 
-def _went_wrong(e):
-    if isinstance(e, BearclfError): return str(e)
-    return f'That went wrong here ({type(e).__name__}: {e}). Try another photo.'
+def _wait(text): return f'<p class="bearclf-wait">{text}</p>'
 
 # %% ../../nbs/library/ship/24_page.ipynb #ea4fce4a
 def connect(
@@ -256,21 +272,20 @@ def connect(
     then=lambda *_: None, # Called with the photo's bytes and the answer, or with None and None
 ):
     "Let a click on `button` classify the photo in `upload`"
-    def gone(_=None): answer.html = _hint; then(None, None)
+    def gone(_=None): answer.html = _hint(upload.w); then(None, None)
     def classify(_):
-        if not upload.photo: upload.note = upload.note or 'Choose a photo first.'; return
+        w = upload.w
+        if not upload.photo: upload.note = upload.note or w('choose_first'); return
         name, data = upload.photo
-        wait = 'Looking at the photo'
-        if not loading.done(): wait = 'The model is still being loaded; the answer comes as soon as it is there'
-        answer.html = f'<p class="bearclf-wait">{wait} …</p>'
+        answer.html = _wait(w.html('looking' if loading.done() else 'still_loading'))
         try:
             clf = loading.result()
             pred = clf(read_photo(bytes(data), name, side=1024))
-            answer.html = answer_html(pred, name, getattr(clf, 'info', {}).get('unsure_below') or 0.6)
+            answer.html = answer_html(pred, name, getattr(clf, 'info', {}).get('unsure_below') or 0.6, w)
             then(data, pred)
-        except Exception as e: gone(); upload.note = _went_wrong(e)
+        except Exception as e: gone(); upload.note = _went_wrong(e, w, name)
     button.on_click(classify)
-    upload.observe(gone, 'photo')
+    upload.observe(gone, ['photo', 'language'])
     widgets.jslink((upload, 'busy'), (button, 'disabled'))
 
 # %% ../../nbs/library/ship/24_page.ipynb #0cb2f992
@@ -296,14 +311,13 @@ def where_it_looked(
     return [[whole - o for o in covered[i*n:i*n + n]] for i in range(n)]
 
 # %% ../../nbs/library/ship/24_page.ipynb #3cecdc03
-def looked_html(clf, photo, pred):
+def looked_html(clf, photo, pred, w=_ENGLISH):
     "The photo, bright where covering it takes much from the answer, and a sentence that says so"
     photo = photo.copy()
     photo.thumbnail((448, 448))
     lost = where_it_looked(clf, photo, pred.label)
     most = max(map(max, lost))
-    if most < 0.2: return ('<p>I looked at all of it: whichever part is covered, the answer stays '
-                            'nearly the same.</p>')
+    if most < 0.2: return f'<p>{w.html("looked_all")}</p>'
     over = lambda i: slice(max(i - 1, 0), i + 1)  # a square is two steps wide, so each place is under up to four
     cells = [max(o for row in lost[over(y)] for o in row[over(x)]) for y in range(8) for x in range(8)]
     (mask := Image.new('L', (8, 8))).putdata([int(255*max(o, 0)/most) for o in cells])
@@ -313,38 +327,39 @@ def looked_html(clf, photo, pred):
     src = f'data:image/jpeg;base64,{base64.b64encode(b.getvalue()).decode()}'
     least = 1/(1 + math.exp(most - _odds(pred.probabilities, pred.label)))
     was, falls = percent(pred.probability), percent(least)
-    then = f'stays at {was}' if was == falls else f'falls from {was} to {falls}'
-    return (f'<figure class="bearclf-looked"><img alt="The photo, bright where the model looked" src="{src}">'
-            f'<figcaption>Bright is where I looked: cover the brightest place, and '
-            f'<b dir="auto">{escape(pred.label)}</b> {escape(then)}.</figcaption></figure>')
+    then = w.html('looked_stays' if was == falls else 'looked_falls', label=f'<b dir="auto">{escape(pred.label)}</b>',
+                  was=escape(was), falls=escape(falls))
+    return (f'<figure class="bearclf-looked"><img alt="{escape(w("looked_alt"))}" src="{src}">'
+            f'<figcaption>{then}</figcaption></figure>')
 
 # %% ../../nbs/library/ship/24_page.ipynb #ca0de924
-def _button(text, *classes):
-    b = widgets.Button(description=text)
-    for o in classes: b.add_class(o)
+def _button(kind):
+    b = widgets.Button()
+    b.add_class(kind)
     return b
 
 class Where(widgets.VBox):
     "A button that shows where the model looked, while there is an answer"
-    def __init__(self, loading, html=_html):
-        self.loading, self.ask, self.said = loading, _button('Where did it look?', 'bearclf-ask'), html('')
+    def __init__(self, loading, upload, html=_html):
+        self.loading, self.upload = loading, upload
+        self.ask, self.said = _button('bearclf-ask'), html('')
         super().__init__([])
         self.ask.on_click(self._look)
 
     def show(self, data, pred):
         "There is an answer `pred` for the photo in `data`, or none any more"
         self.data, self.pred, self.said.html = data, pred, ''
+        self.ask.description = self.upload.w('where')
         self.children = [self.ask] if pred and getattr(pred, 'familiar', None) is not False else []
 
     def _look(self, _):
-        self.said.html = '<p class="bearclf-wait">Covering one part after the other …</p>'
+        w = self.upload.w
+        self.said.html = _wait(w.html('covering'))
         self.children = [self.said]
-        try: self.said.html = looked_html(self.loading.result(), read_photo(bytes(self.data), side=448), self.pred)
-        except Exception as e: self.said.html = f'<p>{escape(_went_wrong(e))}</p>'
+        try: self.said.html = looked_html(self.loading.result(), read_photo(bytes(self.data), side=448), self.pred, w)
+        except Exception as e: self.said.html = f'<p>{escape(_went_wrong(e, w))}</p>'
 
 # %% ../../nbs/library/ship/24_page.ipynb #6db9e2a8
-_ELSE = 'something else'
-
 class Feedback:
     "Photos that visitors have sent because the answer was wrong, in a folder for each class, with `feedback.csv`"
     columns = 'file', 'said', 'answer', 'probability', 'when'
@@ -436,26 +451,25 @@ def _feedback(folder, keep_days):
     found.expire()
     return found
 
-def _consent_html(days):
-    return (f'<p>If you send it, your photo is kept here for {days} days, without place, time and camera, for those '
-            'who run this page to look at and to teach the model with. Send only a photo that is yours and shows no '
-            'people; if you are under 16, ask a grown-up first.</p>')
-
 # %% ../../nbs/library/ship/24_page.ipynb #bb7dde8f
+_ELSE = 'something else' # the folder of what is none of the classes, in any language
+
 class Wrong(widgets.VBox):
     "A button with which a visitor says that the answer is wrong, and may send the photo"
-    def __init__(self, loading, kept, html=_html):
-        self.loading, self.kept, self.said = loading, kept, html('')
-        self.ask, self.yes, self.no, self.undo = [_button(o, 'bearclf-ask') for o in (
-            'That is wrong', 'Send the photo', 'Do not send it', 'Take it back')]
-        self.choice = widgets.Dropdown(description='It is', options=[_ELSE])
+    def __init__(self, loading, kept, upload, html=_html):
+        self.loading, self.kept, self.upload, self.said = loading, kept, upload, html('')
+        self.ask, self.yes, self.no, self.undo = (_button('bearclf-ask') for _ in range(4))
+        self.choice = widgets.Dropdown(options=[_ELSE])
         super().__init__([])
         for b, f in (self.ask, self._ask), (self.yes, self._sent_it), (self.no, self._ready), (self.undo, self._undo):
             b.on_click(f)
 
     def show(self, data, pred):
         "There is an answer `pred` for the photo in `data`, or none any more"
-        self.data, self.pred = data, pred
+        self.data, self.pred, w = data, pred, self.upload.w
+        for b, key in zip((self.ask, self.yes, self.no, self.undo), ('wrong', 'send', 'do_not_send', 'take_back')):
+            b.description = w(key)
+        self.choice.description = w('it_is')
         self._ready()
 
     def _ready(self, _=None): self.children = [self.ask] if self.pred else []
@@ -463,67 +477,91 @@ class Wrong(widgets.VBox):
 # %% ../../nbs/library/ship/24_page.ipynb #7dbd031c
 @patch
 def _ask(self:Wrong, _):
-    said = self.pred.label if getattr(self.pred, 'familiar', None) is not False else None
-    self.choice.options = [*[o for o in self.loading.result().classes if o != said], _ELSE]
-    self.said.html = _consent_html(self.kept.keep_days)
+    w, said = self.upload.w, self.pred.label if getattr(self.pred, 'familiar', None) is not False else None
+    others = [(o, o) for o in self.loading.result().classes if o != said]
+    self.choice.options = [*others, (w('something_else'), _ELSE)]
+    self.said.html = f'<p>{w.html("consent", days=self.kept.keep_days)}</p>'
     self.children = [self.choice, self.said, widgets.HBox([self.yes, self.no])]
 
 @patch
 def _sent_it(self:Wrong, _):
     "Once for each answer, and only after the question; `Dropdown` takes nothing but its choices"
     if self.choice not in self.children: return
+    w = self.upload.w
     try: self.name = self.kept.keep(self.data, self.pred.label, self.choice.value, self.pred.probability)
-    except Exception as e: self.said.html, self.children = f'<p>{escape(_went_wrong(e))}</p>', [self.said]; return
-    self.said.html = f'<p>Thank you. It is kept for {self.kept.keep_days} days.</p>'
+    except Exception as e:
+        why = w('not_taken') if isinstance(e, BearclfError) else _went_wrong(e, w)
+        self.said.html, self.children = f'<p>{escape(why)}</p>', [self.said]
+        return
+    self.said.html = f'<p>{w.html("thanks", days=self.kept.keep_days)}</p>'
     self.children = [self.said, self.undo]
 
 @patch
 def _undo(self:Wrong, _):
     if self.undo not in self.children: return
     self.kept.take_back(self.name)
-    self.said.html, self.children = '<p>It is deleted.</p>', [self.said]
+    self.said.html, self.children = f'<p>{self.upload.w.html("deleted")}</p>', [self.said]
 
 # %% ../../nbs/library/ship/24_page.ipynb #4e4a1a25
-def _tell(heading, head, upload, foot, loading):
-    "What the page says once the model is there, or is known not to come"
-    if e := loading.exception():
-        head.html, upload.note = heading('I cannot: my model did not load.'), str(e)
-        return
-    clf = loading.result()
-    head.html = heading(_knows_html(clf))
-    foot.html += f'<p>Model: {len(clf.classes)} classes · {_made_of_html(clf.info)}</p>'
+class Around:
+    "What a page says above and below its photo, in the visitor's language"
+    def __init__(self, title, head, upload, button, foot, loading, kept, why):
+        self.title, self.head, self.upload, self.button, self.foot = title, head, upload, button, foot
+        self.loading, self.kept, self.why, self.one = loading, kept, why, threading.Lock()
+        self.say()
+        upload.observe(self.say, 'language')
+        loading.add_done_callback(self.say)
+
+    def say(self, _=None):
+        with self.one:
+            w, told = self.upload.w, self._told()
+            self.button.description = w('classify')
+            self.head.html = f'<h1>{escape(self.title or w("title"))}</h1><p>{told[0]}</p>'
+            foot = _foot_html(self.upload.limit_mb, self.kept, w) + told[1]
+            self.foot.html = foot + (self.why and f'<p>{self.why}</p>')
+
+    def _told(self):
+        "What is known of the model, for above and below"
+        w = self.upload.w
+        if not self.loading.done(): return w.html('waking'), ''
+        if e := self.loading.exception():
+            self.upload.note = str(e)
+            return w.html('not_loaded'), ''
+        clf = self.loading.result()
+        self.upload.examples = drawn_examples(clf.classes)
+        return _knows_html(clf, w), f'<p>{w.html("model", n=len(clf.classes))} · {_made_of_html(clf.info, w)}</p>'
 
 # %% ../../nbs/library/ship/24_page.ipynb #3b1606c2
 def classifier_page(
     model=None, # A path, a classifier that is loaded, or None to look for one as `find_model` does
-    title:str='Show me a photo', # The heading
+    title:str=None, # The heading; `Show me a photo`, in the visitor's language, by default
     limit_mb:float=30, # Larger files are refused with a sentence
     feedback:str|Path=None, # A folder for photos that visitors send because the answer is wrong; None keeps none
     keep_days:int=30, # How long those are kept
+    texts:str|Path|dict=None, # Your own texts over ours, as for `all_texts`
 ) -> widgets.VBox: # To be displayed
     "The web page: choose or drop a photo, click *Classify*, see every class with its probability"
-    def heading(text=''): return f'<h1>{escape(title)}</h1>{text and f"<p>{text}</p>"}'
     from bearclf.train.machine import widgets_unknown
+    texts = all_texts(texts or os.environ.get('BEARCLF_TEXTS'))
     why, kept = widgets_unknown(), _feedback(feedback, keep_days)
-    html = partial(_html, plain=bool(why))
-    head, foot = html(heading(), 'bearclf-head'), html('', 'bearclf-foot')
+    def html(text='', *classes): return _html(text, *classes, plain=bool(why))
+    head, foot = html('', 'bearclf-head'), html('', 'bearclf-foot')
     asked = model or os.environ.get('BEARCLF_MODEL')
     if not callable(model): model = find_model(model)
-    if not model: return _framed(head, [html(_text('no_model.html') + _nothing_at(asked))], foot, 'bearclf-alone')
-    head.html = heading('One moment, I am still waking up …')
-    upload = (PlainUpload if why else PhotoUpload)(limit_mb=limit_mb)
-    button, answer = _button('Classify', 'bearclf-go'), html(_hint)
-    foot.html = _foot_html(limit_mb, kept) + (why and f'<p>{why}</p>')
-    loading = load_in_background(model)
-    loading.add_done_callback(partial(_tell, heading, head, upload, foot))
-    asides = [Where(loading, html), *([Wrong(loading, kept, html)] if kept else [])]
+    if not model:
+        head.html = f'<h1>{escape(title or Words(texts)("title"))}</h1>'
+        return _framed(head, [html(static_text('no_model.html') + _nothing_at(asked))], foot, 'bearclf-alone')
+    upload = (PlainUpload if why else PhotoUpload)(limit_mb=limit_mb, texts=texts)
+    button, answer, loading = _button('bearclf-go'), html(_hint(upload.w)), load_in_background(model)
+    Around(title, head, upload, button, foot, loading, kept, why)
+    asides = [Where(loading, upload, html), *([Wrong(loading, kept, upload, html)] if kept else [])]
     connect(upload, button, answer, loading, lambda *o: [aside.show(*o) for aside in asides])
     return _framed(head, [_box([upload, button], 'bearclf-left'), _box([answer, *asides], 'bearclf-right')], foot)
 
 # %% ../../nbs/library/ship/24_page.ipynb #820ec3c1
 def app_notebook() -> Path: # `page.ipynb`
     "The notebook that Voilà serves"
-    here = _static.parent
+    here = static.parent
     for d in here/'nbs', here.parent/'nbs':
         if (d/'page.ipynb').is_file(): return d/'page.ipynb'
     raise BearclfError(f'page.ipynb is missing beside {here}; install bearclf again.')
@@ -533,13 +571,13 @@ def _voila_command(notebook, port, ip, preheat, base='/'):
     "Program and arguments that serve `notebook` with Voilà"
     below = [f'--Voila.base_url={base}', f'--Voila.server_url=(?:{re.escape(base[:-1])})?']
     return [sys.executable, '-m', 'voila', str(notebook), '--no-browser', f'--port={port}', f'--Voila.ip={ip}',
-            '--Voila.port_retries=0', '--Voila.log_level=WARN', f'--Voila.config_file_paths={_static}',
+            '--Voila.port_retries=0', '--Voila.log_level=WARN', f'--Voila.config_file_paths={static}',
             f'--preheat_kernel={preheat}', *below*(base != '/')]
 
 # %% ../../nbs/library/ship/24_page.ipynb #f540fe53
 def _voila_env(found, **more):
     "Voilà's environment: where the person is, which model to show, and where our template lies"
-    jupyter = os.pathsep.join(filter(None, (str(_static), os.environ.get('JUPYTER_PATH'))))
+    jupyter = os.pathsep.join(filter(None, (str(static), os.environ.get('JUPYTER_PATH'))))
     asked = {k: str(o) for k, o in dict(BEARCLF_MODEL=found, **more).items() if o}
     return os.environ | asked | {'BEARCLF_CWD': os.getcwd(), 'JUPYTER_PATH': jupyter}
 
@@ -617,17 +655,19 @@ def serve(
     base_url:str='/', # The path below which the page lives, such as `/bears/` behind nginx
     feedback:str|Path=None, # A folder for photos that visitors send because the answer is wrong; None keeps none
     keep_days:int=30, # How long those are kept
+    texts:str|Path=None, # A JSON file with your own texts over ours, as for `all_texts`
 ) -> int: # Voilà's exit code
     "Serve the page until it is stopped with Ctrl-C"
     found = find_model(model)
     if model and not found:
         raise BearclfError(f'There is no model in {model}; give the folder that `bearclf train` made.')
     port, base, url = listen_at(port, ip, base_url)
-    kept = _feedback(feedback, keep_days)
+    kept, more = _feedback(feedback, keep_days), {}
+    if texts: all_texts(texts); more['BEARCLF_TEXTS'] = Path(texts).expanduser().absolute()
     if threading.current_thread() is threading.main_thread(): signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     log, alone = TemporaryFile('w+', encoding='utf-8', errors='replace'), TemporaryDirectory(prefix='bearclf-')
     command = _voila_command(shutil.copy(app_notebook(), alone.name), port, ip, preheat and bool(found), base)
-    proc = subprocess.Popen(command, env=_voila_env(found, **kept.env() if kept else {}), stderr=log)
+    proc = subprocess.Popen(command, env=_voila_env(found, **more, **kept.env() if kept else {}), stderr=log)
     try:
         if not _wait_for(url, proc): raise BearclfError(f'Voilà did not start: {_last_line(log)}')
         _say_where(url, ip)

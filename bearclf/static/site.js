@@ -8,7 +8,7 @@ import { openModel } from './model.js';
 const KEPT = 100; // answers in the list; the oldest go
 const WIDE = 480; // longest side in pixels of a picture in the list
 
-const at = (id) => document.getElementById(id);
+const at = (id) => /** @type {any} */ (document.getElementById(id));
 
 // An element; what people wrote, such as a file name, only ever becomes text
 function tag(name, attrs = {}, ...kids) {
@@ -34,6 +34,7 @@ const site = {
   left: false, // have cards gone because there were too many?
   state: 'waking', // or '' where the model is ready, or why it is not, as [key, values]
   loading: null, // the promise of a model
+  zone: null, // where photos come from
 };
 
 // ---- words with elements in them
@@ -128,7 +129,7 @@ function drawState() {
   at('empty').hidden = cards.length > 0 || failed;
   at('clear').hidden = !cards.length;
   at('kept').hidden = !site.left;
-  document.body.classList.toggle('bearclf-some', cards.length > 0);
+  document.body.toggleAttribute('data-some', cards.length > 0);
 }
 
 function drawFoot() {
@@ -144,7 +145,9 @@ function drawFoot() {
 
 function drawLanguages() {
   const { t, data } = site, [label, menu] = at('language').children;
-  const all = Object.entries(data.texts).map(([value, o]) => tag('option', { value, textContent: o.language_name, lang: value }));
+  const all = Object.entries(data.texts).map(([value, o]) =>
+    tag('option', { value, textContent: o.language_name, lang: value })
+  );
   label.textContent = t('language');
   menu.replaceChildren(...all);
   menu.value = t.language;
@@ -170,16 +173,17 @@ function drawAll() {
 
 function drawZone() {
   const { t, data } = site, fresh = tag('div', { id: 'zone' });
-  if (site.leave) site.leave();
+  if (site.zone) site.zone.close();
   at('zone').replaceWith(fresh);
-  site.leave = photoZone(fresh, { t, examples: data.examples, many: true, take });
+  site.zone = photoZone(fresh, { t, examples: data.examples, many: true, area: document.body, take });
 }
 
 // ---- one photo after the other
 
 // A small picture of the pixels of a photo, as an address; the browser makes it smooth where it is much smaller
 async function preview({ width, height, data }) {
-  const by = Math.max(1, Math.floor(Math.max(width, height) / WIDE / 2)), k = Math.min(1, WIDE / Math.max(width, height));
+  const by = Math.max(1, Math.floor(Math.max(width, height) / WIDE / 2)),
+    k = Math.min(1, WIDE / Math.max(width, height));
   const few = new ImageData(Math.ceil(width / by), Math.ceil(height / by));
   for (let y = 0, i = 0; y < height; y += by) {
     for (let x = 0; x < width; x += by, i += 4) {
@@ -262,25 +266,32 @@ function clear() {
 
 // ---- the model
 
-const fromBase64 = (s) => Uint8Array.fromBase64 ? Uint8Array.fromBase64(s) : Uint8Array.from(atob(s), (o) => o.charCodeAt(0));
+const fromBase64 = (s) =>
+  Uint8Array.fromBase64 ? Uint8Array.fromBase64(s) : Uint8Array.from(atob(s), (o) => o.charCodeAt(0));
 
-// What the page holds, compressed, or what lies beside it
-async function bytesOf(name) {
-  const { files } = site.data;
-  if (files) {
-    const answer = await fetch(files[name]);
-    if (!answer.ok) throw new Error(`${files[name]}: ${answer.status}`);
-    return new Uint8Array(await answer.arrayBuffer());
+// A part of the page, or what lies beside it, perhaps in several pieces
+async function partOf(name) {
+  const { files } = site.data, held = at(`bearclf-${name}`);
+  if (!files) {
+    const part = new Blob([fromBase64(held.textContent)]);
+    held.remove();
+    return part;
   }
-  const packed = new Blob([fromBase64(at(`bearclf-${name}`).textContent)]);
-  at(`bearclf-${name}`).remove();
-  const whole = packed.stream().pipeThrough(new DecompressionStream('gzip'));
+  const got = await Promise.all([files[name]].flat().map((o) => fetch(o)));
+  if (!got.every((o) => o.ok)) throw new Error(got.find((o) => !o.ok).url);
+  return new Blob(await Promise.all(got.map((o) => o.blob())));
+}
+
+// The same as bytes, unpacked if it begins as gzip does
+async function bytesOf(name) {
+  const part = await partOf(name), [a, b] = new Uint8Array(await part.slice(0, 2).arrayBuffer());
+  const whole = a === 0x1f && b === 0x8b ? part.stream().pipeThrough(new DecompressionStream('gzip')) : part.stream();
   return new Uint8Array(await new Response(whole).arrayBuffer());
 }
 
 async function load() {
-  const [code, wasm, model] = await Promise.all(['ort', 'wasm', 'model'].map(bytesOf)).catch(() => {
-    throw Object.assign(new Error(), { said: ['damaged_page', {}] });
+  const [code, wasm, model] = await Promise.all(['ort', 'wasm', 'model'].map(bytesOf)).catch((e) => {
+    throw Object.assign(e, { said: ['damaged_page', {}] });
   });
   const url = URL.createObjectURL(new Blob([code], { type: 'text/javascript' }));
   const opened = await openModel(await import(url), wasm, model, site.data.facts);
