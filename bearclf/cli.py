@@ -404,6 +404,27 @@ def app(
     return serve(model, port=port, open_browser=open_browser, ip=ip, base_url=base_url, feedback=feedback,
                  keep_days=keep_days, texts=texts)
 
+# %% ../nbs/library/90_cli.ipynb #1848be6b
+def site(
+    model:Path, # export.onnx or export.pkl, or the folder that holds it
+    dest:Path=None, # One file if it ends in .html, else a folder to put online (default: <name of model>.html)
+    title:str=None, # What stands above (default: Show me a photo)
+    texts:Path=None, # A JSON file with sentences of your own, or in another language
+    examples:Path=None, # A folder of up to 12 photos with which visitors can try the page
+):
+    "Write a page that answers without a server: one HTML file to open by a double click, or a folder to put online."
+    from bearclf.ship.predict import model_file
+    from bearclf.ship.site import write_site
+    file = model_file(model)
+    _with_portable(file)
+    dest = dest or Path(f'{file.resolve().parent.name or "page"}.html')
+    if dest.suffix.lower() == '.html':
+        size = write_site(model, dest, title, texts, examples).stat().st_size
+        return print(printable(f'{dest} is written: one file of {size/1e6:.1f} MB. It opens by a double click and needs '
+                               'no network; give it to whom you like.'))
+    from bearclf.ship.hosted import write_folder
+    print(printable(f'{write_folder(model, dest, title, texts, examples)} is ready to be put online.'))
+
 # %% ../nbs/library/90_cli.ipynb #c25p0002
 def post(
     path:Path, # A folder with a folder of photos for each class
@@ -465,7 +486,7 @@ def doctor(
 
 # %% ../nbs/library/90_cli.ipynb #21a5f990
 _commands = {f.__name__: f for f in (draw, collect, verify, history, bundle, train, clean, evaluate, predict, convert,
-    app, post, lab, cache, doctor)}
+    app, site, post, lab, cache, doctor)}
 
 def _overview():
     rows = [f'  {name:<10}{f.__doc__}' for name, f in _commands.items()]

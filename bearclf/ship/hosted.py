@@ -136,8 +136,8 @@ def site_files(
     page = site_html(facts, title, texts, [dict(name=k, src=name) for k, (name, _) in shown.items()], head=head,
                      files={k: [*v] for k, v in parts.items()}, worker='worker.js').encode()
     for o in *parts.values(), dict(shown.values()): files |= o
-    code = _worker(_named('page.html', page), [*files])
-    return files | {_named('page.html', page): page, '.nojekyll': b'', 'README.md': _readme(said), 'index.html': page} | code
+    name, own = _named('page.html', page), {'.nojekyll': b'', 'README.md': _readme(said), 'index.html': page}
+    return files | {name: page} | own | _worker(name, [*files])
 
 # %% ../../nbs/library/ship/26b_hosted.ipynb #998dc57a
 def _is_ours(file):

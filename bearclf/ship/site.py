@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['write_site']
 
-# %% ../../nbs/library/ship/26_site.ipynb #bcad364c
+# %% ../../nbs/library/ship/26_site.ipynb #e1af6f53
 import gzip, io, json, re
 from base64 import b64encode
 from hashlib import sha256
@@ -20,9 +20,9 @@ from ..folder.look import find_photos
 from .portable import plain_bytes
 from .predict import _facts_of, _portable_of, _sha, load_classifier, model_file
 from .runtime import FILES, LICENCE, runtime
-from .texts import Words, all_texts, module_text, static_text
+from .texts import Words, all_texts, drawn_examples, module_text, static_text
 
-# %% ../../nbs/library/ship/26_site.ipynb #4c0cac88
+# %% ../../nbs/library/ship/26_site.ipynb #4277a2dd
 _FACTS = 'arch', 'n_photos', 'n_valid', 'n_wrong', 'error_rate', 'date', 'unsure_below'
 
 def portable_parts(model):
@@ -36,17 +36,19 @@ def portable_parts(model):
     portable = {k: own[k] for k in ('mode', 'steps', 'near_limit') if k in own}
     return facts | dict(classes=[str(o) for o in info['classes']], portable=portable), data
 
-# %% ../../nbs/library/ship/26_site.ipynb #96591575
+# %% ../../nbs/library/ship/26_site.ipynb #4cc44e70
 def _json_tag(data):
     "Data for the page's JavaScript, in which nothing can end or begin a tag"
     said = json.dumps(data, ensure_ascii=False).replace('<', '\\u003c')
     return f'<script type="application/json" id="bearclf-data">{said}</script>'
 
-def _packed_tag(name, data):
+def _packed_tags(name, data, piece=1 << 16):
+    "`data`, compressed, in pieces: WebKit needs a quarter of a minute for a long one"
     packed = b64encode(gzip.compress(data, mtime=0)).decode()
-    return f'<script type="text/plain" id="bearclf-{name}">{packed}</script>'
+    pieces = (packed[i:i + piece] for i in range(0, len(packed), piece))
+    return '\n'.join(f'<script type="text/plain" class="bearclf-{name}">{o}</script>' for o in pieces)
 
-# %% ../../nbs/library/ship/26_site.ipynb #2c8f23e6
+# %% ../../nbs/library/ship/26_site.ipynb #856697e3
 def _hashes(*texts):
     return ' '.join(f"'sha256-{b64encode(sha256(o.encode()).digest()).decode()}'" for o in texts)
 
@@ -59,7 +61,7 @@ def _policy(scripts, style, beside):
             f"style-src {_hashes(style)}; img-src {ours}data: blob:; connect-src {own}{more}; "
             "base-uri 'none'; form-action 'none'")
 
-# %% ../../nbs/library/ship/26_site.ipynb #95127995
+# %% ../../nbs/library/ship/26_site.ipynb #e082d9c1
 _STYLES, _CODE = ('page.css', 'upload.css', 'bars.css', 'site.css'), ('photos.js', 'prepare.js', 'model.js', 'site.js')
 _TOO_OLD = '''if (!self.WebAssembly || !self.DecompressionStream) {
   document.getElementById('too-old').hidden = false;
@@ -73,14 +75,14 @@ def _in_all_languages(texts, key, **values):
 
 def _filled(form, parts): return re.sub(r'\{\{ (\w+) \}\}', lambda o: parts[o[1]], form)
 
-# %% ../../nbs/library/ship/26_site.ipynb #3017ba06
-def site_html(facts, title=None, texts=None, examples=(), embedded=None, files=None, head='', worker=None):
+# %% ../../nbs/library/ship/26_site.ipynb #315bd81f
+def site_html(facts, title=None, texts=None, examples=None, embedded=None, files=None, head='', worker=None):
     "The page, with `embedded` name -> bytes in it, or `files` name -> addresses beside it; names are ort, wasm and model"
-    texts = all_texts(texts)
-    data = dict(facts=facts, title=title, texts=texts, examples=list(examples), files=files, worker=worker)
+    texts, examples = all_texts(texts), examples or drawn_examples(facts['classes'])
+    data = dict(facts=facts, title=title, texts=texts, examples=examples, files=files, worker=worker)
     style, code = '\n'.join(map(static_text, _STYLES)), module_text(*_CODE)
     parts = [f'<script>{_TOO_OLD}</script>', _json_tag(data), f'<script type="module">{code}</script>',
-             *(_packed_tag(*o) for o in (embedded or {}).items())]
+             *(_packed_tags(*o) for o in (embedded or {}).items())]
     return _filled(static_text('site.html'), dict(
         generator=f'bearclf {__version__}', policy=_policy([_TOO_OLD, code], style, bool(files)),
         title=escape(title or Words(texts)('title')), head=f'{head}<style>{style}</style>',
@@ -88,7 +90,7 @@ def site_html(facts, title=None, texts=None, examples=(), embedded=None, files=N
         too_old=_in_all_languages(texts, 'cannot_start', what='WebAssembly'), licence=escape(LICENCE),
         code='\n    '.join(parts)))
 
-# %% ../../nbs/library/ship/26_site.ipynb #3eb84349
+# %% ../../nbs/library/ship/26_site.ipynb #618e575e
 def example_photos(photos, most=12):
     "The photos in a folder, or in a list of files, as JPEGs of at most 512 pixels: name -> bytes"
     files = find_photos(photos, get_y=lambda _: 'example') if isinstance(photos, (str, Path)) else list(photos or ())
@@ -103,14 +105,14 @@ def _small(file, side=512):
 
 def _as_data(name, data): return dict(name=name, src=f'data:image/jpeg;base64,{b64encode(data).decode()}')
 
-# %% ../../nbs/library/ship/26_site.ipynb #49b622b2
+# %% ../../nbs/library/ship/26_site.ipynb #4def5840
 def check_dest(dest):
     "A `BearclfError` if there is something at `dest` that bearclf did not write"
     if not dest.exists() and not dest.is_symlink(): return
     if dest.is_file() and b'<meta name="generator" content="bearclf ' in dest.open('rb').read(1000): return
     raise BearclfError(f'{dest} is there, and no page that bearclf has written. Give another name, or move it away.')
 
-# %% ../../nbs/library/ship/26_site.ipynb #121d3d7e
+# %% ../../nbs/library/ship/26_site.ipynb #2ffefe97
 def write_site(
     model:str|Path, # export.onnx or export.pkl, or the folder that holds it
     dest:str|Path, # The page to write, such as `bears.html`; one that bearclf wrote is replaced

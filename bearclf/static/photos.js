@@ -22,7 +22,7 @@ const ZONE = `
   <span class="empty">${BEAR}</span>
   <img alt="" hidden>
   <span class="name" dir="auto"></span>
-  <span class="ask"><strong></strong> <span></span></span>
+  <span class="ask"><strong></strong> <span></span> <span class="paste"></span></span>
 </label>
 <p class="said" role="status" dir="auto"></p>
 <p class="note" role="alert" dir="auto"></p>
@@ -95,7 +95,7 @@ async function frameOf(video, name) {
 // A button that opens the camera in a window; it is off again as soon as the window is closed, however that happens
 function liveCamera(dialog, t, got, refuse) {
   const open = made('button', 'bearclf-ask', t('use_camera')), video = dialog.querySelector('video');
-  const shoot = made('button', 'bearclf-go', t('shoot')), cancel = made('button', 'bearclf-ask', t('cancel'));
+  const shoot = made('button', 'bearclf-shoot', t('shoot')), cancel = made('button', 'bearclf-ask', t('cancel'));
   const off = () => {
     for (const o of video.srcObject?.getTracks() || []) o.stop();
     video.srcObject = null;
@@ -173,6 +173,7 @@ function photoZone(el, { t, take, many = false, area = el, examples = [] }) {
   const askFor = (what, or) => {
     ask.children[0].textContent = t(what);
     ask.children[1].textContent = t(or);
+    ask.children[2].textContent = t('paste');
   };
   const say = (text) => {
     note.textContent = text;

@@ -159,6 +159,7 @@ function drawAll() {
   const { data } = site, t = site.t = words(data.texts, [location.hash.slice(1), ...navigator.languages]);
   document.documentElement.lang = t.language;
   document.title = at('title').textContent = data.title || t('title');
+  at('said').textContent = '';
   at('knows').replaceChildren(...knows(data.facts.classes));
   at('answers').ariaLabel = t('answers');
   at('empty').firstElementChild.textContent = t('hint_many');
@@ -245,6 +246,7 @@ async function work() {
     drawState();
     await new Promise((next) => setTimeout(next)); // the page is painted, and hears what was pressed
     await look(card, file);
+    if (!site.done) card.node.scrollIntoView({ block: 'nearest' });
   }
   site.working = false;
   drawState();
@@ -269,12 +271,13 @@ function clear() {
 const fromBase64 = (s) =>
   Uint8Array.fromBase64 ? Uint8Array.fromBase64(s) : Uint8Array.from(atob(s), (o) => o.charCodeAt(0));
 
-// A part of the page, or what lies beside it, perhaps in several pieces
+// A part of the page, in the pieces in which it stands there, or what lies beside it
 async function partOf(name) {
-  const { files } = site.data, held = at(`bearclf-${name}`);
+  const { files } = site.data, held = [...document.querySelectorAll(`.bearclf-${name}`)];
   if (!files) {
-    const part = new Blob([fromBase64(held.textContent)]);
-    held.remove();
+    if (!held.length) throw new Error(name);
+    const part = new Blob(held.map((o) => fromBase64(o.textContent)));
+    held.forEach((o) => o.remove());
     return part;
   }
   const got = await Promise.all([files[name]].flat().map((o) => fetch(o)));

@@ -65,9 +65,9 @@ def address(demo_model, tmp_path_factory):
     with served(demo_model, tmp_path_factory.mktemp('cwd')) as url: yield url
 
 @contextmanager
-def visit(browser, url, width=1280, height=800):
+def visit(browser, url, width=1280, height=800, **kw):
     "The page as a visitor sees it, once its heading is there; `asked` has every address that the browser asked for"
-    page, asked = browser.new_page(viewport=dict(width=width, height=height)), []
+    page, asked = browser.new_page(viewport=dict(width=width, height=height), **kw), []
     page.set_default_timeout(1000*LONG)
     page.on('request', lambda r: asked.append(r.url))
     page.on('websocket', lambda w: asked.append(w.url))
@@ -126,8 +126,8 @@ def test_each_class_without_reloading(visitor, fresh_bears):
 def test_photo_and_bars_are_seen(visitor, fresh_bears):
     label = next(iter(fresh_bears))
     check_good_bear(visitor.page, fresh_bears, label, 1)
-    assert visitor.page.is_visible('.bearclf-upload img')
-    assert visitor.page.evaluate('document.querySelector(".bearclf-upload img").naturalWidth') > 0
+    assert visitor.page.is_visible('.bearclf-upload .zone img')
+    assert visitor.page.evaluate('document.querySelector(".bearclf-upload .zone img").naturalWidth') > 0
     assert visitor.page.get_attribute('.bearclf-live:has(.bearclf-bars)', 'role') == 'status'
 
 def test_classify_without_a_photo(browser, address):
@@ -170,7 +170,7 @@ def test_19_mb_photo(visitor, fresh_bears, tmp_path):
     choose(visitor.page, photo)
     said, rows = answer(visitor.page, 'phone.jpg')
     assert sorted(o[0] for o in rows) == sorted(fresh_bears) and said == rows[0][0]
-    width, height = visitor.page.locator('.bearclf-upload img').evaluate('o => [o.naturalWidth, o.naturalHeight]')
+    width, height = visitor.page.locator('.bearclf-upload .zone img').evaluate('o => [o.naturalWidth, o.naturalHeight]')
     assert width < height <= 1024  # upright, and scaled down
     check_good_bear(visitor.page, fresh_bears, label)
 
@@ -196,7 +196,7 @@ def test_what_the_browser_cannot_open(visitor, fresh_bears):
     label, b = list(fresh_bears)[0], io.BytesIO()
     Image.open(fresh_bears[label][0]).save(b, 'TIFF')
     choose(visitor.page, as_file('scan.tif', b.getvalue()))
-    visitor.page.wait_for_selector('.bearclf-upload img:visible')
+    visitor.page.wait_for_selector('.bearclf-upload .zone img:visible')
     said, _ = answer(visitor.page, 'scan.tif')
     assert said == label
 
@@ -212,7 +212,7 @@ def test_drop(visitor, fresh_bears, target):
     choose(visitor.page, as_file('before.jpg', b'no image'))
     check_sentence(visitor.page, 'before.jpg')
     visitor.page.dispatch_event(target, 'drop', dict(dataTransfer=dropped))
-    visitor.page.wait_for_selector('.bearclf-upload img:visible')
+    visitor.page.wait_for_selector('.bearclf-upload .zone img:visible')
     said, _ = answer(visitor.page, 'dropped.jpg')
     assert said == label
 
@@ -222,7 +222,7 @@ def test_keyboard(visitor, fresh_bears):
     choose(visitor.page, path)
     visitor.page.wait_for_selector('.bearclf-go:enabled')
     visitor.page.focus('.bearclf-upload input')
-    visitor.page.keyboard.press('Tab')
+    for _ in range(4): visitor.page.keyboard.press('Tab')  # there are three examples between
     assert 'bearclf-go' in visitor.page.evaluate('document.activeElement.className')
     visitor.page.keyboard.press('Enter')
     visitor.page.wait_for_selector(f'.bearclf-of:text-is("{path.name}")')
@@ -239,6 +239,29 @@ def test_phone(browser, address, fresh_bears):
         choose(v.page, as_file('a_photo_with_a_name_that_does_not_end'*4+'.jpg', b'no image'))
         check_sentence(v.page, 'not an image')
         assert v.page.evaluate(wider) == []
+
+def test_in_russian(browser, address, fresh_bears):
+    "A browser that asks for it reads no English, before the answer and after it, and neither does a screen reader"
+    def check(page):
+        said = page.locator('.bearclf-page').aria_snapshot()
+        said = re.sub(r"\w+\.jpg|JPEG|efficientnet_lite0|(?m:^[ '/-]*[a-z]+\b)|\[[a-z]+", '', said)
+        assert {*re.findall('[a-zA-Z]{2,}', said)} <= {*fresh_bears}, said
+    with visit(browser, address, locale='ru-RU') as v:
+        page, photo = v.page, fresh_bears['teddy'][0]
+        page.wait_for_selector('.bearclf-head b')
+        page.wait_for_selector('h1:text("Покажите мне фото")')
+        check(page)
+        assert page.get_attribute('html', 'lang') == 'ru' and page.is_visible('.bearclf-upload .examples')
+        choose(page, as_file('notes.jpg', b'Masha and the three bears.'))
+        page.wait_for_selector('.note:text("не открывается")')
+        check(page)
+        choose(page, photo)
+        page.wait_for_selector('.bearclf-go:enabled')
+        page.get_by_role('button', name='Что это?').click()
+        page.wait_for_selector(f'.bearclf-of:text-is("{photo.name}")')
+        page.get_by_role('button', name='Куда смотрела модель?').click()
+        page.wait_for_selector('.bearclf-looked, .bearclf-live:text("Важно всё фото")')
+        check(page)
 
 def test_nobody_else_is_asked(visitor, fresh_bears):
     "Every request, from the first to the answer, goes to the machine that serves the page"

@@ -44,3 +44,6 @@ def test_percent_is_the_same_in_both_languages():
     code = f'import {{ percent }} from "./bearclf/static/loop.js"; console.log(JSON.stringify({values}.map(percent)))'
     said = json.loads(deno('eval', code))
     assert said == [percent(o) for o in values] and said[-2:] == ['>99.9%', '>99.9%'] and percent(0.0625) == '6.3%'
+    same = [re.search(r'function percent.*?\n}', (static/o).read_text(encoding='utf-8'), re.DOTALL)[0]
+            for o in ('loop.js', 'site.js')]
+    assert same[0] == same[1]
