@@ -387,15 +387,20 @@ def app(
     open_browser:bool=False, # Open the page in a browser?
     feedback:Path=None, # Keep photos here that visitors send because the answer is wrong (default: keep none)
     keep_days:int=30, # Delete those after so many days
+    site:bool=False, # Serve the page that computes in the browser: photos stay on the visitor's device
     texts:Path=None, # A JSON file with sentences of your own, {"es": {"title": "..."}} (default: English and Russian)
 ):
     "Serve the page on which anybody can upload a photo and read what it is."
+    if site and feedback: raise BearclfError('With --site no photo reaches this machine, so --feedback can keep none.')
     from bearclf.ship.page import find_model, listen_at, serve
     from bearclf.ship.predict import demo_model
     port, *_ = listen_at(port, ip, base_url)  # before a training
     if data: model = _model_of(data, arch)
     elif demo: _apart('_demo'); model = demo_model()
     _with_portable(find_model(model))
+    if site:
+        from bearclf.ship.hosted import serve_site_here
+        return serve_site_here(model, port, ip, base_url, open_browser, texts)
     return serve(model, port=port, open_browser=open_browser, ip=ip, base_url=base_url, feedback=feedback,
                  keep_days=keep_days, texts=texts)
 

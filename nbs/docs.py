@@ -1,6 +1,6 @@
 """The API pages, made from the notebooks with nbdev and nbconvert; Quarto is not needed.
 
-python nbs/docs.py   writes one HTML page for each notebook into _docs
+python nbs/docs.py   writes one HTML page for each notebook into _docs, and beside them the demo's page
 """
 import re, subprocess, sys, sysconfig
 from pathlib import Path
@@ -10,6 +10,9 @@ from nbconvert import HTMLExporter
 from nbconvert.preprocessors import Preprocessor
 from readme import Directives, top
 
+from bearclf.ship.hosted import write_folder
+from bearclf.ship.predict import demo_model
+
 scripts, out = Path(sysconfig.get_path('scripts')), top/'_docs'
 
 
@@ -17,7 +20,8 @@ def links(current, files):
     "The links at the head of each page: a row for the course, and one for the library"
     link = lambda o: f'**{o}**' if o == current else f'[{o}]({o}.html)'
     row = lambda found: ' · '.join(link(o.stem) for o in files if ('library' in o.parts) == found)
-    return nbformat.v4.new_markdown_cell(f'Course: {row(False)}\n\nLibrary: {row(True)}')
+    demo = '**Try it: [a page that tells bears apart](demo/), in your browser alone.**\n\n'*(current == 'index')
+    return nbformat.v4.new_markdown_cell(f'{demo}Course: {row(False)}\n\nLibrary: {row(True)}')
 
 
 def standard(cell):
@@ -48,6 +52,7 @@ def main():
         about = {'name': f'bearclf: {file.stem}', 'path': str(top/'nbs')}
         page, _ = exporter.from_notebook_node(nb, {'metadata': about})
         (out/f'{file.stem}.html').write_text(page, encoding='utf-8')
+    write_folder(demo_model(), out/'demo', 'Black, grizzly or teddy?')
     print(f'{len(files)} pages are in {out}; begin with {out/"index.html"}.')
 
 

@@ -311,6 +311,8 @@ def test_api_pages_without_quarto(copy):
     page = (copy/'_docs/13_data.html').read_text(encoding='utf-8')
     assert 'id="photo_dls"' in page and 'The four things a' in page
     assert {o.stem for o in (copy/'_docs').glob('*.html')} == {o.stem for o in notebooks} - {'page'}
+    first = (copy/'_docs/index.html').read_text(encoding='utf-8')
+    assert 'href="demo/"' in first and {'index.html', 'worker.js'} <= {o.name for o in (copy/'_docs/demo').iterdir()}
 
 
 # --- counts, to be read and not to be met
