@@ -407,7 +407,7 @@ def app(
 # %% ../nbs/library/90_cli.ipynb #1848be6b
 def site(
     model:Path, # export.onnx or export.pkl, or the folder that holds it
-    dest:Path=None, # One file if it ends in .html, else a folder to put online (default: <name of model>.html)
+    dest:Path, # One file if it ends in .html, such as bears.html; else a folder to put online
     title:str=None, # What stands above (default: Show me a photo)
     texts:Path=None, # A JSON file with sentences of your own, or in another language
     examples:Path=None, # A folder of up to 12 photos with which visitors can try the page
@@ -415,13 +415,11 @@ def site(
     "Write a page that needs no server: one HTML file for a double click, or a folder to put online."
     from bearclf.ship.predict import model_file
     from bearclf.ship.site import write_site
-    file = model_file(model)
-    _with_portable(file)
-    dest = dest or Path(f'{file.resolve().parent.name or "page"}.html')
+    _with_portable(model_file(model))
     if dest.suffix.lower() == '.html':
         size = write_site(model, dest, title, texts, examples).stat().st_size
-        return print(printable(f'{dest} is written: one file of {size/1e6:.1f} MB. It opens by a double click and needs '
-                               'no network; give it to whom you like.'))
+        return print(printable(f'{dest} is written: one file of {size/1e6:.1f} MB. It opens by a double click and '
+                               'needs no network; give it to whom you like.'))
     from bearclf.ship.hosted import write_folder
     print(printable(f'{write_folder(model, dest, title, texts, examples)} is ready to be put online.'))
 

@@ -42,7 +42,7 @@ def _is_named(file):
 def _unix(data): return data.replace(b'\r\n', b'\n') # git gives line ends of its own to a checkout on Windows
 
 # %% ../../nbs/library/ship/26b_hosted.ipynb #bf607214
-_PIECE = 20_000_000 # bytes
+_PIECE = 9_000_000 # bytes
 
 def _packed(name, data):
     "`data` gzipped, as {name: bytes} of one or more files"
