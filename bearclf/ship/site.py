@@ -27,10 +27,10 @@ _FACTS = 'arch', 'n_photos', 'n_valid', 'n_wrong', 'error_rate', 'date', 'unsure
 
 def portable_parts(model):
     "What a page needs of the model in a file or folder: its facts, and the bytes of its export.onnx"
-    file, info = model_file(model), load_classifier(model).info
+    file, clf = model_file(model), load_classifier(model)
     if file.suffix == '.pkl': file = _portable_of(file, sha := _sha(file), _facts_of(file, sha))
     data = plain_bytes(file/'export.onnx' if file.is_dir() else file, 250 << 20)
-    own = info['portable']
+    info, own = clf.info | dict(unsure_below=clf.unsure_below), clf.info['portable']
     if sha256(data).hexdigest() != own['sha256']: raise BearclfError(f'{file} was changed meanwhile. Try again.')
     facts = {k: info[k] for k in _FACTS if info.get(k) is not None}
     portable = {k: own[k] for k in ('mode', 'steps', 'near_limit') if k in own}

@@ -1,49 +1,48 @@
 "What the browser sees of a photo and what it answers, against Python with the same file; and files in bad faith"
-import base64, io, json, re
+import base64
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from helpers import top
+from helpers import LONG
 from test_uploads import KINDS, png, saved
 from bearclf.photo import PhotoError, any_photo
 from bearclf.ship.portable import apply_steps, as_array, read_portable
-from bearclf.ship.runtime import runtime
+from bearclf.ship import site
+from bearclf.ship.site import write_site
+from bearclf.ship.texts import module_text
 
-static = top/'bearclf/static'
-CODE = '\n'.join(re.sub('(?m)^export .*', '', (static/o).read_text('utf-8')) for o in ('prepare.js', 'model.js'))
-PAGE = '''<!DOCTYPE html><script type="module">
-%s
+OPEN = '''
 const bytes = (o) => Uint8Array.from(atob(o), (c) => c.charCodeAt(0));
 const text = (o) => btoa(Array.from(o, (c) => String.fromCharCode(c)).join(''));
-window.open_ = async (code, wasm, onnx, facts) => {
-  const ort = await import(URL.createObjectURL(new Blob([bytes(code)], { type: 'text/javascript' })));
-  window.model = await openModel(ort, bytes(wasm), bytes(onnx), facts);
-};
-window.look = async (data, name, asked, whole) => {
+self.look = async (data, name, asked, whole) => {
   try {
     const photo = await readPhoto(new File([bytes(data)], name)), { width, height } = photo;
     const seen = asked.map(([mode, steps]) => text(prepared(photo, steps, mode).map((o) => Math.round(o * 255))));
-    return { width, height, seen, said: whole && await model.answer(photo) };
+    return { width, height, seen, said: whole && await (await site.loading).answer(photo) };
   } catch (e) {
     if (!(e instanceof Refused)) throw e;
     return { code: e.code, values: e.values };
   }
-};
-</script>''' % CODE
+};'''
 
 
 def b64(data): return base64.b64encode(data).decode()
 
+def opened(browser, model, folder):
+    "The page that `write_site` makes of `model`; what its code has for itself can be asked from here"
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(site, 'module_text', lambda *o: module_text(*o) + OPEN)
+        file = write_site(model, folder/'bears.html')
+    page = browser.new_page()
+    page.goto(f'{file.as_uri()}#en')
+    page.wait_for_selector('html[data-ready=yes]', timeout=1000*LONG)
+    return page
+
 @pytest.fixture(scope='module')
-def page(browser, demo_model):
-    "A page that has the demo model"
-    page, facts = browser.new_page(), json.loads((demo_model/'export.json').read_text('utf-8'))
-    page.set_content(PAGE)
-    page.wait_for_function('window.look')
-    parts = *runtime().values(), (demo_model/'export.onnx').read_bytes()
-    page.evaluate('([a, b, c, d]) => open_(a, b, c, d)', [*map(b64, parts), facts])
+def page(browser, demo_model, tmp_path_factory):
+    page = opened(browser, demo_model, tmp_path_factory.mktemp('site'))
     yield page
     page.close()
 
