@@ -1524,6 +1524,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'bearclf/ship/portable.py'),
                                        'bearclf.ship.portable.AnyClassifier.many': ( 'library/ship/portable.html#anyclassifier.many',
                                                                                      'bearclf/ship/portable.py'),
+                                       'bearclf.ship.portable.AnyClassifier.unsure_below': ( 'library/ship/portable.html#anyclassifier.unsure_below',
+                                                                                             'bearclf/ship/portable.py'),
                                        'bearclf.ship.portable.PortableClassifier': ( 'library/ship/portable.html#portableclassifier',
                                                                                      'bearclf/ship/portable.py'),
                                        'bearclf.ship.portable.PortableClassifier.__init__': ( 'library/ship/portable.html#portableclassifier.__init__',

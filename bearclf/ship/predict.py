@@ -158,7 +158,7 @@ def _batch(self:Classifier, photos):
         knows = familiar(seen.stored).tolist() if familiar else [None]*len(probs)
     probs = probs**(1/((self.info.get('portable') or {}).get('temperature') or 1))  # as the portable model has it
     probs = probs/probs.sum(1, keepdim=True)
-    return [_prediction(self.classes, *o, self.info.get('unsure_below')) for o in zip(probs, knows)]
+    return [_prediction(self.classes, *o, self.unsure_below) for o in zip(probs, knows)]
 
 # %% ../../nbs/library/ship/23_predict.ipynb #f15e0030
 def say_what_opens(file):

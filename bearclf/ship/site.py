@@ -27,8 +27,9 @@ _FACTS = 'arch', 'n_photos', 'n_valid', 'n_wrong', 'error_rate', 'date', 'unsure
 
 def portable_parts(model):
     "What a page needs of the model in a file or folder: its facts, and the bytes of its export.onnx"
-    (file, _), info = portable_of(model_file(model)), load_classifier(model).info
-    data, own = plain_bytes(file, 250 << 20), info['portable']
+    (file, _), clf = portable_of(model_file(model)), load_classifier(model)
+    info, own = clf.info | dict(unsure_below=clf.unsure_below), clf.info['portable']
+    data = plain_bytes(file, 250 << 20)
     if sha256(data).hexdigest() != own['sha256']: raise BearclfError(f'{file} was changed meanwhile. Try again.')
     facts = {k: info[k] for k in _FACTS if info.get(k) is not None}
     portable = {k: own[k] for k in ('mode', 'steps', 'near_limit') if k in own}

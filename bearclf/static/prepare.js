@@ -365,6 +365,7 @@ function step(im, { do: what, size: [height, width], pad_mode }) {
     [w, h] = [Math.max(1, Math.trunc(m * width)), Math.max(1, Math.trunc(m * height))];
     [left, top] = [Math.trunc(0.5 * (im.width - w)), Math.trunc(0.5 * (im.height - h))];
   }
+  if (w * h > 150e6) throw new Refused('too_narrow', {});
   const beyond = pad_mode || (what === 'pad' ? 'reflection' : 'zeros');
   return resized(im, places(im.width, left, w, beyond), places(im.height, top, h, beyond), width, height);
 }

@@ -230,7 +230,7 @@ async function look(card, file) {
     draw(card);
     card.answer = await model.answer(pixels);
   } catch (e) {
-    if (e instanceof Refused) card.refused = [e.code, e.values];
+    if (e instanceof Refused) card.refused = [e.code, { name: file.name, ...e.values }];
     else card.refused = site.state ? ['not_loaded', {}] : ['went_wrong', { what: e.message || String(e) }];
   }
   if (card.gone) return URL.revokeObjectURL(card.src);
