@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .. import __version__
 from ..core import *
-from ..core import given_path
+from ..core import given_path, printable
 from ..photo import *
 from ..folder.look import find_photos
 from .portable import plain_bytes
@@ -90,13 +90,19 @@ def site_html(facts, title=None, texts=None, examples=None, embedded=None, files
 # %% ../../nbs/library/ship/26_site.ipynb #f0a5e2ad
 def example_photos(photos, most=12):
     "The photos in a folder, or in a list of files, as JPEGs of at most 512 pixels: name -> bytes"
-    files = find_photos(photos, get_y=lambda _: 'example') if isinstance(photos, (str, Path)) else list(photos or ())
+    files = _photos_in(Path(photos)) if isinstance(photos, (str, Path)) else list(photos or ())
     if len(files) > most: raise BearclfError(f'These are {len(files)} example photos; give at most {most}.')
-    return {f'{Path(o).stem}.jpg': _small(o) for o in files}
+    found = {printable(f'{Path(o).stem}.jpg'): _small(o) for o in files}
+    if len(found) == len(files): return found
+    raise BearclfError('Two of the example photos have the same name. Rename one; visitors see the names.')
+
+def _photos_in(folder): # a link may lead to what is not meant to be published
+    return [o for o in find_photos(folder, get_y=lambda _: 'example') if folder.resolve() in o.resolve().parents]
 
 def _small(file, side=512):
     im = read_photo(file, side=side)
     im.thumbnail((side, side))
+    im.info.clear()  # the comment in a JPEG would go with it
     im.save(b := io.BytesIO(), 'JPEG', quality=85)
     return b.getvalue()
 
@@ -125,5 +131,5 @@ def write_site(
     facts, onnx = portable_parts(model)
     parts = dict(zip(('ort', 'wasm'), (runtime()[o] for o in FILES)), model=onnx)
     page = site_html(facts, title, texts, shown, embedded=parts)
-    with atomic_path(dest) as tmp: tmp.write_bytes(page.encode())
+    with atomic_path(dest) as tmp: tmp.write_bytes(page.encode('utf-8', 'backslashreplace'))
     return dest
