@@ -158,6 +158,14 @@ def test_languages_that_are_written_from_right_to_left(browser, tmp_path):
         page.select_option('#language select', 'ru')
         page.wait_for_selector('html[dir=ltr][lang=ru]')
 
+def test_it_prints_dark_on_white(browser, tmp_path):
+    with opened(browser, small_page(tmp_path/'a.html', ['a', 'b']), ready=False, color_scheme='dark') as page:
+        ink = 'getComputedStyle(document.body).color'
+        page.wait_for_selector('html[data-ready=no]')
+        assert page.evaluate(ink) == 'rgb(246, 234, 219)'
+        page.emulate_media(media='print', color_scheme='dark')
+        assert page.evaluate(ink) == 'rgb(51, 36, 26)'
+
 @pytest.mark.parametrize('width', [320, 1280])
 def test_names_that_are_longer_than_a_phone_is_wide(browser, tmp_path, width):
     classes = [f'american_bulldog_{i}_of_a_name_that_never_ends' for i in range(37)]
