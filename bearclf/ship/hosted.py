@@ -6,7 +6,7 @@
 __all__ = ['site_files', 'write_folder', 'ServedSite', 'serve_site']
 
 # %% ../../nbs/library/ship/26b_hosted.ipynb #2a3de248
-import asyncio, gzip, io, json, os, re, signal, sys, threading, webbrowser
+import asyncio, gzip, io, json, os, re, signal, sys, threading
 from concurrent.futures import Future
 from contextlib import suppress
 from hashlib import sha256
@@ -20,7 +20,7 @@ from tornado.web import Application, HTTPError, RequestHandler
 
 from ..core import *
 from ..core import given_path
-from .page import _say_where, find_model, listen_at
+from .page import find_model, listen_at, say_where
 from .portable import plain_bytes
 from .runtime import FILES, runtime
 from .site import example_photos, portable_parts, site_html
@@ -267,7 +267,6 @@ def serve_site_here(model, port, ip, base_url, open_browser, texts):
         raise BearclfError(f'There is no model in {model or "this folder"}; name one with --model, or take --demo.')
     served = serve_site(found, port, ip, base_url, texts=texts)
     with suppress(KeyboardInterrupt):
-        _say_where(served.url, ip)
-        if open_browser: webbrowser.open(served.url)
+        say_where(served.url, ip, open_browser)
         served.thread.join()
     return 0

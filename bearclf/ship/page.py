@@ -624,9 +624,11 @@ def _can_show(text):
     try: return sys.stdout.isatty() and bool(text.encode(sys.stdout.encoding))
     except UnicodeError: return False
 
-def _say_where(url, ip):
+def say_where(url, ip, open_browser):
+    "Say where the page is, to phones in the room too, and show it if `open_browser`"
     if ip not in ('localhost', '127.0.0.1') and _can_show(code := _qr(url)): print(code)
     print(f'The bear classifier is at {url} (stop it with Ctrl-C).', flush=True)
+    if open_browser: webbrowser.open(url)
 
 # %% ../../nbs/library/ship/24_page.ipynb #5e85b66d
 def listen_at(
@@ -670,8 +672,7 @@ def serve(
     proc = subprocess.Popen(command, env=_voila_env(found, **more, **kept.env() if kept else {}), stderr=log)
     try:
         if not _wait_for(url, proc): raise BearclfError(f'Voilà did not start: {_last_line(log)}')
-        _say_where(url, ip)
-        if open_browser: webbrowser.open(url)
+        say_where(url, ip, open_browser)
         return proc.wait()
     except KeyboardInterrupt: return 0
     finally: _stop(proc); log.close(); alone.cleanup()

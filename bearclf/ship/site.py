@@ -14,11 +14,11 @@ from pathlib import Path
 
 from .. import __version__
 from ..core import *
-from ..core import given_path, printable
+from ..core import given_path
 from ..photo import *
 from ..folder.look import check_folder, like_photos
 from .portable import plain_bytes
-from .predict import _facts_of, _portable_of, _sha, load_classifier, model_file
+from .predict import load_classifier, model_file, portable_of
 from .runtime import FILES, LICENCE, runtime
 from .texts import Words, all_texts, drawn_examples, module_text, static_text
 
@@ -27,10 +27,8 @@ _FACTS = 'arch', 'n_photos', 'n_valid', 'n_wrong', 'error_rate', 'date', 'unsure
 
 def portable_parts(model):
     "What a page needs of the model in a file or folder: its facts, and the bytes of its export.onnx"
-    file, info = model_file(model), load_classifier(model).info
-    if file.suffix == '.pkl': file = _portable_of(file, sha := _sha(file), _facts_of(file, sha))
-    data = plain_bytes(file/'export.onnx' if file.is_dir() else file, 250 << 20)
-    own = info['portable']
+    (file, _), info = portable_of(model_file(model)), load_classifier(model).info
+    data, own = plain_bytes(file, 250 << 20), info['portable']
     if sha256(data).hexdigest() != own['sha256']: raise BearclfError(f'{file} was changed meanwhile. Try again.')
     facts = {k: info[k] for k in _FACTS if info.get(k) is not None}
     portable = {k: own[k] for k in ('mode', 'steps', 'near_limit') if k in own}
