@@ -16,7 +16,7 @@ from .. import __version__
 from ..core import *
 from ..core import given_path, printable
 from ..photo import *
-from ..folder.look import find_photos
+from ..folder.look import check_folder, like_photos
 from .portable import plain_bytes
 from .predict import load_classifier, model_file, portable_of
 from .runtime import FILES, LICENCE, runtime
@@ -78,7 +78,7 @@ def site_html(facts, title=None, texts=None, examples=None, embedded=None, files
     w = Words(texts)
     data = dict(facts=facts, title=title, texts=texts, examples=examples, files=files, worker=worker)
     style, code = '\n'.join(map(static_text, _STYLES)), module_text(*_CODE)
-    parts = [f'<script>{_START}</script>', _json_tag(data), f'<script type="module">{code}</script>',
+    parts = [f'<script>{_START}</script>', _json_tag(data), f'<script type="module" async>{code}</script>',
              *(_packed_tags(*o) for o in (embedded or {}).items())]
     return _filled(static_text('site.html'), dict(
         generator=f'bearclf {__version__}', policy=_policy([_START, code], style, bool(files)),
@@ -90,14 +90,19 @@ def site_html(facts, title=None, texts=None, examples=None, embedded=None, files
 # %% ../../nbs/library/ship/26_site.ipynb #f0a5e2ad
 def example_photos(photos, most=12):
     "The photos in a folder, or in a list of files, as JPEGs of at most 512 pixels: name -> bytes"
-    files = _photos_in(Path(photos)) if isinstance(photos, (str, Path)) else list(photos or ())
+    files, shown = _in_folder(photos) if isinstance(photos, (str, Path)) else list(photos or ()), {}
     if len(files) > most: raise BearclfError(f'These are {len(files)} example photos; give at most {most}.')
-    found = {printable(f'{Path(o).stem}.jpg'): _small(o) for o in files}
-    if len(found) == len(files): return found
-    raise BearclfError('Two of the example photos have the same name. Rename one; visitors see the names.')
+    for i, o in enumerate(files): shown[_free(printable(f'{Path(o).stem}.jpg'), i, shown)] = _small(o)
+    return shown
 
-def _photos_in(folder): # a link may lead to what is not meant to be published
-    return [o for o in find_photos(folder, get_y=lambda _: 'example') if folder.resolve() in o.resolve().parents]
+def _free(name, i, taken): return f'{i + 1}-{name}' if name in taken else name
+
+def _in_folder(path):
+    report = check_folder(path, get_y=lambda _: 'example')
+    for o in like_photos(report.left_out): raise BearclfError(f'{o} is no example: {report.left_out[o]}.')
+    inside = [o for o in report.photos if Path(path).resolve() in o.resolve().parents] # a link may lead anywhere
+    if not inside: raise BearclfError(f'There is no photo in {path} that could be an example.')
+    return inside
 
 def _small(file, side=512):
     im = read_photo(file, side=side)
