@@ -38,7 +38,7 @@ def _npm(*args, cwd):
     try: done = subprocess.run([npm, *args], cwd=cwd, env=os.environ | dict(PATH=_path()), stdin=subprocess.DEVNULL,
                                capture_output=True, encoding='utf-8', errors='replace', timeout=_MINUTES*60)
     except subprocess.TimeoutExpired:
-        raise BearclfError(f'npm has not brought ONNX Runtime in {_MINUTES} minutes. Try again with a faster network.') \
+        raise BearclfError(f'npm has not brought ONNX Runtime in {_MINUTES} minutes. Try again on a faster network.') \
             from None
     if done.returncode: raise BearclfError(
         f'npm could not bring onnxruntime-web {VERSION} ({_in_short(done.stderr)}). Try again where there is a '
