@@ -20,7 +20,7 @@ async function openModel(ort, wasmBytes, onnxBytes, facts) {
     const said = await session.run({ photo });
     return prediction(classes, said.probability.data, said.near ? said.near.data[0] : null, facts);
   };
-  await answer({ width: 8, height: 8, data: new Uint8Array(192).fill(128) }); // the first one takes long: nobody waits yet
+  await answer({ width: 8, height: 8, data: new Uint8Array(192).fill(128) }); // the first takes longest
   return { classes, answer };
 }
 

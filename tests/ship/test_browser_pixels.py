@@ -1,5 +1,5 @@
 "What the browser sees of a photo and what it answers, against Python with the same file; and files in bad faith"
-import base64, json
+import base64, json, zlib
 
 import numpy as np
 import pytest
@@ -173,3 +173,10 @@ def test_what_is_too_narrow_for_a_model(page):
     data, steps = saved(Image.new('L', (20_000, 1)), 'PNG'), [dict(do='pad', size=[64, 64])]
     with pytest.raises(PhotoError, match='too long and narrow'): apply_steps(any_photo(data), steps)
     assert look(page, data, [['RGB', steps]])['code'] == 'too_narrow'
+
+def test_grey_of_16_bits_in_another_order(page):
+    "Is refused: a browser would keep the upper eight bits alone"
+    data = bytearray(saved(Image.fromarray(np.full((1, 1), 1000, 'uint16')), 'PNG'))
+    data[28] = 1
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, 'big')
+    assert any_photo(bytes(data)).size == (1, 1) and look(page, bytes(data))['code'] == 'cannot_open_here'

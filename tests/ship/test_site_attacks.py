@@ -6,7 +6,7 @@ from PIL import Image
 
 from helpers import free_port, small_disk
 from test_hosted import files, held, host, is_active, other, quick, until  # noqa: F401 (fixtures, too)
-from bearclf.core import BearclfError, error_text
+from bearclf.core import BearclfError
 from bearclf.ship import site
 from bearclf.ship.hosted import _manifest, _readme, write_folder
 from bearclf.ship.site import example_photos, write_site
