@@ -19,7 +19,7 @@ from ..folder.look import ClassFolders
 from ..train.data import check_answers, files_of
 from ..train.features import Familiar
 from ..train.interpret import wilson_interval
-from .portable import apply_steps, as_array
+from .portable import UNSURE_BELOW, apply_steps, as_array
 from .graph import graph_and_facts, keep_former, model_place, runner, write_facts
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
@@ -65,7 +65,7 @@ def model_info(
     return dict(classes=list(map(_plain, learn.dls.vocab)), arch=arch if isinstance(arch, str) else arch.__name__,
                 pretrained=getattr(learn, 'pretrained', None), size=size, resize=method,
                 n_photos=len(learn.dls.train_ds) + len(learn.dls.valid_ds),
-                **_judged(*(on_valid or _on_valid(learn))), unsure_below=.6,
+                **_judged(*(on_valid or _on_valid(learn))), unsure_below=UNSURE_BELOW,
                 date=datetime.now(timezone.utc).isoformat(timespec='seconds'),
                 versions={'python': platform.python_version()} | versions)
 

@@ -6,7 +6,7 @@
 __all__ = ['site_files', 'write_folder', 'ServedSite', 'serve_site']
 
 # %% ../../nbs/library/ship/26b_hosted.ipynb #2a3de248
-import asyncio, gzip, io, json, os, re, signal, sys, threading, webbrowser
+import asyncio, gzip, io, json, os, re, signal, sys, threading
 from concurrent.futures import Future
 from contextlib import suppress
 from hashlib import sha256
@@ -19,9 +19,10 @@ from tornado.httpserver import HTTPServer
 from tornado.web import Application, HTTPError, RequestHandler
 
 from ..core import *
-from ..core import given_path
-from .page import _say_where, find_model, listen_at
+from ..core import given_path, printable
+from .page import find_model, listen_at, say_where
 from .portable import plain_bytes
+from .predict import model_file
 from .runtime import FILES, runtime
 from .site import example_photos, portable_parts, site_html
 from .texts import Words, all_texts, static_text
@@ -73,7 +74,7 @@ def _manifest(title, icons):
         name=title, short_name=title[:12].strip(), id='./', start_url='./', scope='./', display='standalone',
         background_color='#f8f1e6', theme_color='#f8f1e6',
         icons=[dict(src=name, sizes=f'{n}x{n}', type='image/png', purpose=purpose) for name, n, purpose in icons],
-    ), ensure_ascii=False, indent=1).encode()
+    ), ensure_ascii=False, indent=1).encode('utf-8', 'backslashreplace')
 
 # %% ../../nbs/library/ship/26b_hosted.ipynb #e0edd9b8
 def _head(title):
@@ -94,6 +95,7 @@ def _readme(title):
 
     Keys and colours: https://huggingface.co/docs/hub/spaces-config-reference; `sdk: static` with an index.html:
     https://huggingface.co/docs/hub/spaces-sdks-static"""
+    title = printable(' '.join(title.split()))
     return f'''---
 title: {json.dumps(title, ensure_ascii=False)}
 emoji: 🐻
@@ -104,7 +106,7 @@ app_file: index.html
 pinned: false
 ---
 
-# {escape(' '.join(title.split()))}
+# {escape(title)}
 
 A page that says what is on a photo. It runs in the browser: the photo stays on the device, and no server computes.
 
@@ -134,7 +136,7 @@ def site_files(
     said = title or Words(all_texts(texts))('title')
     head, files = _head(said)
     page = site_html(facts, title, texts, [dict(name=k, src=name) for k, (name, _) in shown.items()], head=head,
-                     files={k: [*v] for k, v in parts.items()}, worker='worker.js').encode()
+                     files={k: [*v] for k, v in parts.items()}, worker='worker.js').encode('utf-8', 'backslashreplace')
     for o in *parts.values(), dict(shown.values()): files |= o
     name, own = _named('page.html', page), {'.nojekyll': b'', 'README.md': _readme(said), 'index.html': page}
     return files | {name: page} | own | _worker(name, [*files])
@@ -159,7 +161,7 @@ def _check_place(dest):
 def _exchange(files, dest):
     "Put `files` into the folder `dest`; whatever stops it, the old page or the new one is there"
     dest.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix='.bearclf-', dir=dest.parent) as tmp:
+    with TemporaryDirectory(prefix='.bearclf-', dir=dest if dest.is_dir() else dest.parent) as tmp: # on the same disk
         (new := Path(tmp)/'site').mkdir()
         for name, data in files.items(): (new/name).write_bytes(data)
         if not dest.exists(): return os.replace(new, dest)
@@ -180,6 +182,8 @@ def write_folder(
     "The page that needs no server as a folder for a static host; a folder that is there gets the new version"
     dest = given_path(dest).expanduser()
     _check_place(dest)
+    if dest.is_dir() and dest.samefile(model_file(model).parent):
+        raise BearclfError(f'{dest} is the folder of the model, which would go online with the page. Name another one.')
     _exchange(site_files(model, title, texts, examples), dest)
     return dest
 
@@ -267,7 +271,6 @@ def serve_site_here(model, port, ip, base_url, open_browser, texts):
         raise BearclfError(f'There is no model in {model or "this folder"}; name one with --model, or take --demo.')
     served = serve_site(found, port, ip, base_url, texts=texts)
     with suppress(KeyboardInterrupt):
-        _say_where(served.url, ip)
-        if open_browser: webbrowser.open(served.url)
+        say_where(served.url, ip, open_browser)
         served.thread.join()
     return 0

@@ -28,6 +28,7 @@ from ..core import Table, inside, leading, rate, table_bytes, table_text
 from ..photo import *
 from ..photo import look_into
 from ..folder.private import without_personal_data
+from .portable import UNSURE_BELOW
 from .texts import Words, all_texts, drawn_examples, module_text, our_texts, static, static_text
 
 # %% ../../nbs/library/ship/24_page.ipynb #94554b9b
@@ -60,9 +61,8 @@ def bars_html(
 
 # %% ../../nbs/library/ship/24_page.ipynb #50095761
 def answer_html(
-    pred, # What a classifier answered: `label`, `probability`, `probabilities`, and `familiar` if it knows
+    pred, # What a classifier answered: `label`, `probability`, `probabilities`, perhaps `familiar` and `sure`
     name:str='', # The photo's file name
-    unsure_below:float=0.6, # Below this probability the page is not sure
     w:Words=_ENGLISH, # The page's language
 ) -> str: # A sentence and bars
     "What the page says about a photo"
@@ -70,7 +70,7 @@ def answer_html(
     label = f'<b dir="auto">{escape(str(pred.label))}</b>'
     if getattr(pred, 'familiar', None) is False:
         return f'<h2>{w.html("unlike")}</h2>{of}<p>{w.html("nearest", label=label)}</p>'
-    sure = w.html('looks_like' if pred.probability >= unsure_below else 'perhaps')
+    sure = w.html('looks_like' if getattr(pred, 'sure', pred.probability >= UNSURE_BELOW) else 'perhaps')
     return f'<h2><span>{sure}</span> {label}</h2>' + of + bars_html(pred.probabilities, w)
 
 # %% ../../nbs/library/ship/24_page.ipynb #c96f20de
@@ -281,7 +281,7 @@ def connect(
         try:
             clf = loading.result()
             pred = clf(read_photo(bytes(data), name, side=1024))
-            answer.html = answer_html(pred, name, getattr(clf, 'info', {}).get('unsure_below') or 0.6, w)
+            answer.html = answer_html(pred, name, w)
             then(data, pred)
         except Exception as e: gone(); upload.note = _went_wrong(e, w, name)
     button.on_click(classify)
@@ -624,9 +624,11 @@ def _can_show(text):
     try: return sys.stdout.isatty() and bool(text.encode(sys.stdout.encoding))
     except UnicodeError: return False
 
-def _say_where(url, ip):
+def say_where(url, ip, open_browser):
+    "Say where the page is, to phones in the room too, and show it if `open_browser`"
     if ip not in ('localhost', '127.0.0.1') and _can_show(code := _qr(url)): print(code)
     print(f'The bear classifier is at {url} (stop it with Ctrl-C).', flush=True)
+    if open_browser: webbrowser.open(url)
 
 # %% ../../nbs/library/ship/24_page.ipynb #5e85b66d
 def listen_at(
@@ -670,8 +672,7 @@ def serve(
     proc = subprocess.Popen(command, env=_voila_env(found, **more, **kept.env() if kept else {}), stderr=log)
     try:
         if not _wait_for(url, proc): raise BearclfError(f'Voilà did not start: {_last_line(log)}')
-        _say_where(url, ip)
-        if open_browser: webbrowser.open(url)
+        say_where(url, ip, open_browser)
         return proc.wait()
     except KeyboardInterrupt: return 0
     finally: _stop(proc); log.close(); alone.cleanup()

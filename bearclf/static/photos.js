@@ -35,6 +35,7 @@ function words(texts, languages) {
   const known = languages.flatMap((o) => [o, o.split('-')[0]]).find((o) => Object.hasOwn(texts, o)) || 'en';
   const t = (key, values = {}) => texts[known][key].replace(/\{(\w+)\}/g, (_, o) => values[o]);
   t.language = known;
+  t.dir = /^(ar|ckb|dv|fa|he|ps|sd|ug|ur|yi)\b/.test(known) ? 'rtl' : 'ltr';
   return t;
 }
 
@@ -165,7 +166,7 @@ async function cameraWay(dialog, t, got, refuse) {
  */
 function photoZone(el, { t, take, many = false, area = el, examples = [] }) {
   el.classList.add('bearclf-upload');
-  el.lang = t.language;
+  Object.assign(el, { lang: t.language, dir: t.dir });
   el.innerHTML = ZONE;
   const find = (o) => /** @type {any} */ (el.querySelector(o));
   const [input, empty, img, name, ask] = ['input', '.empty', 'img', '.name', '.ask'].map(find);

@@ -273,8 +273,10 @@ async function readPhoto(file, limits = {}) {
   const limit = kind === 'jpeg' ? most.jpeg : ['webp', 'avif', 'is_heic'].includes(kind) ? most.fine : most.pixels;
   if (n > limit || held > 7e6 * most.pixels) throw refused('too_many_pixels', { millions: Math.ceil(n), limit });
   if (!(n > 0) || cutOff(b, kind)) throw refused(kind === 'is_heic' ? kind : 'damaged');
+  const fine = kind === 'png' && b[24] === 16 && b[25] === 0;
+  if (fine && b[28]) throw refused('cannot_open_here'); // interlaced: rows in another order, which nobody writes
   try {
-    const { turn, blob } = unturned(b, kind), fine = kind === 'png' && b[24] === 16 && b[25] === 0 && !b[28];
+    const { turn, blob } = unturned(b, kind);
     const half = kind === 'jpeg' && n > most.pixels ? 2 : 1;
     const pixels = fine ? await fineGrey(b, width, height) : await pixelsIn(blob, half);
     return turn > 1 ? turned(pixels, turn) : pixels;
@@ -365,6 +367,7 @@ function step(im, { do: what, size: [height, width], pad_mode }) {
     [w, h] = [Math.max(1, Math.trunc(m * width)), Math.max(1, Math.trunc(m * height))];
     [left, top] = [Math.trunc(0.5 * (im.width - w)), Math.trunc(0.5 * (im.height - h))];
   }
+  if (w * h > 150e6) throw new Refused('too_narrow', {});
   const beyond = pad_mode || (what === 'pad' ? 'reflection' : 'zeros');
   return resized(im, places(im.width, left, w, beyond), places(im.height, top, h, beyond), width, height);
 }

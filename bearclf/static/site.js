@@ -47,6 +47,11 @@ function rich(key, kids) {
   return site.t(key, Object.fromEntries(marked)).split('\0').map((o, i) => i % 2 ? kids[o] : o);
 }
 
+// A sentence whose values, such as the name of a file, may be written in the other direction
+function sentence(key, values) {
+  return rich(key, Object.fromEntries(Object.entries(values).map(([k, o]) => [k, tag('bdi', { textContent: o })])));
+}
+
 function knows(classes, most = 8) {
   const names = classes.slice(0, most).map(strong), more = classes.length - most;
   const last = more > 0 ? site.t('more_classes', { n: more }) : names.pop();
@@ -77,7 +82,7 @@ function bars(ranked) {
   const row = ([name, p]) => {
     const bar = tag('i'), track = tag('span', { className: 'track', ariaHidden: 'true' }, bar);
     bar.style.width = `${100 * p}%`;
-    const share = tag('span', { className: 'share', textContent: percent(p) });
+    const share = tag('span', { className: 'share', dir: 'ltr', textContent: percent(p) });
     return tag('li', {}, tag('span', { className: 'name', dir: 'auto', textContent: name }), ' ', share, track);
   };
   return tag('ol', { className: 'bearclf-bars' }, ...leading(ranked).map(row));
@@ -85,8 +90,8 @@ function bars(ranked) {
 
 // What a card says: nothing yet, why there is no answer, or the answer
 function said({ name, refused, answer }) {
-  const { t } = site, of = tag('p', { className: 'bearclf-of', dir: 'auto', textContent: name });
-  if (refused) return [tag('p', { className: 'bearclf-note', dir: 'auto', textContent: t(...refused) })];
+  const { t } = site, of = tag('p', { className: 'bearclf-of' }, tag('bdi', { textContent: name }));
+  if (refused) return [tag('p', { className: 'bearclf-note' }, ...sentence(...refused))];
   if (!answer) {
     const wait = site.state === 'waking' ? t('still_loading') : t('looking');
     return [tag('p', { className: 'bearclf-wait', textContent: wait }), of];
@@ -110,9 +115,9 @@ function aloud({ name, refused, answer }) {
 
 function draw(card) {
   const { name, src, refused } = card;
-  const img = src && tag('img', { src, alt: site.t('photo_alt', { name }) });
+  if (src) card.img = Object.assign(card.img || tag('img', { src }), { alt: site.t('photo_alt', { name }) });
   card.node.className = refused ? 'bearclf-refused' : '';
-  card.node.replaceChildren(...(img ? [img] : []), tag('div', {}, ...said(card)));
+  card.node.replaceChildren(...(src ? [card.img] : []), tag('div', {}, ...said(card)));
 }
 
 // ---- the page around the answers
@@ -157,7 +162,7 @@ function drawLanguages() {
 // Everything, in the language that stands behind # in the address, or that the browser prefers
 function drawAll() {
   const { data } = site, t = site.t = words(data.texts, [location.hash.slice(1), ...navigator.languages]);
-  document.documentElement.lang = t.language;
+  Object.assign(document.documentElement, { lang: t.language, dir: t.dir });
   document.title = at('title').textContent = data.title || t('title');
   at('said').textContent = '';
   at('knows').replaceChildren(...knows(data.facts.classes));
@@ -230,7 +235,7 @@ async function look(card, file) {
     draw(card);
     card.answer = await model.answer(pixels);
   } catch (e) {
-    if (e instanceof Refused) card.refused = [e.code, e.values];
+    if (e instanceof Refused) card.refused = [e.code, { name: file.name, ...e.values }];
     else card.refused = site.state ? ['not_loaded', {}] : ['went_wrong', { what: e.message || String(e) }];
   }
   if (card.gone) return URL.revokeObjectURL(card.src);
@@ -302,13 +307,20 @@ async function load() {
   return opened;
 }
 
+// The page is drawn, in the visitor's language, while its long parts are still being read
+async function allHere() {
+  if (document.readyState === 'loading') {
+    await new Promise((done) => addEventListener('DOMContentLoaded', done, { once: true }));
+  }
+}
+
 async function start() {
   drawAll();
   addEventListener('hashchange', drawAll);
   at('language').lastElementChild.addEventListener('change', (e) => location.replace(`#${e.target.value}`));
   at('clear').addEventListener('click', clear);
   if (site.data.worker && navigator.serviceWorker) navigator.serviceWorker.register(site.data.worker).catch(() => null);
-  site.loading = load();
+  site.loading = allHere().then(load);
   try {
     await site.loading;
     site.state = '';

@@ -7,7 +7,24 @@ const worker = self;
 const { page, files } = SITE;
 const scope = worker.registration.scope, mine = `bearclf ${scope} `, version = mine + page;
 
-worker.addEventListener('install', (e) => e.waitUntil(caches.open(version).then((o) => o.addAll(files))));
+// What begins the SHA-256 of the file stands in its name; git may have changed the line ends of a text
+async function isWhole(file, name) {
+  if (!name.endsWith('.bin')) return true;
+  const hash = new Uint8Array(await crypto.subtle.digest('SHA-256', await file.arrayBuffer()));
+  return name.includes(`.${[...hash.slice(0, 6)].map((o) => o.toString(16).padStart(2, '0')).join('')}.`);
+}
+
+// All files are kept, or none; one that was cut short on its way would otherwise be kept for good
+async function keep() {
+  const kept = await caches.open(version);
+  await kept.addAll(files);
+  const whole = await Promise.all(files.map(async (o) => isWhole(await kept.match(o), o)));
+  if (whole.every((o) => o)) return;
+  await caches.delete(version);
+  throw new Error('a file is damaged');
+}
+
+worker.addEventListener('install', (e) => e.waitUntil(keep()));
 
 // The version before goes once nobody looks at it; what other pages of the same host keep is not touched
 async function removeOld() {

@@ -1,54 +1,58 @@
 "What the browser sees of a photo and what it answers, against Python with the same file; and files in bad faith"
-import base64, io, json, re
+import base64, json, zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from helpers import top
+from helpers import LONG
+from outcomes import CARDS, agree, doubtful
 from test_uploads import KINDS, png, saved
 from bearclf.photo import PhotoError, any_photo
 from bearclf.ship.portable import apply_steps, as_array, read_portable
-from bearclf.ship.runtime import runtime
+from bearclf.ship import site
+from bearclf.ship.site import write_site
+from bearclf.ship.texts import module_text
 
-static = top/'bearclf/static'
-CODE = '\n'.join(re.sub('(?m)^export .*', '', (static/o).read_text('utf-8')) for o in ('prepare.js', 'model.js'))
-PAGE = '''<!DOCTYPE html><script type="module">
-%s
+OPEN = '''
 const bytes = (o) => Uint8Array.from(atob(o), (c) => c.charCodeAt(0));
 const text = (o) => btoa(Array.from(o, (c) => String.fromCharCode(c)).join(''));
-window.open_ = async (code, wasm, onnx, facts) => {
-  const ort = await import(URL.createObjectURL(new Blob([bytes(code)], { type: 'text/javascript' })));
-  window.model = await openModel(ort, bytes(wasm), bytes(onnx), facts);
-};
-window.look = async (data, name, asked, whole) => {
+self.look = async (data, name, asked, whole) => {
   try {
     const photo = await readPhoto(new File([bytes(data)], name)), { width, height } = photo;
     const seen = asked.map(([mode, steps]) => text(prepared(photo, steps, mode).map((o) => Math.round(o * 255))));
-    return { width, height, seen, said: whole && await model.answer(photo) };
+    return { width, height, seen, said: whole && await (await site.loading).answer(photo) };
   } catch (e) {
     if (!(e instanceof Refused)) throw e;
     return { code: e.code, values: e.values };
   }
-};
-</script>''' % CODE
+};'''
 
 
 def b64(data): return base64.b64encode(data).decode()
 
 @pytest.fixture(scope='module')
-def page(browser, demo_model):
-    "A page that has the demo model"
-    page, facts = browser.new_page(), json.loads((demo_model/'export.json').read_text('utf-8'))
-    page.set_content(PAGE)
-    page.wait_for_function('window.look')
-    parts = *runtime().values(), (demo_model/'export.onnx').read_bytes()
-    page.evaluate('([a, b, c, d]) => open_(a, b, c, d)', [*map(b64, parts), facts])
+def vague_model(demo_model, tmp_path_factory):
+    "The demo model, of which nobody has said below what it is not sure"
+    folder, facts = tmp_path_factory.mktemp('vague'), json.loads((demo_model/'export.json').read_text('utf-8'))
+    (folder/'export.onnx').write_bytes((demo_model/'export.onnx').read_bytes())
+    (folder/'export.json').write_text(json.dumps({k: v for k, v in facts.items() if k != 'unsure_below'}), 'utf-8')
+    return folder
+
+@pytest.fixture(scope='module')
+def page(browser, vague_model, tmp_path_factory):
+    "The page that `write_site` makes; what its code has for itself can be asked from here"
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(site, 'module_text', lambda *o: module_text(*o) + OPEN)
+        file = write_site(vague_model, tmp_path_factory.mktemp('site')/'bears.html')
+    page = browser.new_page()
+    page.goto(f'{file.as_uri()}#en')
+    page.wait_for_selector('html[data-ready=yes]', timeout=1000*LONG)
     yield page
     page.close()
 
 @pytest.fixture(scope='module')
-def clf(demo_model): return read_portable(demo_model)
+def clf(vague_model): return read_portable(vague_model)
 
 def look(page, data, asked=(), name='a', whole=False):
     return page.evaluate('([a, b, c, d]) => look(a, b, c, d)', [b64(data), name, asked, whole])
@@ -115,8 +119,17 @@ def test_every_form(page, clf, name):
 @pytest.mark.parametrize('size', [(640, 480), (1, 300), (1000, 1), (1, 1), (33, 47), (90, 900)], ids=str)
 def test_every_step(page, size): same_pixels(page, saved(scene(*size), 'PNG'), ALL)
 
-def test_real_photos(page, clf, shared):
-    for o in sorted((shared/'bears_small').rglob('*.*'))[::10]: same(page, clf, o.read_bytes(), ALL[:1])
+@pytest.mark.parametrize('step', [150, pytest.param(10, marks=pytest.mark.exhaustive)])
+def test_real_photos(page, clf, shared, step):
+    for o in sorted((shared/'bears_small').rglob('*.*'))[::step]: same(page, clf, o.read_bytes(), ALL[:1])
+
+def test_all_three_outcomes(page, clf, tmp_path):
+    "In the order of the list, the last photo first"
+    files = doubtful(tmp_path)
+    page.set_input_files('#zone input', files)
+    page.wait_for_selector(f'#list > li:nth-child({len(files)}) h2', timeout=1000*LONG)
+    page.wait_for_selector('#count[hidden]', state='attached', timeout=1000*LONG)
+    agree(page.evaluate(CARDS), [clf(o) for o in reversed(files)])
 
 
 WHY = {'empty.jpg': 'empty', 'byte.jpg': 'is_unknown', 'text.txt': 'is_text', 'page.html': 'is_web_page',
@@ -124,10 +137,14 @@ WHY = {'empty.jpg': 'empty', 'byte.jpg': 'is_unknown', 'text.txt': 'is_text', 'p
        'bomb.png': 'too_many_pixels', 'pages.tif': 'is_tiff', 'deep.tif': 'is_tiff',
        'icons.ico': 'is_unknown'}
 
-def test_bad_faith(page, clf):
+LARGE = 'sixty.jpg', 'fine.png'
+
+@pytest.mark.parametrize('names', [[o for o in KINDS if o not in LARGE],
+                                   pytest.param(LARGE, marks=pytest.mark.exhaustive)], ids=['many', 'large'])
+def test_bad_faith(page, clf, names):
     "Each is answered or refused with its code, nothing of it acts, and the next photo is answered"
-    for name, (data, _) in KINDS.items():
-        said = look(page, data, name=name)
+    for name in names:
+        said = look(page, KINDS[name][0], name=name)
         assert said.get('code') == WHY.get(name) and said.get('values', {}).get('name', name) == name
     assert page.evaluate('window.hit') is None
     same(page, clf, FORMS['PNG'], ALL[:1])
@@ -150,3 +167,16 @@ def test_half_a_file(page):
         half = data[:len(data)//2]
         with pytest.raises(PhotoError): any_photo(half)
         assert look(page, half).get('code') == 'damaged', name
+
+def test_what_is_too_narrow_for_a_model(page):
+    "Both refuse what would need a part of more than 150 million pixels"
+    data, steps = saved(Image.new('L', (20_000, 1)), 'PNG'), [dict(do='pad', size=[64, 64])]
+    with pytest.raises(PhotoError, match='too long and narrow'): apply_steps(any_photo(data), steps)
+    assert look(page, data, [['RGB', steps]])['code'] == 'too_narrow'
+
+def test_grey_of_16_bits_in_another_order(page):
+    "Is refused: a browser would keep the upper eight bits alone"
+    data = bytearray(saved(Image.fromarray(np.full((1, 1), 1000, 'uint16')), 'PNG'))
+    data[28] = 1
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, 'big')
+    assert any_photo(bytes(data)).size == (1, 1) and look(page, bytes(data))['code'] == 'cannot_open_here'

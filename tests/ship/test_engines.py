@@ -10,6 +10,7 @@ import engines
 from bearclf.ship.predict import load_classifier
 from bearclf.ship.site import write_site
 from bearclf.ship.texts import Words, all_texts
+from outcomes import CARDS, agree, doubtful
 
 ENGLISH, RUSSIAN = (Words(all_texts(), o) for o in ('en', 'ru'))
 pytestmark = pytest.mark.exhaustive
@@ -53,16 +54,12 @@ def page(request, site):
         yield p
 
 
-CARD = '''[...document.querySelectorAll('#list > li')].map(o => ({text: o.innerText.trim(), refused: o.className,
-    bars: Object.fromEntries([...o.querySelectorAll('.bearclf-bars li')].map(e =>
-        [e.querySelector('.name').textContent, parseFloat(e.querySelector('i').style.width)/100]))}))[0]'''
-
 def answer(page, file):
     "The newest card of the page, once it speaks of `file`"
     page.ask("document.querySelector('#clear').click()")
     page.choose('#zone input[type=file]', file)
     page.wait("document.querySelector('#list > li .bearclf-note, #list > li h2')")
-    return page.ask(CARD)
+    return page.ask(CARDS)[0]
 
 
 def test_ready(page):
@@ -77,11 +74,9 @@ def test_it_answers_as_python_does(page, forms, demo_model, name):
     assert all(abs(card['bars'][k] - p) <= NEAR[name] for k, p in said.probabilities.items()), (card, said)
 
 
-def test_what_it_has_not_seen(page, demo_model, tmp_path):
-    Image.effect_noise((300, 200), 80).save(tmp_path/'noise.png')
-    said, card = load_classifier(demo_model)(tmp_path/'noise.png'), answer(page, tmp_path/'noise.png')
-    assert said.familiar is False
-    assert card['text'].startswith(ENGLISH('unlike')) and said.label in card['text'] and not card['bars']
+def test_all_three_outcomes(page, demo_model, tmp_path):
+    clf, files = load_classifier(demo_model), doubtful(tmp_path)
+    agree([answer(page, o) for o in files], [*map(clf, files)])
 
 
 def test_a_text_gets_a_sentence(page, forms, tmp_path):

@@ -73,9 +73,9 @@ def test_it_can_be_installed(files):
 def test_the_same_model_gives_the_same_files(files, demo_model): assert site_files(demo_model, TITLE) == files
 
 def test_large_files_come_in_pieces():
-    data = os.urandom(45_000_000)
+    data = os.urandom(20_000_000)
     found = _packed('model.bin', data)
-    assert len(found) == 3 and max(map(len, found.values())) <= 20e6
+    assert len(found) == 3 and max(map(len, found.values())) < 10e6  # what a Space takes as a plain file
     assert gzip.decompress(b''.join(found.values())) == data
 
 
@@ -247,8 +247,7 @@ def test_without_a_network_and_a_new_version(browser, files, other, fresh_bears,
     for o in '', 'index.html', '?a=b#c':
         page.goto(f'{url}/me/bears/{o}')
         assert page.title() == TITLE and 'teddy' in answer(page, photo)
-    with pytest.raises(Exception, match='ERR_'): page.goto(f'{url}/me/')  # not ours
-    page.goto(f'{url}/me/bears/')
+    with pytest.raises(Exception, match='ERR_'): context.new_page().goto(f'{url}/me/')  # not ours
     _exchange(other, site)
     with host(tmp_path, port):
         assert page.reload() and page.title() == TITLE

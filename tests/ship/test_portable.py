@@ -9,8 +9,10 @@ with warnings.catch_warnings():
     warnings.simplefilter('ignore')
     from fastai.vision.all import CropPad, PILImage, PILImageBW, RandomResizedCrop, Resize
 from bearclf.core import error_text
+from bearclf.ship.page import answer_html
 from bearclf.ship.portable import PortableClassifier, apply_steps, as_array, check_portable, read_portable
 from bearclf.ship.predict import evaluate, load_classifier
+from bearclf.ship.site import portable_parts
 from bearclf.practice.drawn import draw_bears
 from crafted_onnx import FACTS, ask_all, crafted, good
 from helpers import python
@@ -109,3 +111,12 @@ def test_what_was_crafted_is_told_in_a_sentence(child, tmp_path):
     assert {k: v for k, (v, *_) in said.items() if v[:2] != '! ' or '\n' in v or len(v) > 400} == {}
     assert {k: o for k, (_, *o, _) in said.items() if o[0] > 2 or o[1] > 200} == {}
     assert {k: o for k, (*_, o) in said.items() if o} == {}
+
+@pytest.mark.parametrize('said, sure', [({}, False), (dict(unsure_below=None), False), (dict(unsure_below=0), True)],
+                         ids=str)
+def test_where_nobody_has_said_below_what_it_is_not_sure(tmp_path, said, sure):
+    "Python, the page under Voilà and the page without a server have the same rule"
+    facts = {k: v for k, v in FACTS.items() if k != 'unsure_below'} | said
+    pred = load_classifier(place(tmp_path/'m', facts))(Image.new('RGB', (50, 40), 'grey'))
+    assert pred.sure == sure and ('Perhaps' not in answer_html(pred)) == sure
+    assert (pred.probability >= portable_parts(tmp_path/'m')[0]['unsure_below']) == sure

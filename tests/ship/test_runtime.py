@@ -55,6 +55,22 @@ def test_a_sentence_each(npm, tmp_path):
     for names in OURS, OURS[:1], ['../x', 'package/dist']:
         npm(names)
         assert 'its SHA-256 is another one' in error_text(R.runtime)
+    for text in 'exit 0', 'echo no archive > it.tgz', 'head -c 5000000 /dev/zero >&2; mkdir it.tgz':
+        npm.becomes(f'#!/bin/sh\nPATH=/usr/bin:/bin\n{text}')
+        assert 'its SHA-256 is another one' in error_text(R.runtime)
     npm.becomes('#!/bin/sh\necho npm error code ENOTFOUND >&2\nexit 1')
     assert '(ENOTFOUND)' in error_text(R.runtime)
     assert not [*tmp_path.glob('cache/runtime/onnx*')] and not (tmp_path/'x').exists()
+
+def test_npm_that_hangs(npm, monkeypatch):
+    monkeypatch.setattr(R, '_MINUTES', .005)
+    npm.becomes('#!/bin/sh\nexec /bin/sleep 60')
+    assert 'npm has not brought' in error_text(R.runtime)
+
+def test_a_cache_that_takes_nothing(npm, monkeypatch):
+    "The files are there all the same"
+    monkeypatch.setattr(R, 'FILES', dict.fromkeys(R.FILES, sha256(b'abc').hexdigest()))
+    npm(OURS)
+    def full(_): raise OSError(28, 'No space left on device')
+    monkeypatch.setattr(R, 'atomic_path', full)
+    assert R.runtime() == dict.fromkeys(R.FILES, b'abc')

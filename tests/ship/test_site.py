@@ -1,16 +1,21 @@
 """The page without a server, opened as a file in a real browser. Its policy forbids `eval`, so nothing here waits for
 a function."""
-import re
+import io, json, re
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
+from PIL import Image
 
 from helpers import LONG
 from bearclf.core import error_text
 from bearclf.ship import site
 from bearclf.ship.predict import load_classifier
-from bearclf.ship.site import site_html, write_site
+from bearclf.ship.hosted import site_files
+from bearclf.ship.site import example_photos, site_html, write_site
+from bearclf.ship.texts import Words, all_texts
 
 EVIL = '</script><script>parent.hit=1</script><img src=x onerror=parent.hit=1>'
 
@@ -134,6 +139,67 @@ def test_in_the_language_of_the_browser(browser, written, fresh_bears, tmp_path)
         assert 'not an image but text' in page.inner_text('#list > li:first-child')
         assert not re.search('[а-яё]', page.inner_text('body').replace('Русский', ''))
 
+def small_page(file, classes, texts=None, embedded=None, title=None):
+    "A page without a model, which shows all but answers"
+    facts = dict(classes=classes, portable=dict(mode='RGB', steps=[dict(do='squish', size=[32, 32])]))
+    file.write_text(site_html(facts, title, texts, embedded=embedded), encoding='utf-8')
+    return file
+
+def test_languages_that_are_written_from_right_to_left(browser, tmp_path):
+    "A sentence keeps its direction whatever the name of a file, or of a class, is written in"
+    (tmp_path/'notes.jpg').write_text('a text')
+    texts = {'he': {'is_text': '{name} אינו תמונה.', 'hint_many': 'התשובות יופיעו כאן.'}}
+    with opened(browser, small_page(tmp_path/'a.html', ['עברית', 'b'], texts), ready=False, locale='he-IL') as page:
+        assert page.get_attribute('html', 'dir') == 'rtl' == page.get_attribute('#zone', 'dir')
+        choose(page, tmp_path/'notes.jpg')
+        note = page.locator('#list .bearclf-note')
+        assert note.evaluate('o => getComputedStyle(o).direction') == 'rtl' and note.locator('bdi').count() == 1
+        assert note.evaluate('o => getComputedStyle(o).borderRightWidth') == '4px'
+        page.select_option('#language select', 'ru')
+        page.wait_for_selector('html[dir=ltr][lang=ru]')
+
+def test_it_prints_dark_on_white(browser, tmp_path):
+    with opened(browser, small_page(tmp_path/'a.html', ['a', 'b']), ready=False, color_scheme='dark') as page:
+        ink = 'getComputedStyle(document.body).color'
+        page.wait_for_selector('html[data-ready=no]')
+        assert page.evaluate(ink) == 'rgb(246, 234, 219)'
+        page.emulate_media(media='print', color_scheme='dark')
+        assert page.evaluate(ink) == 'rgb(51, 36, 26)'
+
+@pytest.mark.parametrize('width', [320, 1280])
+def test_names_that_are_longer_than_a_phone_is_wide(browser, tmp_path, width):
+    classes = [f'american_bulldog_{i}_of_a_name_that_never_ends' for i in range(37)]
+    with opened(browser, small_page(tmp_path/'a.html', classes, title='x'*90), ready=False,
+                viewport=dict(width=width, height=800)) as page:
+        assert page.locator('#knows b').count() == 8
+        assert page.evaluate('document.documentElement.scrollWidth') <= width
+
+def test_it_speaks_before_all_of_it_has_been_read(browser, tmp_path):
+    "In the visitor's language, and takes photos, while the long parts are still to come; these are then looked for"
+    class Halting(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header('Content-Type', 'text/html; charset=utf-8')
+            self.end_headers()
+            self.wfile.write(small_page(tmp_path/'a.html', ['a', 'b']).read_bytes().replace(b'</body>', b' '*5000))
+            go_on.wait(LONG)
+        def log_message(self, *_): pass
+
+    go_on, server = Event(), ThreadingHTTPServer(('127.0.0.1', 0), Halting)
+    Thread(target=server.serve_forever, daemon=True).start()
+    page = browser.new_page(locale='ru-RU')
+    page.goto(f'http://127.0.0.1:{server.server_port}/', wait_until='commit')
+    page.wait_for_selector('html[lang=ru] #zone input', state='attached', timeout=1000*LONG)
+    assert page.inner_text('#state') == Words(all_texts(), 'ru')('waking')
+    (tmp_path/'notes.jpg').write_text('a text')
+    choose(page, tmp_path/'notes.jpg')
+    assert page.get_attribute('html', 'data-ready') is None
+    go_on.set()
+    page.wait_for_selector('html[data-ready=no]', timeout=1000*LONG)
+    page.close()
+    server.shutdown()
+    server.server_close()
+
 def evil_page(file, parts, facts):
     "A page whose classes, title, texts and examples are markup"
     texts = {'en': {'hint_many': EVIL, 'looks_like': EVIL, 'no_script': EVIL}}
@@ -194,6 +260,31 @@ def test_a_foreign_file_stays(demo_model, written, tmp_path):
     assert foreign.read_text() == '<p>My page' and len([*tmp_path.iterdir()]) == 1
     assert 'end in .html' in error_text(write_site, demo_model, tmp_path/'bears.txt')
     assert 'no model' in error_text(write_site, tmp_path, tmp_path/'bears.html')
+    (tmp_path/'export.onnx').write_bytes((Path(demo_model)/'export.onnx').read_bytes())
+    assert 'needs the export.json' in error_text(write_site, tmp_path, tmp_path/'bears.html')
+    assert 'There is no file' in error_text(write_site, demo_model, tmp_path/'b.html', texts=tmp_path/'none.json')
+    assert not [*tmp_path.glob('b*.html')]
+
+def test_the_folder_shows_the_same_bears(demo_model, tmp_path):
+    "Where nobody gave examples, and the classes are those of the drawn bears"
+    said = site_files(demo_model)['index.html'].decode(), write_site(demo_model, tmp_path/'a.html').read_text('utf-8')
+    shown = [json.loads(re.search('id="bearclf-data">(.*?)</script>', o)[1])['examples'] for o in said]
+    assert len(shown[0]) == 3 and shown[0] == shown[1]
+
+def test_examples(tmp_path):
+    "Photos of one name are all shown; what is none, none at all, and too many get a sentence"
+    for i, o in enumerate(['a/1.jpg', 'b/1.png', 'b/2.jpg']):
+        (file := tmp_path/'ok'/o).parent.mkdir(parents=True, exist_ok=True)
+        Image.new('RGB', (700, 40), (80*i, 9, 9)).save(file)
+    shown = example_photos(tmp_path/'ok')
+    assert len({*shown.values()}) == 3 and {*shown} == {'1.jpg', '2-1.jpg', '2.jpg'}
+    assert max(Image.open(io.BytesIO(shown['1.jpg'])).size) == 512
+    (tmp_path/'ok/broken.jpg').write_bytes(b'')
+    assert 'broken.jpg is no example: ' in error_text(example_photos, tmp_path/'ok')
+    (tmp_path/'none').mkdir()
+    assert 'no photo in' in error_text(example_photos, tmp_path/'none')
+    assert 'There is no folder' in error_text(example_photos, tmp_path/'nowhere')
+    assert '13 example photos' in error_text(example_photos, [tmp_path/'ok/a/1.jpg']*13)
 
 def test_an_own_page_is_replaced_and_a_failed_one_leaves_nothing(demo_model, tmp_path, monkeypatch):
     dest = write_site(demo_model, tmp_path/'bears.html', title='First')

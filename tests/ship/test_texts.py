@@ -35,6 +35,9 @@ def test_whatever_the_page_asks_for_is_there():
     code = ''.join(o.read_text(encoding='utf-8') for o in [*static.glob('*.js'), static.parent/'ship/page.py'])
     asked = {*re.findall(r"""\bt\('(\w+)'""", code), *re.findall(r"""\bw(?:\.html)?\(["'](\w+)["']""", code)}
     assert len(asked) > 40 and asked <= {*our_texts()['en']}
+    code += ''.join((static.parent/f'ship/{o}.py').read_text(encoding='utf-8') for o in ('site', 'hosted'))
+    unused = [o for o in our_texts()['en'] if not re.search(rf"""['".]{o}\b|^  {o}:""", code, re.MULTILINE)]
+    assert unused == [], 'a class would translate them for nothing'
 
 
 def deep(n): return {'es': {'title': deep(n - 1) if n else 'x'}}
