@@ -35,13 +35,15 @@ from .ship.export import *
 from .ship.predict import *
 from .ship.page import *
 from .ship.post import *
+from .ship.site import *
+from .ship.hosted import *
 
 # %% ../nbs/library/91_all.ipynb #683c74ab
 _modules = '''core photo practice.drawn folder.look folder.copies folder.private folder.verify
     collect.search collect.collect
     train.machine train.data train.bodies train.learner train.features train.steer train.interpret
     clean.issues clean.decisions clean.loop clean.cleaner ship.export ship.predict ship.page
-    ship.post'''.split()
+    ship.post ship.site ship.hosted'''.split()
 _own = {o for name in _modules for o in sys.modules[f'bearclf.{name}'].__all__}
 _fastai = {o for o in vars(sys.modules['fastai.vision.all']) if not o.startswith('_')}
 __all__ = sorted(_own | _fastai)
