@@ -11,6 +11,7 @@ with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
     from fastai.vision.all import *
 
+# %% ../nbs/library/91_all.ipynb #9ad41c07
 from .core import *
 from .photo import *
 from .practice.drawn import *

@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 
 from PIL import Image, ImageDraw
 from tornado.httpserver import HTTPServer
+from tornado.iostream import StreamClosedError
 from tornado.web import Application, HTTPError, RequestHandler
 
 from ..core import *
@@ -190,6 +191,7 @@ def write_folder(
 # %% ../../nbs/library/ship/26b_hosted.ipynb #6f4f82f0
 _TYPES = dict(html='text/html; charset=utf-8', js='text/javascript', mjs='text/javascript', png='image/png',
               webmanifest='application/manifest+json', md='text/markdown; charset=utf-8')
+_AT_ONCE = 1 << 18 # bytes
 
 class _Files(RequestHandler):
     "Hands out files from memory"
@@ -200,12 +202,20 @@ class _Files(RequestHandler):
                      'Cross-Origin-Resource-Policy': 'same-origin',
                      'Content-Security-Policy': "frame-ancestors 'none'"}.items(): self.set_header(k, v)
 
-    def get(self, name):
+    async def get(self, name):
         name = name or 'index.html'
         if name not in self.files: raise HTTPError(404)
+        data = self.files[name]
         self.set_header('Content-Type', _TYPES.get(name.rsplit('.')[-1], 'application/octet-stream'))
         self.set_header('Cache-Control', 'max-age=31536000, immutable' if name.startswith('bearclf-') else 'no-cache')
-        self.write(self.files[name])
+        if len(data) <= _AT_ONCE: return self.write(data)
+        self.set_header('Etag', f'"{sha256(data).hexdigest()}"')
+        if self.check_etag_header(): return self.set_status(304)
+        self.set_header('Content-Length', len(data))
+        with suppress(StreamClosedError):
+            for i in range(0, len(data), _AT_ONCE):
+                self.write(data[i:i + _AT_ONCE])
+                await self.flush()  # who asks and does not read keeps no more than that in memory
 
     head = get
 

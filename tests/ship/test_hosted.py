@@ -1,12 +1,12 @@
 "The page without a server as a folder: what is in it, what it leaves alone, how it is served, and without a network"
-import gzip, http.client, io, json, os, re, signal, subprocess, sys, threading, time
+import gzip, http.client, io, json, os, re, signal, socket, subprocess, sys, threading, time
 from contextlib import contextmanager
 from functools import partial
 from hashlib import sha256
 from html import unescape
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
-import pytest, yaml
+import psutil, pytest, yaml
 from PIL import Image
 
 from helpers import LONG, can_fork, free_port, killed_at
@@ -168,6 +168,18 @@ def test_it_hands_out_its_files_and_nothing_else(quick, demo_model, files):
     site.stop()
     with pytest.raises(OSError): ask(site.url, '/bears/')
     site.stop()
+
+def test_who_asks_and_does_not_read_takes_no_memory(quick, demo_model, files, capfd):
+    site, name = serve_site(demo_model), max(files, key=lambda o: len(files[o]))
+    asked, before = [socket.create_connection(site.url.split('/')[2].split(':'), LONG) for _ in range(30)], rss()
+    for o in asked: o.sendall(f'GET /{name} HTTP/1.1\r\nHost: localhost\r\n\r\n'.encode())
+    assert ask(site.url, f'/{name}')[2] == files[name] and ask(site.url, f'/{name}', 'HEAD')[2] == b''
+    assert rss() - before < 10*len(files[name]), 'of 30 times'
+    for o in asked: o.close()
+    site.stop()
+    assert capfd.readouterr().err == ''
+
+def rss(): return psutil.Process().memory_info().rss
 
 
 def test_a_phone_finds_it(quick, demo_model):
