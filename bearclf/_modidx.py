@@ -1340,6 +1340,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                'bearclf/ship/page.py'),
                                    'bearclf.ship.page.PhotoUpload._received': ( 'library/ship/page.html#photoupload._received',
                                                                                 'bearclf/ship/page.py'),
+                                   'bearclf.ship.page.PhotoUpload._take': ( 'library/ship/page.html#photoupload._take',
+                                                                            'bearclf/ship/page.py'),
                                    'bearclf.ship.page.PhotoUpload.w': ('library/ship/page.html#photoupload.w', 'bearclf/ship/page.py'),
                                    'bearclf.ship.page.PlainHTML': ('library/ship/page.html#plainhtml', 'bearclf/ship/page.py'),
                                    'bearclf.ship.page.PlainUpload': ('library/ship/page.html#plainupload', 'bearclf/ship/page.py'),
