@@ -1,5 +1,5 @@
 "Reading a training and its photos: labels and splits of all kinds, and what is said about a run"
-import random, re, warnings
+import random, re, shutil, warnings
 
 import pytest
 from PIL import Image
@@ -130,6 +130,18 @@ def test_divided_with_class_folders(tmp_path):
     dls = dls_of(path, splitter=GrandparentSplitter())
     assert list(dls.vocab) == ['blue', 'green', 'red'] and {o.parts[-3] for o in dls.valid_ds.items} == {'valid'}
     assert len(dls_of(path, splitter=RandomSplitter(seed=1)).train_ds) == 29
+
+
+def test_divided_beside_photos_without_labels(tmp_path):
+    "The layout of a competition: `test1` says nothing of its photos, and `sample` holds some once more"
+    path = divided(tmp_path/'d', 'train', 'valid')
+    (path/'test1').mkdir()
+    for i, o in enumerate(sorted(path.glob('valid/*/*'))[:3]): shutil.copy(o, path/f'test1/{i}.jpg')
+    shutil.copytree(path/'valid', path/'sample/valid')
+    assert 'splitter=GrandparentSplitter())' in said(dls_of, path)
+    dls = dls_of(path, splitter=GrandparentSplitter())
+    assert {o.relative_to(path).parts[0] for o in dls.train_ds.items} == {'train'}
+    assert {o.relative_to(path).parts[0] for o in dls.valid_ds.items} == {'valid'}
 
 
 def test_divided_under_other_names(tmp_path):
