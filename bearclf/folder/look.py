@@ -206,6 +206,7 @@ class FolderReport:
     def label(self, photo):
         "`get_y(photo)`, with a sentence where it fails, which a pattern does on every name that it was not made for"
         try: return self.get_y(photo)
+        except BearclfError: raise
         except Exception as e: raise BearclfError(f'get_y finds no label for {photo.name}: {e}. '
                                                   'Change get_y, or move the file away.') from e
     @cached_property

@@ -1,5 +1,5 @@
 "Reading a training and its photos: labels and splits of all kinds, and what is said about a run"
-import random, re, warnings
+import random, re, shutil, warnings
 
 import pytest
 from PIL import Image
@@ -8,13 +8,13 @@ with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
     from fastai.vision.all import (Callback, CategoryBlock, CrossEntropyLossFlat, BCEWithLogitsLossFlat, FuncSplitter,
                                    GrandparentSplitter,
-        ImageBlock, Learner, MultiCategoryBlock, RandomSplitter, RegexLabeller, RegressionBlock, Resize, Tensor, TfmdDL,
+        ImageBlock, Learner, MultiCategoryBlock, RandomSplitter, RegressionBlock, Resize, Tensor, TfmdDL,
         delegates, error_rate,
-        hook_output, nn, noop, np, parent_label, set_seed, torch, using_attr)
+        hook_output, nn, noop, np, parent_label, set_seed, torch)
 from bearclf.core import BearclfError
 from bearclf.folder.look import class_of
 from bearclf.folder.look import check_folder, find_photos
-from bearclf.train.data import PhotoBlock, photo_block, photo_dls
+from bearclf.train.data import PhotoBlock, labels_from_names, photo_block, photo_dls
 from bearclf.ship.export import export_classifier
 from bearclf.train.interpret import (_last_training, grad_cam, interpret, precision_recall, predictions_table,
     show_cam, show_predictions, what_looks_wrong)
@@ -57,7 +57,7 @@ def divided(path, *names, classes=True):
     return path
 
 
-by_name = using_attr(RegexLabeller(r'^([a-z]+)_'), 'name')
+by_name = labels_from_names(r'^([a-z]+)_')
 def dls_of(path, **kw):
     return photo_dls(path, **(dict(size=16, bs=8, num_workers=0, batch_tfms=[], item_tfms=Resize(16)) | kw))
 def said(f, *args, **kw):
@@ -90,7 +90,8 @@ def test_the_report_counts_the_labels(loose):
 
 def test_a_name_that_the_pattern_does_not_fit(loose):
     (loose/'red_1.png').rename(loose/'17.png')
-    assert 'get_y finds no label for 17.png' in said(dls_of, loose, get_y=by_name)
+    assert 'finds no label in the name 17.png' in said(dls_of, loose, get_y=by_name)
+    assert 'get_y finds no label for 17.png: list' in said(dls_of, loose, get_y=lambda o: o.stem.split('_')[1])
 
 
 def test_a_pattern_that_fits_too_much_or_too_little(loose):
@@ -129,6 +130,18 @@ def test_divided_with_class_folders(tmp_path):
     dls = dls_of(path, splitter=GrandparentSplitter())
     assert list(dls.vocab) == ['blue', 'green', 'red'] and {o.parts[-3] for o in dls.valid_ds.items} == {'valid'}
     assert len(dls_of(path, splitter=RandomSplitter(seed=1)).train_ds) == 29
+
+
+def test_divided_beside_photos_without_labels(tmp_path):
+    "The layout of a competition: `test1` says nothing of its photos, and `sample` holds some once more"
+    path = divided(tmp_path/'d', 'train', 'valid')
+    (path/'test1').mkdir()
+    for i, o in enumerate(sorted(path.glob('valid/*/*'))[:3]): shutil.copy(o, path/f'test1/{i}.jpg')
+    shutil.copytree(path/'valid', path/'sample/valid')
+    assert 'splitter=GrandparentSplitter())' in said(dls_of, path)
+    dls = dls_of(path, splitter=GrandparentSplitter())
+    assert {o.relative_to(path).parts[0] for o in dls.train_ds.items} == {'train'}
+    assert {o.relative_to(path).parts[0] for o in dls.valid_ds.items} == {'valid'}
 
 
 def test_divided_under_other_names(tmp_path):

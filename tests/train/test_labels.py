@@ -1,5 +1,5 @@
 "What fastai takes, bearclf takes: anything that is a photo, labels of any sort, items that are rows of a table, grey"
-import io, json, os, shutil, warnings
+import io, json, os, pickle, re, shutil, subprocess, sys, unicodedata, warnings
 
 import pytest
 from PIL import Image
@@ -17,7 +17,7 @@ from bearclf.clean.loop import CleaningLoop
 from bearclf.folder.look import class_of, find_photos
 from bearclf.ship.export import export_classifier, model_info
 from bearclf.ship.predict import evaluate, load_classifier
-from bearclf.train.data import PILPhoto, PhotoBlock, files_of, open_photo, photo_block, photo_dls
+from bearclf.train.data import PILPhoto, PhotoBlock, files_of, labels_from_names, open_photo, photo_block, photo_dls
 from bearclf.train.features import fit_head, precomputed_learner
 from bearclf.train.interpret import (confused_photos, grad_cam, interpret, precision_recall, predictions_table,
     show_cam, top_losses_table, what_looks_wrong)
@@ -269,6 +269,49 @@ def test_an_empty_cell_for_a_label_is_no_matter_where_folders_count(path, table)
     (lambda o: (class_of(o), 1), 'MultiCategoryBlock'), (lambda o: {class_of(o): 1}, 'dict')])
 def test_labels_that_cannot_be_are_one_sentence(path, get_y, words):
     assert words in said(photo_dls, path, 64, get_y=get_y)
+
+
+# Labels from names
+
+@pytest.mark.parametrize('pattern, name, label', [
+    (r'^(.+)_\d+', 'Abyssinian_1.jpg', 'Abyssinian'), (r'^(.+)_\d+', 'great_pyrenees_32.jpg', 'great_pyrenees'),
+    (r'(\d+)', 'sub_7/bear_12.png', '12'), (re.compile('^(CAT|dog)', re.I), 'cat.0.jpg', 'cat'),
+    ('^(й)', unicodedata.normalize('NFD', 'й_1.jpg'), 'й')])
+def test_the_first_group_in_the_name_alone_is_the_label(pattern, name, label):
+    for f in (f := labels_from_names(pattern)), pickle.loads(pickle.dumps(f, 2)):
+        assert f(name) == f(Path('x_9')/name) == label
+
+
+@pytest.mark.parametrize('pattern', [r'.+_\d+', '(?:a)', '(', 'a{99999999999999999999}(b)', '(?<=a+)(b)', '', None, 5,
+                                     b'(a)'])
+def test_a_pattern_that_cannot_be_is_said_at_once(pattern):
+    assert "such as '^(.+)_\\d+'." in said(labels_from_names, pattern)
+
+
+@pytest.mark.parametrize('pattern', [r'^(.+)_\d+', '^()', '(x)?IMG'])
+def test_a_name_that_does_not_fit_is_named_with_the_pattern(pattern, tmp_path):
+    text = said(f := labels_from_names(pattern), tmp_path/'IMG 0.jpg')
+    assert 'IMG 0.jpg' in text and repr(pattern) in text and str(tmp_path) not in text
+    for i in range(2): Image.new('RGB', (9, 9), (i, 0, 0)).save(tmp_path/f'IMG {i}.jpg')
+    assert said(photo_dls, tmp_path, get_y=f) == said(lambda: photo_block(get_y=f).dataloaders(tmp_path)) == text
+
+
+def test_a_model_with_labels_from_names_opens_everywhere(path, tmp_path):
+    (tmp_path/'all').mkdir()
+    for o in find_photos(path): shutil.copy(o, tmp_path/f'all/{class_of(o)}_{o.name}')
+    learn = learner(photo_dls(tmp_path/'all', 64, get_y=labels_from_names('^([a-z]+)_'), num_workers=0))
+    assert list(learn.dls.vocab) == CLASSES
+    (export_classifier(learn, tmp_path/'ours')).rename(tmp_path/'alone.pkl')
+    learn.export(tmp_path/'plain.pkl')
+    expected = answer(learn, file := find_photos(path)[4])
+    for o in 'ours', 'alone.pkl', 'plain.pkl':
+        said = load_classifier(tmp_path/o)(file)
+        assert [said.probabilities[k] for k in CLASSES] == pytest.approx(expected.tolist(), abs=2e-3)
+    code = (f"from fastai.vision.all import load_learner; learn = load_learner({str(tmp_path/'plain.pkl')!r}); "
+            f"print(learn.predict({str(file)!r})[2].tolist())")
+    res = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True)
+    assert res.returncode == 0, res.stderr
+    assert json.loads(res.stdout.strip().splitlines()[-1]) == pytest.approx(expected.tolist(), abs=1e-4)
 
 
 # Several labels, numbers, points
