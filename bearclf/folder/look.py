@@ -158,7 +158,9 @@ class ClassFolders:
         top = '' if str(path) == '.' else str(path)
         below, direct = _tree(top, files)
         self.top = _only_one(below, direct, top)
-        self.parts = _parts(below.get(self.top, ()))
+        parts = _parts(below.get(self.top, ()))
+        deep = {use: [o for o in names if os.path.join(self.top, o) in below] for use, names in parts.items()}
+        self.parts = deep if all(deep.values()) else parts  # photos without labels may lie beside them, as in `test1`
         parts = [os.path.join(self.top, o) for names in self.parts.values() for o in names]
         bases = _at_level(below, top, self.level) if self.level else [
             _only_one(below, direct, o) for o in parts if {*parts} & {*below}] or [self.top]

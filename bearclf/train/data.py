@@ -264,13 +264,10 @@ def _check_divided(report, block):
     if not isinstance(reading, ClassFolders): (reading := ClassFolders()).read(report.path, photos)
     if not reading.parts or 'get_items' in block: return
     top = Path(reading.top)
-    deep_in = {k: {len(o.relative_to(top/k).parts) - 1 for o in photos if o.is_relative_to(top/k)}
-               for names in reading.parts.values() for k in names}
-    judged = [k for k in reading.parts['valid'] if deep_in[k] - {0}]  # beside them, photos without labels may lie loose
-    parts = reading.parts | ({'valid': judged} if judged else {})
-    deep = {use: set().union(*[deep_in[k] for k in names]) for use, names in parts.items()}
-    keep = _splitter(parts, deep['train'] | deep['valid'], len(top.relative_to(report.path).parts))
-    there = f'{report.path} is divided into {" and ".join(parts["train"] + parts["valid"])}'
+    deep = {use: {len(o.relative_to(top/k).parts) - 1 for k in names for o in photos if o.is_relative_to(top/k)}
+            for use, names in reading.parts.items()}
+    keep = _splitter(reading.parts, deep['train'] | deep['valid'], len(top.relative_to(report.path).parts))
+    there = f'{report.path} is divided into {" and ".join(reading.parts["train"] + reading.parts["valid"])}'
     if not {'get_y', 'getters'} & block.keys() and 0 in deep['valid']:
         if max(deep['train'], default=0):
             raise BearclfError(f'{there}, where only the first holds class folders, so nothing can be judged by the '
