@@ -133,7 +133,7 @@ def ear(pen, look, rng):
     if look.tuft > .02: hairs(p, [(-.5*w, .1), (-.3*w, -.4*h), (.1*w, .1)], [part(look, 'chest').glow], 9, .2, rng, .2)
 
 # %% ../../nbs/library/practice/02b_pets.ipynb #0a0f2bec
-def pet_eye(pen, look, turn=0.):
+def pet_eye(pen, look):
     "One eye of radius 1"
     dark = brightness(look.face) < 90
     if look.asleep: return pen.line(arc(-1, -.1, 1, -.1, .45 if look.cat else .6), look.thread if dark else INK, .3)
@@ -309,15 +309,16 @@ def silk(pen, look, rng):
             pen.line(arc(s*.06*k, -.68+.02*k, x*1.1, y, .03*s), (*rng.choice(own.tips), 200), .028)
     pen.poly(curve(both([(0, -1.1), (.16, -1.06), (.12, -.8), (0, -.72)])), own.fur)
     p = pen.move(0, -.84, .28)
-    for q in (p, p.move(0, 0, flip=True)): q.poly(curve([(.05, -.1), (.8, -.5), (1, 0), (.8, .5), (.05, .1)]), look.cloth)
+    for q in (p, p.move(0, 0, flip=True)):
+        q.poly(curve([(.05, -.1), (.8, -.5), (1, 0), (.8, .5), (.05, .1)]), look.cloth)
     p.oval(0, 0, .2, .22, mix(look.cloth, INK, .3))
 
 def crown(pen, look, rng):
     "Paler between the eyes"
     pen.poly(curve(both([(0, -.5), (.1, -.2), (.16, .1), (0, .3)])), (*look.parts['muzzle'], 120))
 
-MARKS = dict(yorkshire_terrier=silk, Abyssinian=ticked, Bengal=stripes, Birman=mask, Siamese=mask, Sphynx=wrinkles, beagle=blaze,
-             chihuahua=crown, pug=thumb, saint_bernard=blaze, shiba_inu=cheeks)
+MARKS = dict(Abyssinian=ticked, Bengal=stripes, Birman=mask, Siamese=mask, Sphynx=wrinkles, beagle=blaze,
+             chihuahua=crown, pug=thumb, saint_bernard=blaze, shiba_inu=cheeks, yorkshire_terrier=silk)
 
 # %% ../../nbs/library/practice/02b_pets.ipynb #c445d959
 def brows(pen, look, rng):
@@ -427,14 +428,14 @@ def leg(pen, look, rng, x0, y0, x1, y1, w0=.22, w1=.15, shade=0.):
     pet_paw(pen.move(x1, y1+.04, 1.35*w1), look, rng, shade)
 
 # %% ../../nbs/library/practice/02b_pets.ipynb #730d5700
-def collar(pen, look, rng):
+def collar(pen, look):
     "A collar with a bell, about 2 units wide"
     pen.poly(arc(-1, -.26, 1, -.26, .3)+arc(1, -.04, -1, -.04, .34), look.cloth)
     pen.line(arc(-.9, -.2, .9, -.2, .3), mix(look.cloth, WHITE, .35), .04)
     pen.oval(0, .34, .2, .21, mix((236, 190, 70), INK, .35)); pen.oval(0, .33, .17, .18, (240, 200, 84))
     pen.line([(-.1, .38), (.1, .38)], INK, .04)
 
-def keg(pen, look, rng):
+def keg(pen):
     "The barrel that a Saint Bernard is said to carry"
     pen.poly(arc(-1, -.26, 1, -.26, .3)+arc(1, -.04, -1, -.04, .34), (120, 60, 44))
     barrel = [(-.42, .1), (0, .04), (.42, .1), (.48, .36), (.42, .64), (0, .7), (-.42, .64), (-.48, .36)]
@@ -446,7 +447,8 @@ def keg(pen, look, rng):
 def at_neck(pen, look, rng):
     "What the pet wears, if anything"
     if look.wear == 'scarf': scarf(pen, look)
-    elif look.wear: dict(collar=keg if look.breed == 'saint_bernard' else collar)[look.wear](pen, look, rng)
+    elif look.wear and look.breed == 'saint_bernard': keg(pen)
+    elif look.wear: collar(pen, look)
 
 # %% ../../nbs/library/practice/02b_pets.ipynb #389b775c
 TRUNK = [(0, -.78), (.34, -.66), (.52, -.1), (.64, .5), (.56, 1.02), (0, 1.12)]
@@ -607,7 +609,7 @@ def walking_pet(pen, look, rng):
     if look.skull == 'silk': hairs(p, curve(SIDE), part(look, 'back').tips, 60, .5, rng, .5)
     p.poly(tufts(curve(shrink(neck, .86)), look.tuft, rng), part(look, 'chest').fur)
     for x,s in (-.78, step), (.76, -step): leg(pen, look, rng, x, .1+low, x+s, 1.1, .28, .16)
-    if look.wear: collar(p.move(1.02, -.42+low/4, .38, -28), look, rng)
+    if look.wear: collar(p.move(1.02, -.42+low/4, .38, -28), look)
     pet_side_head(p.move(1.26, -.84, .64 if look.build < 1.28 else .7, look.tilt/2), look, rng)
 
 # %% ../../nbs/library/practice/02b_pets.ipynb #b3bd4b79
