@@ -116,7 +116,8 @@ def main(path, judge=None, names=BODIES, k=50, seeds=5, n_rounds=9):
     torch.set_num_threads(1)
     by_class, judges = sides(path, judge, k)
     draws = [sum([random.Random(seed).sample(v, k) for v in by_class.values()], []) for seed in range(seeds)]
-    bodies = [Body(o, by_class, judges, draws) for o in [names[0], *names]][1:]  # the first one warms the machine up
+    Body(names[0], by_class, judges[:1], draws[:1])  # warms the machine up
+    bodies = [Body(o, by_class, judges, draws) for o in names]
     rounds = [[o.ms() for o in bodies] for _ in range(n_rounds + 1)][1:]  # by turns
     heading('body', f'wrong, mean of {seeds} draws (95 %)', 'ms a photo', f'times {names[0]}', 'folder to model, s',
             'points for a second more', 'weights, MB', 'export.onnx, MB', 'parameters, millions', 'licence of the weights')
