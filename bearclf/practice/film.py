@@ -142,7 +142,7 @@ def draw_pose(look, unit, seed, stride=0., down=0., flip=False):
     return Pose(im.reduce(3), head, (x/3, y/3))
 
 # %% ../../nbs/library/practice/02d_film.ipynb #7c650542
-Visit = namedtuple('Visit', 'kind seed look begins path lane')  # path: (seconds, x, does it peck?); lane: 0 behind, 1 near
+Visit = namedtuple('Visit', 'kind seed look begins path lane')  # path: (seconds, x, pecks?); lane: 0 behind, 1 near
 
 def new_visit(kind, seed, begins):
     "How one hen of `kind` walks through; x is in widths of the picture"
@@ -289,7 +289,7 @@ def shots(seconds, fps, size, seed):
 def _av():
     "PyAV, or one sentence"
     try: import av
-    except ImportError: raise BearclfError('Films need the package av, which is not installed: pip install av') from None
+    except ImportError: raise BearclfError('Films need the package av, which is not there: pip install av') from None
     return av
 
 def _write_video(file, frames, fps, size):
