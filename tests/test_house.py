@@ -110,7 +110,7 @@ def test_no_line_is_longer_than_120_characters():
 
 # --- the rooms
 
-ROOMS = 'core', 'photo', 'practice', 'folder', 'collect', 'train', 'clean', 'ship', 'cli', 'all'
+ROOMS = 'core', 'photo', 'practice', 'folder', 'collect', 'train', 'clean', 'ship', 'watch', 'cli', 'all'
 
 def order():
     "The modules in the order of their notebooks, as `train.data`"
