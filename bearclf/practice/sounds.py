@@ -87,7 +87,7 @@ def rain(rng):
 
 def whistle(rng, up):
     "A pitch that rises, or falls"
-    a, b, low, far = rng.uniform(0, .25), rng.uniform(.65, 1), rng.uniform(600, 1300), rng.uniform(1.3, 2.2)
+    a, b, low, far = rng.uniform(0, .25), rng.uniform(.65, 1), rng.uniform(600, 1000), rng.uniform(1.3, 1.9)
     way = np.clip((T - a)/(b - a), 0, 1)
     hz = low*far**(way if up else 1 - way)*(1 + rng.uniform(0, .02)*tone(rng.uniform(4, 8)))
     return (tone(hz) + rng.uniform(0, .3)*tone(2*hz) + .1*noise(rng))*swell(a, b, rng.uniform(.03, .1))
