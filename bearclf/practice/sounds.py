@@ -168,7 +168,7 @@ def _write_folder(dest, n, kinds, what, name, write):
 # %% ../../nbs/library/practice/02c_sounds.ipynb #fe4b8bcd
 def draw_sounds(
     dest:str|Path, # The folder to make; it must not exist yet, or be empty
-    n:int=350, # Sounds in all, spread evenly over the kinds
+    n:int=280, # Sounds in all, spread evenly over the kinds
     seed=42, # Anything with a text; the same seed gives the same sounds
     kinds:tuple=SOUNDS, # Some of `SOUNDS`
 ) -> Path: # `dest`
@@ -237,7 +237,7 @@ def _write_track(file, track):
 # %% ../../nbs/library/practice/02c_sounds.ipynb #576337a5
 def draw_tracks(
     dest:str|Path, # The folder to make; it must not exist yet, or be empty
-    n:int=180, # Tracks in all, spread evenly over the kinds
+    n:int=150, # Tracks in all, spread evenly over the kinds
     seed=42, # Anything with a text; the same seed gives the same tracks
     kinds:tuple=HANDS, # Some of `HANDS`
 ) -> Path: # `dest`
@@ -255,14 +255,14 @@ def _kept(what, n, seed, make):
 
 # %% ../../nbs/library/practice/02c_sounds.ipynb #7a5fe0b6
 def sounds_path(
-    n:int=350, # Sounds in all
+    n:int=280, # Sounds in all
     seed=42, # Anything with a text
 ) -> Path: # A folder with a folder of WAV files for each of `SOUNDS`
     "The folder of sounds in the cache; they are played the first time that somebody asks"
     return _kept('sounds', n, seed, lambda p: draw_sounds(p, n, seed))
 
 def tracks_path(
-    n:int=180, # Tracks in all
+    n:int=150, # Tracks in all
     seed=42, # Anything with a text
 ) -> Path: # A folder with a folder of CSV files for each of `HANDS`
     "The folder of tracks in the cache; they are drawn the first time that somebody asks"
