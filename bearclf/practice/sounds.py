@@ -195,8 +195,10 @@ def leg(rng, a, b, seconds, bow=0., shake=0., even=0.):
 def _habits(kind, rng):
     "How a hand of this kind moves: speed in page widths a second, waits in seconds"
     r = rng.uniform
-    if kind == 'steady': return dict(speed=r(.35, .9), bow=.1, shake=r(3, 19), even=0, miss=.25, over=50, wait=r(.25, .7))
-    if kind == 'hurried': return dict(speed=r(.7, 1.8), bow=.14, shake=r(5, 32), even=0, miss=.6, over=110, wait=r(.08, .4))
+    if kind == 'steady':
+        return dict(speed=r(.35, .9), bow=.1, shake=r(3, 19), even=0, miss=.25, over=50, wait=r(.25, .7))
+    if kind == 'hurried':
+        return dict(speed=r(.7, 1.8), bow=.14, shake=r(5, 32), even=0, miss=.6, over=110, wait=r(.08, .4))
     return dict(speed=r(.5, 1.5), bow=rng.choice([0, 0, .08]), shake=rng.choice([0, 8]), even=r(.6, 1), miss=0, over=0,
                 wait=r(.1, .6))
 
@@ -215,7 +217,7 @@ def _visit(rng, at, goal, hand):
 def move_mouse(
     kind:str, # One of `HANDS`
     seed, # Anything with a text; the same seed gives the same track
-) -> np.ndarray: # Shape (points, 4): x and y in pixels of a page of 1280 x 800, y downwards; seconds; 1 for a click, or 0
+) -> np.ndarray: # (points, 4): x and y in pixels of a page of 1280 x 800, y downwards; seconds; 1 for a click
     "The track of a mouse that goes to four to nine places and clicks there"
     _check(isinstance(kind, str) and kind in HANDS, f'There is no hand called {kind!r}; choose {_either(HANDS)}.')
     rng = np.random.default_rng([*f'track {kind} {seed}'.encode('utf-8', 'backslashreplace')])

@@ -61,11 +61,12 @@ def test_neither_loudness_nor_length_gives_a_kind_away(played):
 
 
 def middle(x): p = np.abs(np.fft.rfft(x))**2; return (np.fft.rfftfreq(len(x), 1/RATE)*p).sum()/p.sum()
-def parts(x, n): return np.array_split(x, n)
 
 
 def test_the_kinds_differ_all_the_same(played):
-    def heard(x): return [middle(x), np.std([rms(o) for o in parts(x, 20)])/rms(x), middle(x[RATE//2:])-middle(x[:RATE//2])]
+    def heard(x):
+        uneven = np.std([rms(o) for o in np.array_split(x, 20)])/rms(x)
+        return [middle(x), uneven, middle(x[RATE//2:]) - middle(x[:RATE//2])]
     assert told_apart(played, heard, RandomForestClassifier(100, random_state=0)) > .6
 
 
@@ -109,7 +110,8 @@ def test_what_is_no_sound(tmp_path):
     wavfile.write(tmp_path/'bits.wav', RATE, np.zeros(9, np.uint8))
     wavfile.write(tmp_path/'float.wav', RATE, np.zeros(9, np.float32))
     wavfile.write(tmp_path/'none.wav', RATE, np.zeros(0, np.int16))
-    for name, data in dict(empty=b'', text=b'no sound', head=whole[:30]).items(): (tmp_path/f'{name}.wav').write_bytes(data)
+    for name, data in dict(empty=b'', text=b'no sound', head=whole[:30]).items():
+        (tmp_path/f'{name}.wav').write_bytes(data)
     for o in [*tmp_path.glob('*.wav'), tmp_path/'missing.wav', tmp_path, '']:
         with pytest.raises(BearclfError) as e: read_sound(o)
         assert '\n' not in str(e.value) and str(e.value).endswith('.')
@@ -133,8 +135,8 @@ def test_a_folder(make, known, tmp_path, monkeypatch):
     assert {o.split('.')[0] for o in only} == {f'{known[0]}/0000000{i}' for i in (0, 1)}
     (tmp_path/'file').write_text('mine')
     before = files(tmp_path)
-    bad = [dict(dest='a'), dict(dest='file'), dict(n=len(known)-1), dict(n=True), dict(n=9.), dict(n=10**7), dict(n=None),
-           dict(kinds=()), dict(kinds=known[0]), dict(kinds=[known[0]]*2), dict(kinds=['cat']), dict(kinds=[[]])]
+    bad = [dict(dest='a'), dict(dest='file'), dict(n=len(known)-1), dict(n=True), dict(n=9.), dict(n=10**7),
+           dict(n=None), dict(kinds=()), dict(kinds=known[0]), dict(kinds=[known[0]]*2), dict(kinds=['cat']), dict(kinds=[[]])]
     for kw in bad:
         with pytest.raises(BearclfError) as e: make(**dict(dest=tmp_path/kw.pop('dest', 'new')) | kw)
         assert '\n' not in str(e.value)
