@@ -136,7 +136,8 @@ def test_a_folder(make, known, tmp_path, monkeypatch):
     (tmp_path/'file').write_text('mine')
     before = files(tmp_path)
     bad = [dict(dest='a'), dict(dest='file'), dict(n=len(known)-1), dict(n=True), dict(n=9.), dict(n=10**7),
-           dict(n=None), dict(kinds=()), dict(kinds=known[0]), dict(kinds=[known[0]]*2), dict(kinds=['cat']), dict(kinds=[[]])]
+           dict(n=None), dict(kinds=()), dict(kinds=known[0]), dict(kinds=[known[0]]*2), dict(kinds=['cat']),
+           dict(kinds=[[]])]
     for kw in bad:
         with pytest.raises(BearclfError) as e: make(**dict(dest=tmp_path/kw.pop('dest', 'new')) | kw)
         assert '\n' not in str(e.value)
