@@ -2063,6 +2063,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'bearclf/train/interpret.py'),
                                          'bearclf.train.interpret._nan': ( 'library/train/interpret.html#_nan',
                                                                            'bearclf/train/interpret.py'),
+                                         'bearclf.train.interpret._no_better_than_guessing': ( 'library/train/interpret.html#_no_better_than_guessing',
+                                                                                               'bearclf/train/interpret.py'),
                                          'bearclf.train.interpret._one_class': ( 'library/train/interpret.html#_one_class',
                                                                                  'bearclf/train/interpret.py'),
                                          'bearclf.train.interpret._quietly': ( 'library/train/interpret.html#_quietly',
