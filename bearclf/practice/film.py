@@ -19,7 +19,7 @@ from PIL import Image, ImageFilter
 
 from ..core import *
 from ..core import cached, given_path
-from .drawn import INK, WHITE, Pen, both, curve, hairs, limb, mix, shrink, tufts
+from .drawn import INK, WHITE, Pen, curve, hairs, limb, mix, shrink, tufts
 
 # %% ../../nbs/library/practice/02d_film.ipynb #d50379ef
 WOOD, STRAW = (126, 92, 62), [(206, 172, 96), (180, 142, 70), (226, 196, 124), (150, 116, 58)]
