@@ -677,6 +677,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'bearclf.folder.look._and': ('library/folder/look.html#_and', 'bearclf/folder/look.py'),
                                      'bearclf.folder.look._at_level': ('library/folder/look.html#_at_level', 'bearclf/folder/look.py'),
                                      'bearclf.folder.look._how_read': ('library/folder/look.html#_how_read', 'bearclf/folder/look.py'),
+                                     'bearclf.folder.look._labelled': ('library/folder/look.html#_labelled', 'bearclf/folder/look.py'),
                                      'bearclf.folder.look._odd_classes': ( 'library/folder/look.html#_odd_classes',
                                                                            'bearclf/folder/look.py'),
                                      'bearclf.folder.look._of_each_class': ( 'library/folder/look.html#_of_each_class',

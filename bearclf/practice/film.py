@@ -33,6 +33,7 @@ def boards(pen, rng, tall):
             x, y = i/10+rng.uniform(.01, .09), rng.uniform(0, .5*tall)
             pen.line([(x, y), (x+.004, y+rng.uniform(.03, .12))], mix(WOOD, INK, .45), .002)
 
+# %% ../../nbs/library/practice/02d_film.ipynb #1234bd4c
 def nest_box(pen, rng):
     "A box of one unit, open in front, with straw in it"
     pen.poly([(0, 0), (1, 0), (1, 1), (0, 1)], mix(WOOD, WHITE, .25))
@@ -189,6 +190,7 @@ def cut_out(pose, blur=1):
     if blur > 1: both = sum(np.roll(both, i - blur//2, 1) for i in range(blur))/blur
     return Cut(both[..., :3]/np.maximum(both[..., 3:], 1e-6), both[..., 3:], pose.head, pose.foot)
 
+# %% ../../nbs/library/practice/02d_film.ipynb #f4452ee2
 class Hen:
     "A hen on its visit: `at` gives what is to be pasted, and where"
     def __init__(self, visit, size):
