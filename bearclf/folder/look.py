@@ -138,6 +138,7 @@ def _at_level(below, folder, level):
     if level == 1: return [folder]
     return [o for k in sorted(below.get(folder, ())) for o in _at_level(below, os.path.join(folder, k), level - 1)]
 
+# %% ../../nbs/library/folder/04_look.ipynb #247ed84e
 def _labelled(parts, below, top):
     "`parts` without those that hold no class folders where others do, as `test1` of a competition"
     deep = {use: [o for o in names if os.path.join(top, o) in below] for use, names in parts.items()}
