@@ -311,7 +311,7 @@ def _still(run, preds):
 
 # %% ../../nbs/library/train/18_interpret.ipynb #801fbab1
 def _no_better_than_guessing(losses, preds):
-    "Did a run with `losses` of the validation photos never show that it knows more than how frequent classes are?"
+    "Did a run with these `losses` of the validation photos never show that it knows more than how frequent a class is?"
     share, wrong = preds.actual.value_counts(normalize=True), int((preds.actual != preds.predicted).sum())
     guess = -(share*np.log(share)).sum()
     return losses.min() > .95*guess and wilson_interval(wrong, len(preds))[1] >= 1 - share.max()
