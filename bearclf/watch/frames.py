@@ -204,7 +204,7 @@ def difference(
 def moving_boxes(
     im, # A frame: a PIL image
     empty, # From `background`
-    times:float=5, # What differs by so many times the grain is something
+    times:float=4, # What differs by so many times the grain is something
     least:float=.004, # Part of the frame that it covers at least, 0 to 1
     join:float=.02, # Pieces that are nearer than this are one; a part of the frame's width
 ) -> list: # of `Box`, in pixels of `im`, the largest first
