@@ -266,7 +266,7 @@ class Light:
 
     def __call__(self, frame, t):
         "The frame as the camera hands it out: uint8"
-        lit = frame*np.array([1, (1 + self.tint)/2, self.tint], np.float32)*np.float32(self.gain(t))
+        lit = frame*(np.array([1, (1 + self.tint)/2, self.tint], np.float32)*np.float32(self.gain(t)))
         i, dy, dx = self.rng.integers((8, 64, 64))
         lit += self.noise[i, dy:, dx:][:len(frame), :frame.shape[1]]*self.grain
         return (np.clip(lit, 0, 1, out=lit)*255).astype(np.uint8)
