@@ -245,7 +245,7 @@ def truth_of(placed, size):
         solid = cut.alpha[..., 0] > .5
         ys, xs = (o.nonzero()[0] for o in (solid.any(1), solid.any(0)))
         box = clipped(at[0]+xs[0], at[1]+ys[0], at[0]+xs[-1]+1, at[1]+ys[-1]+1, size)
-        hx, hy = [o + at[0] for o in cut.head[::2]], [o + at[1] for o in cut.head[1::2]]
+        hx, hy = np.clip(cut.head[::2], xs[0], xs[-1]+1) + at[0], np.clip(cut.head[1::2], ys[0], ys[-1]+1) + at[1]
         seen = (solid[part] & free[here]).sum()/solid.sum()
         free[here] &= ~solid[part]
         rows.append((*box, *clipped(hx[0], hy[0], hx[1], hy[1], size), round(float(seen), 3)))
