@@ -247,7 +247,7 @@ def truth_of(placed, size):
         solid = cut.alpha[..., 0] > .5
         ys, xs = (o.nonzero()[0] for o in (solid.any(1), solid.any(0)))
         box = clipped(at[0]+xs[0], at[1]+ys[0], at[0]+xs[-1]+1, at[1]+ys[-1]+1, size)
-        hx, hy = [o + at[0] for o in cut.head[::2]], [o + at[1] for o in cut.head[1::2]]
+        hx, hy = np.clip(cut.head[::2], xs[0], xs[-1]+1) + at[0], np.clip(cut.head[1::2], ys[0], ys[-1]+1) + at[1]
         seen = (solid[part] & free[here]).sum()/solid.sum()
         free[here] &= ~solid[part]
         rows.append((*box, *clipped(hx[0], hy[0], hx[1], hy[1], size), round(float(seen), 3)))
@@ -268,7 +268,7 @@ class Light:
 
     def __call__(self, frame, t):
         "The frame as the camera hands it out: uint8"
-        lit = frame*np.array([1, (1 + self.tint)/2, self.tint], np.float32)*np.float32(self.gain(t))
+        lit = frame*(np.array([1, (1 + self.tint)/2, self.tint], np.float32)*np.float32(self.gain(t)))
         i, dy, dx = self.rng.integers((8, 64, 64))
         lit += self.noise[i, dy:, dx:][:len(frame), :frame.shape[1]]*self.grain
         return (np.clip(lit, 0, 1, out=lit)*255).astype(np.uint8)

@@ -165,11 +165,8 @@ def background(
 ): # Array of float32 of shape (height, width, 3), 0 to 255
     "What the camera sees where nothing moves: the median of some frames"
     kept, step = [], 1
-    def noted():
-        for i, (_, im) in enumerate(frames(video, side=side)):
-            if i % step == 0: yield np.asarray(im)
-    for o in _as_far_as_it_goes(noted()):
-        kept.append(o)
+    for i, (_, frame) in enumerate(_as_far_as_it_goes(_decoded(given_path(video)))):
+        if i % step == 0: kept.append(np.asarray(_upright(frame, side)))
         if len(kept) == 2*n: kept, step = kept[::2], 2*step
     if len({o.shape for o in kept}) > 1: raise BearclfError('The frames of this film are not all of one size.')
     return np.median(np.stack(kept), 0).astype(np.float32)
@@ -204,7 +201,7 @@ def difference(
 def moving_boxes(
     im, # A frame: a PIL image
     empty, # From `background`
-    times:float=5, # What differs by so many times the grain is something
+    times:float=4, # What differs by so many times the grain is something
     least:float=.004, # Part of the frame that it covers at least, 0 to 1
     join:float=.02, # Pieces that are nearer than this are one; a part of the frame's width
 ) -> list: # of `Box`, in pixels of `im`, the largest first
