@@ -56,7 +56,8 @@ def clean(file):
 def main():
     text, pictures = readme()
     files = {top/'README.md': text.encode()} | {top/name: data for name, data in pictures.items()}
-    files |= {top/'nbs/clean'/o.name: clean(o) for o in (top/'nbs').glob('[0-9]*.ipynb')}
+    lessons = [o for room in ('nbs', 'nbs/more') for o in (top/room).glob('[0-9]*.ipynb')]
+    files |= {top/'nbs/clean'/o.name: clean(o) for o in lessons}
     made = [*(top/images).glob('readme*'), *(top/'nbs/clean').glob('*.ipynb')]
     if '--check' in sys.argv:
         stale = [o for o, data in files.items() if not o.is_file() or o.read_bytes() != data]

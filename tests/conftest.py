@@ -1,4 +1,5 @@
 import os
+from datetime import date
 
 import pytest
 
@@ -6,6 +7,9 @@ from bearclf.folder.look import class_of
 from bearclf.practice.drawn import drawn_path
 from bearclf.ship import predict
 from helpers import SHARED, Child, browser_path
+
+
+os.environ.setdefault('BEARCLF_DAY', str(date.today().toordinal()))  # one day for all workers, also at midnight
 
 
 def pytest_collection_modifyitems(items):

@@ -11,7 +11,7 @@ from helpers import python, top
 clean = top/'nbs/clean'  # made from the lessons
 notebooks = sorted((o for o in (top/'nbs').rglob('[!.]*.ipynb') if o.parent != clean), key=lambda o: o.name)
 library = [o for o in notebooks if 'library' in o.parts]
-lessons = [o for o in notebooks if o.parent == top/'nbs' and o.stem[0].isdigit()]
+lessons = [o for o in notebooks if o.parent.name in ('nbs', 'more') and o.stem[0].isdigit()]
 scripts = Path(sysconfig.get_path('scripts'))
 
 
@@ -68,7 +68,7 @@ def unlike_a_lesson(file):
     heads, text = source(cells(file)[0]), '\n'.join(source(o) for o in cells(file) if o['cell_type'] == 'markdown')
     if len(cells(file)) > 40: yield f'{len(cells(file))} cells'
     if not re.match(r'# .+\n+> .+\n+\*\*Minutes:\*\* \d+', heads): yield 'no goal and minutes at its top'
-    for o in '## Your turn', '## What next', '(answers.ipynb)':
+    for o in '## Your turn', '## What next', 'answers.ipynb)':
         if o not in text: yield f'no {o}'
     if '#| default_exp' in str(cells(file)): yield 'it exports'
 
@@ -110,7 +110,7 @@ def test_no_line_is_longer_than_120_characters():
 
 # --- the rooms
 
-ROOMS = 'core', 'photo', 'practice', 'folder', 'collect', 'train', 'clean', 'ship', 'cli', 'all'
+ROOMS = 'core', 'photo', 'practice', 'folder', 'collect', 'train', 'clean', 'ship', 'watch', 'cli', 'all'
 
 def order():
     "The modules in the order of their notebooks, as `train.data`"

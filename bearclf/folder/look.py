@@ -138,6 +138,12 @@ def _at_level(below, folder, level):
     if level == 1: return [folder]
     return [o for k in sorted(below.get(folder, ())) for o in _at_level(below, os.path.join(folder, k), level - 1)]
 
+# %% ../../nbs/library/folder/04_look.ipynb #247ed84e
+def _labelled(parts, below, top):
+    "`parts` without those that hold no class folders where others do, as `test1` of a competition"
+    deep = {use: [o for o in names if os.path.join(top, o) in below] for use, names in parts.items()}
+    return deep if all(deep.values()) else parts
+
 # %% ../../nbs/library/folder/04_look.ipynb #ecc65e14
 class ClassFolders:
     "The class of a photo: the folder that it lies in directly below one of `bases`, in composed form (NFC)"
@@ -158,10 +164,10 @@ class ClassFolders:
         top = '' if str(path) == '.' else str(path)
         below, direct = _tree(top, files)
         self.top = _only_one(below, direct, top)
-        self.parts = _parts(below.get(self.top, ()))
+        self.parts = _labelled(_parts(below.get(self.top, ())), below, self.top)
         parts = [os.path.join(self.top, o) for names in self.parts.values() for o in names]
-        bases = _at_level(below, top, self.level) if self.level else [
-            _only_one(below, direct, o) for o in parts if {*parts} & {*below}] or [self.top]
+        inner = [_only_one(below, direct, o) for o in parts if {*parts} & {*below}] or [self.top]
+        bases = _at_level(below, top, self.level) if self.level else inner
         if self.level and files and not {*bases} & {*below}:
             raise BearclfError(f'No photo in {path} lies in a folder {self.level} levels down. '
                                'Leave level out to see how they lie.')

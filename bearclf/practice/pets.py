@@ -218,6 +218,7 @@ FACES = dict(  # the right half of each head's outline
     brick=[(0, -.8), (.38, -.76), (.6, -.42), (.62, .1), (.66, .6), (.5, .95), (0, 1.05)],
     silk=[(0, -.78), (.44, -.74), (.76, -.36), (.88, .2), (.92, .8), (.62, 1.16), (0, 1.)])
 
+# %% ../../nbs/library/practice/02b_pets.ipynb #f871c030
 def widened(half, by): return both([(x*by, y) for x,y in half])
 
 def pet_head(pen, look, rng):
@@ -238,7 +239,7 @@ def pet_head(pen, look, rng):
     if look.cat: cat_snout(pen, look, rng)
     if after := OVER.get(look.breed): after(pen, look, rng)
 
-# %% ../../nbs/library/practice/02b_pets.ipynb #f871c030
+# %% ../../nbs/library/practice/02b_pets.ipynb #a60b65fe
 def stripes(pen, look, rng):
     "The M on a tabby's forehead, and lines from the eyes to the cheeks"
     c = (*look.parts['mark'], 200)
@@ -258,6 +259,7 @@ def ticked(pen, look, rng):
         pen.oval(s*.4, -.2, .24, .08, (*look.parts['muzzle'], 170), s*-12)
     pen.poly(curve(both([(0, -.4), (.1, 0), (.14, .3), (0, .4)])), (*mix(look.fur, c, .4), 110))
 
+# %% ../../nbs/library/practice/02b_pets.ipynb #39bdcd16
 def mask(pen, look, rng):
     "The dark face of a cat with points"
     for by,alpha in (1.08, 70), (1., 110), (.9, 255):
@@ -274,7 +276,7 @@ def wrinkles(pen, look, rng):
         for k in (0, 1): pen.line(arc(s*(.5+.1*k), .2+.06*k, s*(.3+.1*k), .56+.02*k, .05*s), c, .024)
         pen.line([(s*.06, -.2), (s*.08, .08)], c, .022)
 
-# %% ../../nbs/library/practice/02b_pets.ipynb #a60b65fe
+# %% ../../nbs/library/practice/02b_pets.ipynb #97dbbacd
 def blaze(pen, look, rng):
     "White between the eyes, and for the Saint Bernard a dark spectacle round each of them"
     big = look.breed == 'saint_bernard'
@@ -292,6 +294,7 @@ def thumb(pen, look, rng):
     for k in range(3): pen.line(arc(-.3+.05*k, -.46-.1*k, .3-.05*k, -.46-.1*k, -.06), c, .04)
     for s in (-1, 1): pen.line(arc(s*.12, -.36, s*.2, -.06, 0), c, .04)
 
+# %% ../../nbs/library/practice/02b_pets.ipynb #64c14656
 def cheeks(pen, look, rng):
     "A Shiba's pale cheeks and eyebrows"
     c = look.parts['mark']
@@ -559,6 +562,7 @@ def side_features(pen, look, rng):
     if look.cat and look.breed != 'Sphynx':
         for k in range(3): pen.line(arc(.62, .24+.05*k, 1.1, .1+.16*k, -.03), (236, 230, 222, 200), .018)
 
+# %% ../../nbs/library/practice/02b_pets.ipynb #92869dd8
 def side_hair(pen, look, rng):
     "What falls over a terrier's face"
     if look.breed == 'scottish_terrier':
@@ -580,7 +584,7 @@ def pet_side_head(pen, look, rng):
     if look.ears in HANGING: ear(pen.move(-.72, .1, .95), look, rng)
     else: ear(pen.move(-.74, .02, .95, -14), look, rng)
 
-# %% ../../nbs/library/practice/02b_pets.ipynb #92869dd8
+# %% ../../nbs/library/practice/02b_pets.ipynb #c3a86131
 SIDE = [(-1.06, -.05), (-.96, -.4), (-.5, -.5), (.1, -.45), (.6, -.48), (1., -.4), (1.12, 0), (.98, .32), (.5, .4),
         (-.1, .28), (-.6, .26), (-.98, .3)]
 SADDLE = [(-1.02, -.1), (-.93, -.4), (-.5, -.48), (.1, -.43), (.5, -.45), (.66, -.2), (.3, .02), (-.3, .04), (-.8, .1)]
@@ -596,6 +600,7 @@ def back(pen, look, rng, b):
         shapes = [[(x+.3*(not i), y) for x,y in o] for i,o in enumerate(shapes)]
     for o in shapes: pen.poly(tufts(o if len(o) > 12 else curve(o), look.tuft, rng), own.fur)
 
+# %% ../../nbs/library/practice/02b_pets.ipynb #a479ee0f
 def walking_pet(pen, look, rng):
     "Walking to the right, from -1.5 to 2 and with its feet at 1.2"
     b, low = look.build**.9, .26*(look.breed in LOW)

@@ -101,7 +101,7 @@ class PhotoUpload(anywidget.AnyWidget):
     message_mb = traitlets.Float(8, help='What cannot be scaled down is sent up to this size').tag(sync=True)
     side = traitlets.Int(1024, help='Longest side in pixels of what is sent').tag(sync=True)
     note = traitlets.Unicode('', help='A sentence to the person, under the photo').tag(sync=True)
-    busy = traitlets.Bool(False, help='Is a photo on its way?').tag(sync=True)
+    coming = traitlets.Bool(False, help='Is a photo on its way?')
     texts = traitlets.Dict(help='As from `all_texts`').tag(sync=True)
     language = traitlets.Unicode('en', help='In which the browser speaks').tag(sync=True)
     examples = traitlets.List(help='Photos to try, as from `drawn_examples`').tag(sync=True)
@@ -117,8 +117,13 @@ class PhotoUpload(anywidget.AnyWidget):
 # %% ../../nbs/library/ship/24_page.ipynb #c04f34cb
 @patch
 def _received(self:PhotoUpload, _, msg, buffers):
-    self.photo, name = None, ''
-    if isinstance(msg, dict) and msg.get('kind') == 'none': return
+    self.photo, kind = None, isinstance(msg, dict) and msg.get('kind')
+    if kind not in ('coming', 'none'): self._take(msg, buffers)
+    self.coming = kind == 'coming'
+
+@patch
+def _take(self:PhotoUpload, msg, buffers):
+    name = ''
     try:
         name, data = _sent(msg, buffers)
         photo = checked_photo(data, name, self._most)
@@ -148,8 +153,8 @@ class PlainUpload(widgets.VBox):
     "`PhotoUpload` as plain widgets, for a page that does not know others"
     photo = traitlets.Any(None, allow_none=True, help='(name, bytes) of the photo, or None')
     note = traitlets.Unicode('', help='A sentence to the person')
-    busy = traitlets.Bool(False, help='As of `PhotoUpload`; here nothing is on its way').tag(sync=True)
     language, examples = traitlets.Unicode('en', help='Which the browser does not say here'), ()
+    coming = traitlets.Bool(False, help='As of `PhotoUpload`; here nothing is on its way')
 
     def __init__(self, limit_mb=30, texts=None):
         self.w, self.limit_mb = Words(texts or our_texts()), limit_mb
@@ -272,9 +277,12 @@ def connect(
     then=lambda *_: None, # Called with the photo's bytes and the answer, or with None and None
 ):
     "Let a click on `button` classify the photo in `upload`"
+    early = []  # a click that was quicker than the photo
     def gone(_=None): answer.html = _hint(upload.w); then(None, None)
-    def classify(_):
+    def come(o): early and not o['new'] and classify(early.pop())
+    def classify(click):
         w = upload.w
+        if upload.coming: early[:] = [click]; return
         if not upload.photo: upload.note = upload.note or w('choose_first'); return
         name, data = upload.photo
         answer.html = _wait(w.html('looking' if loading.done() else 'still_loading'))
@@ -286,7 +294,7 @@ def connect(
         except Exception as e: gone(); upload.note = _went_wrong(e, w, name)
     button.on_click(classify)
     upload.observe(gone, ['photo', 'language'])
-    widgets.jslink((upload, 'busy'), (button, 'disabled'))
+    upload.observe(come, 'coming')
 
 # %% ../../nbs/library/ship/24_page.ipynb #0cb2f992
 def _odds(probabilities, label):

@@ -498,9 +498,9 @@ def _known_arch(arch):
     "The function of torchvision, fastai or bearclf that the name `arch` stands for"
     from torchvision import models
     home, _, name = arch.rpartition('.')
-    if arch == 'bearclf.train.bodies.efficientnet_lite0':
-        from bearclf.train.bodies import efficientnet_lite0
-        return efficientnet_lite0
+    if home == 'bearclf.train.bodies':
+        from bearclf.train.bodies import LITES
+        if name in LITES: return LITES[name]
     if home == 'fastai.vision.models.xresnet' and re.fullmatch(r'xres(net|next)\d+(_deep|_deeper)?', name):
         from fastai.vision.models import xresnet
         return getattr(xresnet, name)

@@ -39,8 +39,7 @@ async function take(file, model, t, show, refuse) {
   if (!size) return no('empty');
   if (size > limit * 1e6) return no('too_many_mb', { mb: Math.ceil(size / 1e6), limit_mb: limit });
   show(name, null);
-  const got = await slim(file, model.get('side'), most).catch(() => undefined);
-  if (got === undefined) return no('unreadable');
+  const got = await slim(file, model.get('side'), most);
   if (!got) return no('cannot_open_here');
   show(name, got.preview);
   model.send({ kind: 'photo', name, seen: !!got.preview }, undefined, [got.bytes.buffer]);
@@ -82,14 +81,9 @@ function render({ model, el }) {
   const takeOne = async ([file]) => {
     el.classList.add('busy');
     set('note', '');
-    set('busy', true);
-    model.send({ kind: 'none' });
-    try {
-      await take(file, model, t, zone.show, refuse);
-    } finally {
-      set('busy', false);
-      el.classList.remove('busy');
-    }
+    model.send({ kind: 'coming' });
+    await take(file, model, t, zone.show, refuse).catch(() => refuse(t('unreadable', { name: file.name }), file.name));
+    el.classList.remove('busy');
   };
   const zone = photoZone(el, { t, take: takeOne, area: voila ? document.body : el });
   const say = () => zone.note(model.get('note'));

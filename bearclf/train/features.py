@@ -26,7 +26,7 @@ from ..folder.copies import MARKS, Compared, twin_groups, twins
 from .machine import on_usable_device
 from .data import *
 from .data import AsPicture, _working_side, check_answers, files_of
-from .bodies import ClassRows, class_rows, efficientnet_lite0, find_or_choose_arch, own_classifier
+from .bodies import LITES, ClassRows, class_rows, efficientnet_lite0, find_or_choose_arch, own_classifier
 from .learner import *
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
@@ -329,7 +329,7 @@ def precomputed_learner(
 def _arch_as_it_came(learn):
     "The architecture of a pretrained `learn`, if torchvision, timm or pip have its weights; else `None`"
     arch = getattr(learn, 'arch', None)
-    known = arch is efficientnet_lite0 or getattr(arch, '__module__', '').startswith('torchvision.')
+    known = arch in LITES.values() or getattr(arch, '__module__', '').startswith('torchvision.')
     if isinstance(arch, str): known = ':' not in arch  # who knows on what others have trained theirs?
     return arch if known and getattr(learn, 'pretrained', False) else None
 

