@@ -193,8 +193,9 @@ def test_a_phone_finds_it(quick, demo_model):
 def test_the_command_serves_until_it_is_told_to_stop(how, demo_model, tmp_path):
     port = free_port()
     words = ['app', '--site', '--model', demo_model, '--port', port, '--base-url', 'bears']
+    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # who runs the tests in the background ignores Ctrl+C
     proc = subprocess.Popen([sys.executable, '-W', 'error', '-m', 'bearclf', *map(str, words)], cwd=tmp_path, text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heard)
     url = re.search(r'http://\S+', proc.stdout.readline())[0]
     assert url == f'http://localhost:{port}/bears/' and ask(url, '/bears/')[0] == 200
     proc.send_signal(how)
