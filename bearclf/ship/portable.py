@@ -30,6 +30,7 @@ class Prediction:
     probabilities: dict # Class -> probability, most probable first; they add up to 1
     familiar: bool=None # Is it like the photos that the model has learned from? None if the model does not know
     sure: bool=True # Is it as probable as the model's makers want it to be before it is said?
+    near: float=None # Distance to the nearest that it has learned from; above 1 it is not familiar. None if unknown
     def __repr__(self):
         return (f'Prediction(label={self.label!r}, probability={self.probability}, '
                 f'probabilities={dict(leading(self.probabilities))}, familiar={self.familiar})')
@@ -42,10 +43,13 @@ class Prediction:
 # %% ../../nbs/library/ship/21c_portable.ipynb #f246a054
 UNSURE_BELOW = .6 # where nobody has said it about a model, as in what fastai's own `export` writes
 
-def _prediction(classes, probs, familiar=None, unsure_below=UNSURE_BELOW):
+def _prediction(classes, probs, near=None, unsure_below=UNSURE_BELOW):
     ranked = dict(sorted(zip(classes, map(float, probs)), key=lambda o: -o[1]))
     label = next(iter(ranked))
-    return Prediction(label, ranked[label], ranked, familiar, ranked[label] >= unsure_below)
+    return Prediction(label, ranked[label], ranked, None if near is None else near <= 1, ranked[label] >= unsure_below,
+                      near)
+
+def _part_of(near, limit): return near/limit if limit > 0 else 1. + (near > 0)  # at most 1 for what is within it
 
 # %% ../../nbs/library/ship/21c_portable.ipynb #0050bdeb
 class AnyClassifier:
@@ -472,8 +476,8 @@ def _batch(self:PortableClassifier, arrays):
         except Exception as e: raise BearclfError(f'The model cannot be computed ({_in_short(e)}).') from e
         if not (probs.min() >= 0 and abs(probs.sum() - 1) < .01):
             raise BearclfError('The model gives no probabilities. Export it again.')
-        knows = bool(near[0][0] <= limit) if near and limit is not None else None
-        said.append(_prediction(self.classes, probs, knows, self.unsure_below))
+        away = _part_of(float(near[0][0]), limit) if near and limit is not None else None
+        said.append(_prediction(self.classes, probs, away, self.unsure_below))
     return said
 
 def _in_short(e): return cut(' '.join(str(e).split()).rstrip('.'), 100)

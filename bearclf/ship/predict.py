@@ -18,7 +18,7 @@ from ..core import *
 from ..core import a_few, cached, code_key, counted, cut, given_path, rate, sha256_of
 from ..practice.drawn import *
 from ..folder.look import *
-from .portable import AnyClassifier, _prediction, parsed_json, plain_bytes, read_json, read_portable
+from .portable import AnyClassifier, _part_of, _prediction, parsed_json, plain_bytes, read_json, read_portable
 from .portable import wrong_facts
 
 # %% ../../nbs/library/ship/23_predict.ipynb #2437068e
@@ -155,10 +155,11 @@ def _batch(self:Classifier, photos):
         try:
             with self.learn.no_bar(), self.learn.no_logging(), body as seen: probs, _ = self.learn.get_preds(dl=dl)
         except BaseException: self.learn.lock = threading.Lock(); raise  # fastai may have left it closed
-        knows = familiar(seen.stored).tolist() if familiar else [None]*len(probs)
+        near = familiar.near(seen.stored).tolist() if familiar else [None]*len(probs)
     probs = probs**(1/((self.info.get('portable') or {}).get('temperature') or 1))  # as the portable model has it
     probs = probs/probs.sum(1, keepdim=True)
-    return [_prediction(self.classes, *o, self.unsure_below) for o in zip(probs, knows)]
+    near = [o if o is None else _part_of(o, familiar.limit) for o in near]
+    return [_prediction(self.classes, *o, self.unsure_below) for o in zip(probs, near)]
 
 # %% ../../nbs/library/ship/23_predict.ipynb #f15e0030
 def say_what_opens(file):
