@@ -1,7 +1,7 @@
-"""How often the report of a model at work is alarmed: python benchmarks/alarms.py ../shared/bears ../shared/bears_unseen
+"""How often the report of a model at work is alarmed: python benchmarks/alarms.py ../shared/bears_unseen ../shared/bears
 
-A model is trained on the first folder and answers for the photos of the second, and for the bears that bearclf draws.
-Without folders all photos are drawn. `find_changes` then compares halves of them: without a change, at night, at low
+The photos of the first folder come to a model that was trained on the second, or on the bears that bearclf draws if none
+is named; without folders, the photos are drawn as well. `find_changes` then compares halves of them: without a change, at night, at low
 resolution, with one class halved and doubled, and drawn bears after real ones and the reverse."""
 import sys, tempfile
 from contextlib import redirect_stdout
@@ -66,22 +66,24 @@ def table(name, plain, changed, n, runs=200):
         print(f'  {said:<20} {alarms(plain, plain, n, runs, 3, times(k, label)):>4} of {runs}')
 
 
-def main(train=None, judge=None):
+def main(judge=None, train=None):
     drawn = check_folder(drawn_path(1600, 256, 'alarms')).photos
     files = check_folder(judge).photos if judge else drawn
     with redirect_stdout(sys.stderr):
-        learn = precomputed_learner(train or drawn_path(300, 256), 'squeezenet1_0' if train else 'efficientnet_lite0')
+        learn = precomputed_learner(train or drawn_path(300, 256), 'squeezenet1_0' if train else 'efficientnet_lite0',
+                                     start='imagenet')
         learn.familiar = Familiar.of(learn)
         clf = load_classifier(export_classifier(learn, tempfile.mkdtemp()))
     plain = answers(clf, files)
     changed = {o.__name__.replace('_', ' '): answers(clf, files, o) for o in (night, low_resolution)}
-    for n in [o for o in (60, 126, 400, 800) if o <= len(files)//2]:
+    for n in [o for o in (60, 126, 207, 400, 800) if o <= len(files)//2]:
         table('real' if judge else 'drawn', plain, changed, n)
     if not judge: return
     other, rng = answers(clf, drawn[:400]), np.random.default_rng(4)
     draw = lambda o: o.sample(60, random_state=int(rng.integers(1e9)))
     for name, a, b in ('drawn after real', plain, other), ('real after drawn', other, plain):
-        print(f'\n{name}, 60 photos each: {sum(bool(find_changes(draw(a), draw(b))) for _ in range(200))} of 200')
+        found = sum(bool(find_changes(draw(a), draw(b))) for _ in range(200))
+        print(f'\n{name}, 60 photos each: {found} of 200')
 
 
 if __name__ == '__main__': main(*sys.argv[1:3])

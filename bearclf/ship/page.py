@@ -28,7 +28,7 @@ from ..core import Table, inside, leading, rate, table_bytes, table_text
 from ..photo import *
 from ..photo import look_into
 from ..folder.private import without_personal_data
-from .portable import UNSURE_BELOW
+from .portable import UNSURE_BELOW, in_use
 from .texts import Words, all_texts, drawn_examples, module_text, our_texts, static, static_text
 
 # %% ../../nbs/library/ship/24_page.ipynb #94554b9b
@@ -186,7 +186,7 @@ def find_model(
     if model: here = [Path(asked_in or '', model)]
     else: here = [o for d in ([Path(asked_in)] if asked_in else [Path.cwd(), Path.cwd().parent]) for o in
                   (d, *sorted(d.glob('models/*'), key=_made_at, reverse=True))]
-    found = [o for d in here for o in (d/'export.pkl', d/'export.onnx', *[d]*bool(model))]
+    found = [o for d in here for o in (in_use(d)/'export.pkl', in_use(d)/'export.onnx', *[d]*bool(model))]
     return next((o.resolve() for o in found if o.is_file()), None)
 
 def _made_at(folder):

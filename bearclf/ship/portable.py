@@ -18,7 +18,7 @@ from fastcore.basics import patch
 from PIL import Image
 
 from ..core import *
-from ..core import a_few, cut, given_path, leading
+from ..core import a_few, cut, given_path, inside, leading
 from ..photo import PhotoError, any_photo
 
 # %% ../../nbs/library/ship/21c_portable.ipynb #955a0cde
@@ -482,6 +482,15 @@ def _batch(self:PortableClassifier, arrays):
 
 def _in_short(e): return cut(' '.join(str(e).split()).rstrip('.'), 100)
 
+# %% ../../nbs/library/ship/21c_portable.ipynb #6d1bba17
+def in_use(folder):
+    "The folder of the model that `switch` has put to work in `folder`; else `folder` itself"
+    if not os.path.lexists(file := Path(folder)/'in_use.json'): return Path(folder)
+    now = read_json(file).get('now')
+    if not _is_text(now) or not (found := inside(folder, now)).is_dir():
+        raise BearclfError(f'{file} is damaged: it names no model that is there. Switch to one again.')
+    return found
+
 # %% ../../nbs/library/ship/21c_portable.ipynb #121be8a8
 def _read_facts(file):
     "What stands in the `file` beside a portable model; a `BearclfError` if it is not about one"
@@ -495,7 +504,7 @@ def read_portable(
 ) -> PortableClassifier:
     "The portable model in `path`, which may come from anybody; a `BearclfError` in one sentence if it is none"
     path = given_path(path).expanduser()
-    file = path/'export.onnx' if path.is_dir() else path
+    file = in_use(path)/'export.onnx' if path.is_dir() else path
     if not os.path.lexists(file): raise BearclfError(f'There is no model at {file}.')
     if not os.path.lexists(text := file.with_suffix('.json')):
         raise BearclfError(f'{file} needs the {text.name} that was written with it, which is not beside it. Get both.')

@@ -18,8 +18,8 @@ from ..core import *
 from ..core import a_few, cached, code_key, counted, cut, given_path, rate, sha256_of
 from ..practice.drawn import *
 from ..folder.look import *
-from .portable import AnyClassifier, _part_of, _prediction, parsed_json, plain_bytes, read_json, read_portable
-from .portable import wrong_facts
+from .portable import AnyClassifier, _part_of, _prediction, in_use, parsed_json, plain_bytes, read_json
+from .portable import read_portable, wrong_facts
 
 # %% ../../nbs/library/ship/23_predict.ipynb #2437068e
 def model_file(
@@ -27,7 +27,7 @@ def model_file(
 ) -> Path: # `export.pkl` where both are there
     "The model's file; a `BearclfError` if there is none"
     path = given_path(path).expanduser()
-    files = [path/'export.pkl', path/'export.onnx'] if path.is_dir() else [path]
+    files = [in_use(path)/o for o in ('export.pkl', 'export.onnx')] if path.is_dir() else [path]
     if found := [o for o in files if os.path.lexists(o)]: return found[0]
     raise BearclfError(f'There is no model at {files[0]}. '
                        'Train one with `bearclf train`, or give the folder that holds an export.pkl.')

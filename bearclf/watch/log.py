@@ -252,11 +252,11 @@ class Logged:
         log:PredictionLog, # Where its answers go
         source:str='', # Where the photos come from
         alarms=(), # Classes at which a person is to look, if the model is sure and knows the like
-        **kwargs # For `PredictionLog.add`
+        beside=None, # A second classifier, which is asked about the same photos; what it says is only written down
     ):
         unknown = sorted({*alarms} - {*clf.classes})
         if unknown: raise BearclfError(f'The model knows no {unknown[0]!r}; it knows {", ".join(clf.classes)}.')
-        self.clf, self.log, self.source, self.alarms, self.kwargs = clf, log, source, {*alarms}, kwargs
+        self.clf, self.log, self.source, self.alarms, self.beside = clf, log, source, {*alarms}, beside
         self.classes, self.info, self.id = clf.classes, getattr(clf, 'info', {}), model_id(clf)
 
     def __call__(self, photo): return self.many([photo])[0]
@@ -265,9 +265,12 @@ class Logged:
         "The answers for a list of photos"
         photos = [any_photo(o) for o in photos]
         said = self.clf.many(photos)
-        for pred, im in zip(said, photos):
-            self.log.add(pred, im, self.source, self.id, alarm=alarming(pred, self.alarms), **self.kwargs)
+        rows = [self.log.add(o, im, self.source, self.id, alarm=self._alarm(o)) for o, im in zip(said, photos)]
+        for n, o in zip(rows, self.beside.many(photos) if self.beside else []):
+            self.log.add(o, source=self.source, model=model_id(self.beside), role='shadow', of=n)
         return said
+
+    def _alarm(self, pred): return alarming(pred, self.alarms)
 
 def alarming(
     pred, # A `Prediction`

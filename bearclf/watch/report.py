@@ -179,12 +179,14 @@ def report(
     log:PredictionLog,
     days:float=7, # Look at the last so many days
     source:str=None, # Look at what came from there alone
+    model:str=None, # As from `model_id`; default the one that has answered last
     level:float=.05, # How often there may be an alarm where nothing has changed, 0 to 1
     least:int=30, # Fewer predictions than that are not compared
 ) -> WatchReport:
     "How the model has done in the last days, compared with the reference, or else with the time before"
     since, place = log.clock() - days*86400, ('', []) if source is None else (' AND source = ?', [source])
-    last = log._ask(f"SELECT model FROM predictions WHERE role = 'live'{place[0]} ORDER BY id DESC LIMIT 1", *place[1])
+    last = [(model,)] if model else log._ask(
+        f"SELECT model FROM predictions WHERE role = 'live'{place[0]} ORDER BY id DESC LIMIT 1", *place[1])
     if not last: raise BearclfError(f'Nothing has been asked yet of which {log.file.name} knows'
                                     + f' from {source!r}'*(source is not None) + '.')
     model, = last[0]
