@@ -1,8 +1,9 @@
 """How often the report of a model at work is alarmed: python benchmarks/alarms.py ../shared/bears_unseen ../shared/bears
 
-The photos of the first folder come to a model that was trained on the second, or on the bears that bearclf draws if none
-is named; without folders, the photos are drawn as well. `find_changes` then compares halves of them: without a change, at night, at low
-resolution, with one class halved and doubled, and drawn bears after real ones and the reverse."""
+The photos of the first folder come to a model that was trained on the second, or on the bears that bearclf draws if
+none is named; without folders, the photos are drawn as well. `find_changes` then compares parts of them: without a
+change, at night, at low resolution, with one class halved and doubled, and drawn bears after real ones and the
+reverse."""
 import sys, tempfile
 from contextlib import redirect_stdout
 

@@ -487,9 +487,10 @@ def in_use(folder):
     "The folder of the model that `switch` has put to work in `folder`; else `folder` itself"
     if not os.path.lexists(file := Path(folder)/'in_use.json'): return Path(folder)
     now = read_json(file).get('now')
-    if not _is_text(now) or not (found := inside(folder, now)).is_dir():
-        raise BearclfError(f'{file} is damaged: it names no model that is there. Switch to one again.')
-    return found
+    try:
+        if (found := inside(folder, now)).is_dir(): return found
+    except BearclfError: pass
+    raise BearclfError(f'{file} is damaged: it names no model that is there. Switch to one again.')
 
 # %% ../../nbs/library/ship/21c_portable.ipynb #121be8a8
 def _read_facts(file):

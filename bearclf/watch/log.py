@@ -6,7 +6,7 @@
 __all__ = ['photo_numbers', 'PredictionLog', 'model_id', 'Logged', 'alarming']
 
 # %% ../../nbs/library/watch/28_log.ipynb #b375f6ea
-import io, json, os, sqlite3, threading, time
+import io, json, os, re, sqlite3, threading, time
 from contextlib import closing, contextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -169,13 +169,16 @@ def _keep(self:PredictionLog, photo):
         photo.convert('RGB').save(b := io.BytesIO(), 'JPEG', quality=90)
         data = b.getvalue()
     else: data = without_personal_data(bytes(photo))[0]
-    if sum(o.stat().st_size for o in self._kept()) + len(data) > self.most_mb*1e6: return ''
+    if sum(o.stat().st_size for _, o in self._kept()) + len(data) > self.most_mb*1e6: return ''
     name = f'{int(self.clock() + self.keep_days*86400)}-{uuid4().hex[:12]}.jpg'
     with atomic_path(self.photos/name) as tmp: tmp.write_bytes(data)
     return name
 
 @patch
-def _kept(self:PredictionLog): return [*self.photos.glob('*-*.jpg')] if self.photos.is_dir() else []
+def _kept(self:PredictionLog):
+    "(seconds since 1970 when it has to go, file) of each photo that is kept"
+    ours = [(re.fullmatch(r'(\d+)-[0-9a-f]{12}\.jpg', o.name), o) for o in self.photos.glob('*.jpg')]
+    return [(int(o[1]), file) for o, file in ours if o]
 
 # %% ../../nbs/library/watch/28_log.ipynb #03113ecf
 @patch
@@ -185,8 +188,7 @@ def expire(self:PredictionLog,
     "Delete the photos whose day has come"
     if self.clock() < self._expired_at + every: return 0
     self._expired_at = self.clock()
-    ends = lambda o: int(o.name.split('-')[0]) if o.name.split('-')[0].isdigit() else 1e12  # not one of ours
-    old = [o for o in self._kept() if ends(o) <= self._expired_at]
+    old = [o for ends, o in self._kept() if ends <= self._expired_at]
     for o in old: o.unlink(missing_ok=True)
     return len(old)
 

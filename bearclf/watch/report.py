@@ -265,7 +265,7 @@ def _daily(self:WatchReport, ax, most=6):
     day = pd.to_datetime(self.now['at'], unit='s').dt.date
     n = pd.crosstab(day, self.now.label)
     n = n[n.sum().sort_values(ascending=False).index]
-    if n.shape[1] > most: n = n.iloc[:, :most].assign(others=n.iloc[:, most:].sum(1))
+    if n.shape[1] > most: n = n.iloc[:, :most].assign(others=n.iloc[:, most:].sum(axis=1))
     foot = np.zeros(len(n))
     for c in n:
         ax.bar([f'{o:%d.%m.}' for o in n.index], n[c], bottom=foot, label=_label(c))
