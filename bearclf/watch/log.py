@@ -247,6 +247,7 @@ def model_id(
     sha = (info.get('portable') or {}).get('sha256') or info.get('sha256') or ''
     return sha[:12] or type(clf).__name__
 
+# %% ../../nbs/library/watch/28_log.ipynb #2ae53652
 class Logged:
     "A classifier whose every answer is in the log before it is given"
     def __init__(self,
@@ -274,6 +275,7 @@ class Logged:
 
     def _alarm(self, pred): return alarming(pred, self.alarms)
 
+# %% ../../nbs/library/watch/28_log.ipynb #a82138fb
 def alarming(
     pred, # A `Prediction`
     alarms, # Classes
@@ -290,7 +292,7 @@ def backup(self:PredictionLog,
     dest = given_path(dest).expanduser()
     if os.path.lexists(dest): raise BearclfError(f'{dest} is there already, and stays. Name another file.')
     try:
-        with atomic_path(dest) as tmp, closing(sqlite3.connect(self.file)) as src, closing(sqlite3.connect(tmp)) as copy:
-            src.backup(copy)
+        with atomic_path(dest) as tmp, closing(sqlite3.connect(self.file)) as src:
+            with closing(sqlite3.connect(tmp)) as copy: src.backup(copy)
     except sqlite3.Error as e: raise _error(dest, e) from None
     return dest

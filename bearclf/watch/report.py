@@ -25,7 +25,7 @@ from .log import *
 def add_reference(
     log:PredictionLog, # Where the answers go
     clf, # A classifier, from `load_classifier`
-    path:str|Path, # A folder with a folder of photos for each class; photos that the model has learned from are left out
+    path:str|Path, # A folder with a folder for each class; photos that the model has learned from are left out
     bs:int=32, # Photos at a time
 ) -> int: # How many photos
     "Let a model answer for photos of a folder, as what later answers are compared with"
@@ -149,9 +149,9 @@ def _rows(self:PredictionLog, where, *values):
 @patch
 def _looked(self:PredictionLog, since):
     "Who has looked at how many predictions, decided about how many, and agreed with how many"
-    return self._ask('''SELECT who, count(DISTINCT prediction), count(DISTINCT CASE WHEN said IS NOT NULL THEN prediction
-        END), count(DISTINCT CASE WHEN said = label THEN prediction END) FROM decisions JOIN predictions p
-        ON p.id = prediction WHERE decisions.at >= ? AND p.role = 'live' GROUP BY who ORDER BY 2 DESC''', since)
+    return self._ask('''SELECT who, count(DISTINCT prediction),
+        count(DISTINCT CASE WHEN said IS NOT NULL THEN prediction END),
+        count(DISTINCT CASE WHEN said = label THEN prediction END) FROM decisions JOIN predictions p ON p.id = prediction WHERE decisions.at >= ? AND p.role = 'live' GROUP BY who ORDER BY 2 DESC''', since)
 
 # %% ../../nbs/library/watch/29_report.ipynb #39a1e3cc
 @dataclass
@@ -201,6 +201,7 @@ def report(
     else: res.changes, res.notes = find_changes(before, now, level), [_deaf(before, now, level)]
     return res
 
+# %% ../../nbs/library/watch/29_report.ipynb #a5696f3f
 def _too_few(o, least):
     if not len(o.before):
         return ('There is nothing to compare with. Give the photos that were kept aside: '
@@ -285,6 +286,7 @@ def _rates(self:WatchReport, ax, most=12):
     ax.set_yticks(range(i + 1), [_label(c) for c in sorted({*self.before.label, *self.now.label})[:most]])
     ax.invert_yaxis(); ax.set_xlabel('part of the answers, with 95 % interval'); ax.legend(frameon=False, fontsize=8)
 
+# %% ../../nbs/library/watch/29_report.ipynb #d22548f4
 @patch
 def _believed(self:WatchReport, ax):
     "Probability against how often people agreed"
@@ -297,7 +299,7 @@ def _believed(self:WatchReport, ax):
 @patch
 def _repr_html_(self:WatchReport):
     paragraph = lambda o: f'<p>{escape(str(o))}</p>'
-    alt = lambda text, svg: f'<figure role="img" aria-label="{escape(text)}">{svg}<figcaption>{text}</figcaption></figure>'
+    alt = lambda text, svg: f'<figure role="img" aria-label="{text}">{svg}<figcaption>{text}</figcaption></figure>'
     parts = [f'<h2>{escape(self.name)}</h2>', f'<p>Model <code>{escape(self.model)}</code></p>',
              *map(paragraph, self._head())]
     if self.changes: parts += ['<ul>', *(f'<li><b>{escape(str(o))}</b></li>' for o in self.changes), '</ul>']

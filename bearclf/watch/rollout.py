@@ -153,9 +153,10 @@ def _brought(folder, model):
     "Copy a model into `folder`, once it was opened; its name there"
     file = model_file(model)
     load_classifier(file)
-    name, here = sha256_of(file)[:12], [o for o in file.parent.glob('export.*') if o.suffix in ('.pkl', '.onnx', '.json')]
+    name, ours = sha256_of(file)[:12], ('.pkl', '.onnx', '.json')
+    here = [o for o in file.parent.glob('export.*') if o.suffix in ours] if file.stem == 'export' else [file]
     if not (folder/name).is_dir():
         with atomic_path(folder/name) as tmp:
             tmp.mkdir()
-            for o in here if file.stem == 'export' else [file]: shutil.copy2(o, tmp)
+            for o in here: shutil.copy2(o, tmp)
     return name

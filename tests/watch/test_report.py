@@ -31,7 +31,7 @@ def test_false_alarms_of_each_level():
 
 @pytest.mark.parametrize('name', NUMBERS)
 def test_each_number_is_looked_at(name):
-    a, b = find_changes(rows(200, 1), rows(200, 2, **{name: .1})), find_changes(rows(200, 1), rows(200, 2, **{name: -.1}))
+    a, b = (find_changes(rows(200, 1), rows(200, 2, **{name: o})) for o in (.1, -.1))
     assert [o.what for o in a] == [o.what for o in b] == [name]
     assert ' more ' in str(a[0]) and ' less ' in str(b[0])
 

@@ -1,14 +1,13 @@
 "The share that goes alone rises and falls by the rule; two models; a switch that a kill leaves whole, and its way back"
-import itertools, json, os
+import itertools, json, shutil
 
-import numpy as np
 import pytest
 from PIL import Image
 
-from bearclf.core import BearclfError, error_text
+from bearclf.core import error_text
 from bearclf.practice.drawn import drawn_path
 from bearclf.ship.page import find_model
-from bearclf.ship.portable import Prediction
+from bearclf.ship.portable import Prediction, in_use
 from bearclf.ship.predict import load_classifier
 from bearclf.watch.log import Logged, PredictionLog, model_id
 from bearclf.watch.rollout import Gradual, Rule, compare_models, replay, review, share_of, switch
@@ -162,14 +161,14 @@ def models(tmp_path_factory):
                 for n in (30, 45)]
 
 
-def served(folder): return load_classifier(folder).info['sha256']
+def served(folder): return json.loads((in_use(folder)/'export.json').read_text())['sha256']
 
 
 def test_there_and_back(models, tmp_path):
     a, b = models
     work = tmp_path/'at work'
     assert 'before' in error_text(switch, work, back=True)
-    assert switch(work, a) == switch(work, a) and served(work) == served(a)
+    assert switch(work, a) == switch(work, a) and served(work) == served(a) == load_classifier(work).info['sha256']
     assert 'before' in error_text(switch, work, back=True)  # the same model twice is no way back
     switch(work, b)
     assert served(work) == served(b) and find_model(work).parent.parent == work.resolve()
@@ -185,17 +184,17 @@ def test_no_model_no_switch(models, tmp_path):
     (tmp_path/'bad/export.onnx').write_text('no model')
     for o in tmp_path/'bad', tmp_path/'none': error_text(switch, work, o)
     assert served(work) == served(models[0]) and len([*work.iterdir()]) == 2
-    assert 'one of the two' in error_text(switch, work) and 'one of the two' in error_text(switch, work, models[1], True)
+    for o in (), (models[1], True): assert 'one of the two' in error_text(switch, work, *o)
 
 
 @can_fork
 @pytest.mark.parametrize('back', [False, True])
 def test_a_kill_at_any_step_leaves_a_model_at_work(models, tmp_path, back):
     a, b = models
+    switch(tmp_path/'first', a)
+    if back: switch(tmp_path/'first', b)
     for at in itertools.count():
-        work = tmp_path/f'{back} {at}'
-        switch(work, a)
-        if back: switch(work, b)
+        shutil.copytree(tmp_path/'first', work := tmp_path/str(at))
         was = served(work)
         died = killed_at(lambda: switch(work, None if back else b, back=back), at)
         now = served(work)
