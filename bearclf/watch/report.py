@@ -151,7 +151,9 @@ def _looked(self:PredictionLog, since):
     "Who has looked at how many predictions, decided about how many, and agreed with how many"
     return self._ask('''SELECT who, count(DISTINCT prediction),
         count(DISTINCT CASE WHEN said IS NOT NULL THEN prediction END),
-        count(DISTINCT CASE WHEN said = label THEN prediction END) FROM decisions JOIN predictions p ON p.id = prediction WHERE decisions.at >= ? AND p.role = 'live' GROUP BY who ORDER BY 2 DESC''', since)
+        count(DISTINCT CASE WHEN said = label THEN prediction END)
+        FROM decisions JOIN predictions p ON p.id = prediction
+        WHERE decisions.at >= ? AND p.role = 'live' GROUP BY who ORDER BY 2 DESC''', since)
 
 # %% ../../nbs/library/watch/29_report.ipynb #39a1e3cc
 @dataclass

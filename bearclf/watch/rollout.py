@@ -149,6 +149,7 @@ def switch(
     with atomic_path(folder/'in_use.json') as tmp: tmp.write_text(json.dumps(state), encoding='utf-8')
     return in_use(folder)
 
+# %% ../../nbs/library/watch/30_rollout.ipynb #a0d259f1
 def _brought(folder, model):
     "Copy a model into `folder`, once it was opened; its name there"
     file = model_file(model)
