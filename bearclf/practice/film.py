@@ -386,7 +386,7 @@ def painted(draw, size, unit, at=(0, 0), flip=False):
 def clearing(size):
     "The empty place, and what waves in front of it: a tuft of grass and two branches, as `Cut`s"
     wide, tall = size
-    def place(pen): forest(pen.move(0, -.55*(1 - tall/wide)), random.Random('clearing 2'))
+    def place(pen): forest(pen.move(0, -.78*(1 - tall/wide)), random.Random('clearing 2'))
     def waving(draw, lift):
         move = lambda pen: draw(pen.move(0, lift), random.Random('clearing'))
         return cut_out(Pose(painted(move, size, wide), None, None))
@@ -425,7 +425,7 @@ class Guest:
         rng, small = random.Random(f'guest {visit.seed}'), dict(fox=.4, bird=.3, hen=.35).get(visit.kind, 1)
         self.unit = wide*small*(.05 + .04*visit.lane)
         self.rests, self.go = rng.choice([sitting, standing]), dict(fox=fox, bird=bird, hen=hen).get(visit.kind, walking)
-        self.y = size[1]*(.12 + .3*visit.lane if visit.kind == 'bird' else .6 + .33*visit.lane)
+        self.y = size[1]*(.12 + .3*visit.lane if visit.kind == 'bird' else .67 + .28*visit.lane)
 
     def cut(self, pose, n, flip, blur):
         "The `Cut` of a pose, made once; `n` is one of three steps"
