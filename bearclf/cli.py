@@ -368,7 +368,7 @@ def _watched(alarms, name, seen, json, tell):
     tell('Not for safety: a model misses bears, so do not rely on it to be safe.')
     n = 0
     try:
-        for n, o in enumerate(alarms, 1): _print_json(o._asdict()) if json else print(printable(o), flush=True)
+        for n, o in enumerate(alarms, 1): _print_json(o._asdict()) if json else print(printable(str(o)), flush=True)
     except KeyboardInterrupt: tell('Stopped.')
     finally:
         if seen['frames']: tell(f'Frames of {name} looked at: {seen["frames"]:,}; alarms: {n:,}; gaps: {seen["gaps"]:,}.')
