@@ -141,7 +141,7 @@ class Agreement:
         of:int=5, # Of the last so many
     ):
         if not 1 <= k <= of:
-            raise BearclfError(f'{k} of the last {of} frames cannot agree; let it be 1 or more, and not more than {of}.')
+            raise BearclfError(f'{k} of the last {of} frames cannot agree; choose 1 or more, up to {of}.')
         self.alarms, self.k, self.last, self.on = {*alarms}, k, deque(maxlen=of), set()
 
     def __call__(self,

@@ -221,7 +221,7 @@ def test_class_folders_of_a_film(tmp_path):
     for label, t in at:
         there = truth[(truth.begins <= t) & (t <= truth.ends)].kind
         assert list(there) == ([] if label == 'nothing' else [label])
-    assert not ((truth.begins - .5 < 0) & (truth.ends > 0)).any()
+        if label == 'nothing': assert not ((truth.begins - .5 < t) & (t < truth.ends + .5)).any()
     assert 'there already' in error_text(save_labelled, [film], tmp_path/'f')
 
 
@@ -265,8 +265,11 @@ def test_the_limit_holds_by_the_clock():
     assert [(o['n'], o['held_back']) for o in got] == [(0, 0), (60, 2), (200, 1)] and not told
 
 
-@pytest.mark.parametrize('how', [dict(status=500), dict(status=404), dict(status=302, headers=[('Location', 'file:///etc/passwd')]),
-                                 dict(status=307, headers=[('Location', '/elsewhere')]), dict(hangs=True), 'refused'])
+WRONG = [dict(status=500), dict(status=404), dict(hangs=True), 'refused',
+         dict(status=302, headers=[('Location', 'file:///etc/passwd')]),
+         dict(status=307, headers=[('Location', '/elsewhere')])]
+
+@pytest.mark.parametrize('how', WRONG)
 def test_what_goes_wrong_with_a_message_is_one_sentence(how, tmp_path):
     film, told = write(tmp_path/'a.mp4', [True]*4), []
     with other_program(**({} if how == 'refused' else how)) as (url, got):
@@ -301,7 +304,8 @@ def teddies(fresh_bears, tmp_path_factory):
 
 def test_the_command(demo_model, teddies, tmp_path):
     with other_program() as (url, got):
-        res = typed(demo_model, teddies, '--alarm', 'teddy', '--log', tmp_path/'log.db', '--keep-days', 1, '--post', url)
+        res = typed(demo_model, teddies, '--alarm', 'teddy', '--log', tmp_path/'log.db', '--keep-days', 1,
+                    '--post', url)
     assert res.returncode == 0 and not res.stderr, res.stderr
     first, alarm, last = res.stdout.splitlines()
     assert first.startswith('Not for safety') and 'мишки.mp4 at 0:05.0: teddy' in alarm and 'alarms: 1' in last
@@ -315,8 +319,9 @@ def test_the_command(demo_model, teddies, tmp_path):
 
 
 @pytest.mark.parametrize('words, said', [
-    ([], '--alarm black'), (['--alarm', 'wolf'], "knows no 'wolf'"), (['--alarm', 'teddy', '--agree', '9'], 'cannot agree'),
-    (['--alarm', 'teddy', '--every', '0'], 'more than 0'), (['--alarm', 'teddy', '--keep-days', '3'], '--log'),
+    ([], '--alarm black'), (['--alarm', 'wolf'], "knows no 'wolf'"),
+    (['--alarm', 'teddy', '--agree', '9'], 'cannot agree'), (['--alarm', 'teddy', '--every', '0'], 'more than 0'),
+    (['--alarm', 'teddy', '--keep-days', '3'], '--log'),
     (['--alarm', 'teddy', '--post', 'file:///etc/passwd'], 'http:// or https://')])
 def test_the_command_refuses_in_one_sentence(words, said, demo_model, teddies, child):
     from bearclf.cli import main
@@ -346,31 +351,37 @@ def test_ctrl_c_ends_it_well(demo_model, tmp_path):
 
 @pytest.fixture(scope='module')
 def keeper(tmp_path_factory):
-    "A model of the clearing, from four films of 30 s that none of the tests looks at"
+    "Trains a model of the clearing on so many films that none of the tests looks at"
     from bearclf.ship.export import export_classifier
     from bearclf.ship.predict import load_classifier
     from bearclf.train.features import precomputed_learner
-    home = tmp_path_factory.mktemp('clearing')
-    folder = save_labelled([bear_film_path(o, 30) for o in range(100, 104)], home/'frames')
-    learn = precomputed_learner(folder, 'efficientnet_lite0', start='imagenet', groups='^(.+)_')
-    return load_classifier(export_classifier(learn, home/'model'))
+    def trained(n, seconds):
+        home = tmp_path_factory.mktemp('clearing')
+        folder = save_labelled([bear_film_path(100 + o, seconds) for o in range(n)], home/'frames')
+        learn = precomputed_learner(folder, 'efficientnet_lite0', start='imagenet', groups='^(.+)_')
+        return load_classifier(export_classifier(learn, home/'model'))
+    return trained
 
 
 @pytest.mark.exhaustive
-def test_what_is_found_in_films_of_a_minute(keeper):
-    "The figures of the notebook: 19 visits in five films; one frame cries wolf, three of five miss some"
-    rules, became = [(1, 1), (3, 5)], {}
+@pytest.mark.parametrize('films, found, needless', [((4, 30), (18, 14), (25, 6)), ((6, 60), (18, 18), (10, 4))])
+def test_what_is_found_in_films_of_a_minute(films, found, needless, keeper):
+    """The figures of the notebook: 19 visits in five films, by one frame and by three of five.
+
+    Of each, at least so many are found; with one frame there are at least so many needless alarms, with three at most"""
+    clf, became = keeper(*films), {}
     for seed in range(11, 16):
         film, said = bear_film_path(seed), []
         truth = pd.read_csv(film.with_suffix('.csv'))
-        [*watch(keeper, film, BEARS, each=lambda *o: said.append(o))]
-        for k, of in rules:
+        [*watch(clf, film, BEARS, each=lambda *o: said.append(o))]
+        for k, of in (1, 1), (3, 5):
             agree = Agreement(BEARS, k, of)
             alarms = [(t, label) for t, pred in said if (label := agree(pred))]
             became.setdefault(k, []).append(match_alarms(alarms, truth))
-            assert all(any(o.begins - 1 <= t <= o.ends + 1 for o in truth.itertuples()) for t, _ in alarms)  # none at nothing
+            there = lambda t: any(o.begins - 1 <= t <= o.ends + 1 for o in truth.itertuples())
+            assert all(there(t) for t, _ in alarms)  # a bear by a wrong name, but none where nothing is
     count = {k: [sum(getattr(o, what) for o in them) for what in ('found', 'missed', 'false', 'again')]
              for k, them in became.items()}
     assert sum(count[1][:2]) == sum(count[3][:2]) == 19
-    assert count[1][0] >= 18 and sum(count[1][2:]) >= 20, count
-    assert count[3][0] >= 14 and sum(count[3][2:]) <= 6, count
+    assert (count[1][0] >= found[0] and count[3][0] >= found[1]), count
+    assert sum(count[1][2:]) >= needless[0] and sum(count[3][2:]) <= needless[1], count
