@@ -328,6 +328,51 @@ def predict(
         else: print(printable(f'{file}: {pred}') if pred else row['error'], flush=True)
     return (failed > 0) + (failed == len(images))
 
+# %% ../nbs/library/90_cli.ipynb #83cea2fc
+_alarm_argument = dict(action='append', metavar='CLASS', help='A class at which to give the alarm; may stand several times')
+
+def _told(json):
+    "Prints what is no alarm: with --json, where other programs do not read it"
+    return lambda said: print(printable(said), file=sys.stderr if json else sys.stdout, flush=True)
+
+def watch(
+    model:Path, # export.onnx or export.pkl, or the folder that holds it
+    film:str, # A film, or the address of a camera, such as http://..., rtsp://... or /dev/video0
+    log:Path=None, # Write all that the model says into this file; bearclf app --log shows its alarms (default: nowhere)
+    keep_days:float=0, # Keep the frames beside the log, too, for so many days
+    every:float=.5, # Look at one frame in so many seconds
+    agree:int=3, # So many frames have to agree before there is an alarm ...
+    of:int=5, # ... of the last so many
+    post:str=None, # Tell the program at this address of each alarm
+    post_every:float=60, # ... but at most once in so many seconds
+    json:bool=False, # Print one JSON object for each alarm, for other programs
+    trust:bool=False, # Unpickle export.pkl, which runs the code in it: only for files of people you know
+    **more # What `_alarm_argument` adds
+):
+    "Let a model watch a film or a camera, and say when something comes. Not for safety."
+    from bearclf.ship.predict import load_classifier
+    from bearclf.watch.log import PredictionLog
+    from bearclf.watch.video import Post, source_name, watch as look
+    if not more['alarm']: raise BearclfError('Say at which class to give the alarm, such as --alarm black.')
+    if keep_days and not log: raise BearclfError('--keep-days goes with --log: the frames are kept beside the log.')
+    tell, seen = _told(json), dict(frames=0, gaps=0)
+    def count(t, pred): seen['frames' if pred else 'gaps'] += 1
+    post = post and Post(post, post_every, tell=tell)
+    alarms = look(load_classifier(model, trust), film, more['alarm'], log and PredictionLog(log, keep_days), every,
+                  agree, of, post, count, tell=tell)
+    return _watched(alarms, source_name(film), seen, json, tell)
+
+# %% ../nbs/library/90_cli.ipynb #249e3f13
+def _watched(alarms, name, seen, json, tell):
+    "Print alarms as they come, and at the end what there was"
+    tell('Not for safety: a model misses bears, so do not rely on it to be safe.')
+    n = 0
+    try:
+        for n, o in enumerate(alarms, 1): _print_json(o._asdict()) if json else print(printable(str(o)), flush=True)
+    except KeyboardInterrupt: tell('Stopped.')
+    finally:
+        if seen['frames']: tell(f'Frames of {name} looked at: {seen["frames"]:,}; alarms: {n:,}; gaps: {seen["gaps"]:,}.')
+
 # %% ../nbs/library/90_cli.ipynb #e211d4ab
 class _Said(BearclfError):
     "Another Python has told already what went wrong, and ended with `status`"
@@ -483,8 +528,8 @@ def doctor(
     print(printable(str(look(online))))
 
 # %% ../nbs/library/90_cli.ipynb #21a5f990
-_commands = {f.__name__: f for f in (draw, collect, verify, history, bundle, train, clean, evaluate, predict, convert,
-    app, site, post, lab, cache, doctor)}
+_commands = {f.__name__: f for f in (draw, collect, verify, history, bundle, train, clean, evaluate, predict, watch,
+    convert, app, site, post, lab, cache, doctor)}
 
 def _overview():
     rows = [f'  {name:<10}{f.__doc__}' for name, f in _commands.items()]
@@ -502,6 +547,7 @@ def _call(f, args):
     if f is collect:
         for name, kw in _repeated.items(): parser.add_argument(name, action='append', **kw)
     if f is clean: parser.add_argument('--report', **_report_argument)
+    if f is watch: parser.add_argument('--alarm', **_alarm_argument)
     parse = parser.parse_intermixed_args if f is predict else parser.parse_args  # options between the photos
     kwargs = vars(parse(args))
     for o in ('pdb', 'xtra'): kwargs.pop(o, None)

@@ -71,8 +71,8 @@ def main(judge=None, train=None):
     drawn = check_folder(drawn_path(1600, 256, 'alarms')).photos
     files = check_folder(judge).photos if judge else drawn
     with redirect_stdout(sys.stderr):
-        learn = precomputed_learner(train or drawn_path(300, 256), 'squeezenet1_0' if train else 'efficientnet_lite0',
-                                     start='imagenet')
+        learn = (precomputed_learner(train, 'squeezenet1_0') if train else
+                 precomputed_learner(drawn_path(300, 256), 'efficientnet_lite0', start='imagenet'))
         learn.familiar = Familiar.of(learn)
         clf = load_classifier(export_classifier(learn, tempfile.mkdtemp()))
     plain = answers(clf, files)
