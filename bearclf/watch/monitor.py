@@ -203,7 +203,7 @@ def _decided(self:AlarmQueue, n):
 @patch
 def _quicker(self:AlarmQueue, n):
     _, who, said = self._decided(n)
-    return f'{cut(who) or "Somebody"} has decided about alarm {n} meanwhile ({_word(said)}). What you see now is another one.'
+    return f'{cut(who) or "Somebody"} has decided about alarm {n} meanwhile ({_word(said)}); nothing was added.'
 
 @patch
 def _named(self:AlarmQueue):
@@ -251,15 +251,15 @@ class _Report(widgets.VBox):
 
     def _show(self, _):
         self.said.value = '<p class="bearclf-wait">Reading the log …</p>'
-        try: self.said.value = _report(self._log)._repr_html_()
+        try: self.said.value = made_report(self._log)._repr_html_()
         except Exception as e: self.said.value = f'<p>{escape(str(e) or type(e).__name__)}</p>'
         self.ask.description = 'Report, made anew'
 
-def _report(log, **kwargs):
+def made_report(log, **kwargs):
     from bearclf.watch.report import report
     return report(log, **kwargs)
 
-def _log_that_is_there(file):
+def opened_log(file):
     "The log in `file`; a `BearclfError` if there is none, where a new one would be empty"
     file = given_path(file).expanduser()
     if not file.is_file(): raise BearclfError(f'There is no log {file}. bearclf app --log {file} makes one.')
@@ -274,7 +274,7 @@ def monitor_page(
     "The page for those who oversee a model: its alarms, and its report"
     log = log or os.environ.get('BEARCLF_LOG')
     if not log: raise BearclfError('Name a log, such as monitor_page("log.db").')
-    if not isinstance(log, PredictionLog): log = _log_that_is_there(log)
+    if not isinstance(log, PredictionLog): log = opened_log(log)
     page = AlarmQueue(log, classes, who)
     page.children = [*page.children, _Report(log)]
     return page
@@ -288,7 +288,7 @@ def serve_monitor(
     open_browser:bool=False, # Show the page at once?
 ) -> int: # Voilà's exit code
     "Serve the page of a log's alarms until it is stopped with Ctrl-C"
-    log = _log_that_is_there(log)
+    log = opened_log(log)
     return serve_notebook('monitor.ipynb', port, ip, base_url, open_browser, 'The alarms are', hourly=log.expire,
                           BEARCLF_LOG=log.file.absolute())
 
@@ -301,7 +301,7 @@ def write_report(
     "Write the report of a log as a page that needs no server"
     dest = given_path(dest).expanduser()
     if dest.suffix.lower() not in ('.html', '.htm'): raise BearclfError(f'{dest} is to end in .html.')
-    html = _report(log, **kwargs)._repr_html_()
+    html = made_report(log, **kwargs)._repr_html_()
     with atomic_path(dest) as tmp: tmp.write_text(
         '<!DOCTYPE html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f'<title>Report of {escape(log.file.name)}</title><style>{static_text("page.css")}</style>'
