@@ -2503,6 +2503,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'bearclf/watch/monitor.py'),
                                        'bearclf.watch.monitor._Report._show': ( 'library/watch/monitor.html#_report._show',
                                                                                 'bearclf/watch/monitor.py'),
+                                       'bearclf.watch.monitor._facts_html': ( 'library/watch/monitor.html#_facts_html',
+                                                                              'bearclf/watch/monitor.py'),
                                        'bearclf.watch.monitor._last_html': ( 'library/watch/monitor.html#_last_html',
                                                                              'bearclf/watch/monitor.py'),
                                        'bearclf.watch.monitor._near': ('library/watch/monitor.html#_near', 'bearclf/watch/monitor.py'),

@@ -38,8 +38,10 @@ def _when(at):
 def _near(near):
     "How near a photo is to those that were learned from"
     if near is None: return 'not known for this model'
-    if near > 1: return f'unlike them: {near:.2f} times as far as the limit'
-    return f'like them: at {near:.2f} of the limit'
+    if near > 1: return f'no, at {near:.2f} times the limit'
+    return f'yes, at {near:.2f} of the limit'
+
+_ASK = object()  # nothing is chosen yet
 
 def _word(said): return 'none of them' if said == '' else cut(said)
 
@@ -59,12 +61,15 @@ def data_uri(jpeg): return f'data:image/jpeg;base64,{base64.b64encode(jpeg).deco
 
 def _said_html(row):
     "What the model said about the photo of an alarm"
-    facts = dict(Alarm=row['id'], When=_when(row['at']), Source=row['source'] or 'not said',
-                 **{'Photos it learned from': _near(row['near'])})
-    rows = ''.join(f'<div><dt>{k}</dt><dd dir="auto">{escape(str(v))}</dd></div>' for k, v in facts.items())
     return (f'<h2><span>The model says{"" if row["sure"] else ", without being sure"}</span> '
-            f'<b dir="auto">{escape(row["label"])}</b></h2>{bars_html(_probabilities(row))}'
-            f'<dl class="bearclf-facts">{rows}</dl>')
+            f'<b dir="auto">{escape(row["label"])}</b></h2>{bars_html(_probabilities(row))}')
+
+def _facts_html(row):
+    "Where and when, and how far the model is to be believed"
+    facts = dict(Alarm=row['id'], When=_when(row['at']), Source=row['source'] or 'not said',
+                 **{'Like what it learned from?': _near(row['near'])})
+    rows = ''.join(f'<div><dt>{k}</dt><dd dir="auto">{escape(str(v))}</dd></div>' for k, v in facts.items())
+    return f'<dl class="bearclf-facts">{rows}</dl>'
 
 # %% ../../nbs/library/watch/32_monitor.ipynb #c21b1e9e
 def _last_html(log, most=5):
@@ -101,7 +106,8 @@ class AlarmQueue(widgets.VBox):
         self.photo.add_class('bearclf-alarm')
         self.who = widgets.Text(who, description='Your name or initials')
         self.choice = widgets.Dropdown(description='Something else?')
-        self.yes, self.no, self.later, self.undo, self.refresh = (_button(f'bearclf-{o}') for o in ('go', *['ask']*4))
+        self.yes, self.no, self.later, self.undo, self.refresh = (
+            _button(f'bearclf-{o}') for o in ('go', 'go', 'ask', 'ask', 'ask'))
         self.refresh.description = 'Refresh'
         super().__init__(self._laid_out([] if plain else [Again()]))
         self.add_class('bearclf-page')
@@ -149,11 +155,12 @@ def _show(self:AlarmQueue, n, after=0, note=''):
     values = n and self._log._ask(f'SELECT {",".join(_COLUMNS)} FROM predictions WHERE id = ?', n)
     self._row, self._after, self._since = dict(zip(_COLUMNS, values[0])) if values else None, after, time.monotonic()
     row = self._row
-    self.photo.value = _photo_html(self._log, row) if row else ''
+    self.photo.value = _photo_html(self._log, row) + _facts_html(row) if row else ''
     self.said.html = _said_html(row) if row else '<h2>No alarm is open.</h2><p>New ones appear here by themselves.</p>'
     if row:
         others = [o for o in self.classes or _probabilities(row) if o != row['label']]
-        self.choice.options = [('choose what it is', None), *((cut(o), o) for o in others), ('none of them', '')]
+        self.choice.options = [('choose …', _ASK), *((cut(o), o) for o in others), ('none of them', '')]
+        self.choice.index = 0
         self.yes.description = f'Yes, {cut(row["label"], 30)}'
         self.later.description = 'Leave it so' if after else 'Later'
         self._name_no()
@@ -164,7 +171,7 @@ def _show(self:AlarmQueue, n, after=0, note=''):
 @patch
 def _name_no(self:AlarmQueue):
     said = self.choice.value
-    self.no.description = 'No, it is …' if said is None else 'No, none of them' if said == '' else f'No, it is {_word(said)}'
+    self.no.description = 'No, it is …' if said is _ASK else 'No, none of them' if said == '' else f'No, it is {_word(said)}'
 
 # %% ../../nbs/library/watch/32_monitor.ipynb #e396f591
 @patch
@@ -217,7 +224,7 @@ def _named(self:AlarmQueue):
 def _decide(self:AlarmQueue, said):
     "What the person says about the alarm on the page is written, unless somebody was quicker, and the next comes up"
     if not (who := self._named()): return
-    if said is None: return self._tell('Choose first what it is.')
+    if said is _ASK: return self._tell('Choose first what it is.')
     n = self._row['id']
     made = self._log.decide(n, said, who, after=self._after)
     if made: self._mine = n, made
@@ -247,6 +254,7 @@ class _Report(widgets.VBox):
         self._log, self.ask, self.said = log, _button('bearclf-ask'), widgets.HTML()
         self.ask.description = 'Report'
         super().__init__([self.ask, self.said])
+        self.add_class('bearclf-report')
         self.ask.on_click(self._show)
 
     def _show(self, _):
