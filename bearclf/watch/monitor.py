@@ -74,8 +74,8 @@ def _facts_html(row):
 # %% ../../nbs/library/watch/32_monitor.ipynb #c21b1e9e
 def _last_html(log, most=5):
     "The last decisions about alarms as a table"
-    rows = log._ask('SELECT p.id, d.at, p.label, d.said, d.who FROM decisions d JOIN predictions p ON p.id = d.prediction '
-                    'WHERE p.alarm = 1 AND d.said IS NOT NULL ORDER BY d.id DESC LIMIT ?', most)
+    rows = log._ask('SELECT p.id, d.at, p.label, d.said, d.who FROM decisions d JOIN predictions p '
+                    'ON p.id = d.prediction WHERE p.alarm = 1 AND d.said IS NOT NULL ORDER BY d.id DESC LIMIT ?', most)
     if not rows: return '<p class="bearclf-hint">Nobody has decided about an alarm yet.</p>'
     cell = lambda o: f'<td dir="auto">{escape(str(o))}</td>'
     body = ''.join(f'<tr{"" if o[2] == o[3] else " class=bearclf-other"}>' +
@@ -124,8 +124,10 @@ def _laid_out(self:AlarmQueue, more):
     self.right = _box([self.said, self.note], 'bearclf-right')
     self.cols = _box([_box([self.photo], 'bearclf-left'), self.right], 'bearclf-cols')
     below = _box([widgets.HTML('<h3>Decided last</h3>'), self.last, _box([self.refresh, self.undo], 'bearclf-row')])
-    return [style, _box([widgets.HTML('<h1>Alarms</h1>'), self.count, self.who], 'bearclf-head'), self.cols, below, *more]
+    head = _box([widgets.HTML('<h1>Alarms</h1>'), self.count, self.who], 'bearclf-head')
+    return [style, head, self.cols, below, *more]
 
+# %% ../../nbs/library/watch/32_monitor.ipynb #85f4544a
 @patch
 def _connect(self:AlarmQueue):
     "What the buttons do"
@@ -171,7 +173,8 @@ def _show(self:AlarmQueue, n, after=0, note=''):
 @patch
 def _name_no(self:AlarmQueue):
     said = self.choice.value
-    self.no.description = 'No, it is …' if said is _ASK else 'No, none of them' if said == '' else f'No, it is {_word(said)}'
+    it_is = '…' if said is _ASK else _word(said)
+    self.no.description = f'No, it is {it_is}'
 
 # %% ../../nbs/library/watch/32_monitor.ipynb #e396f591
 @patch
@@ -216,7 +219,8 @@ def _quicker(self:AlarmQueue, n):
 def _named(self:AlarmQueue):
     "Who decides; '' if nobody can now"
     if not self._row or time.monotonic() < self._since + self.wait_s: return ''
-    if not (who := self.who.value.strip()[:60]): self._tell('Write your name or initials first, above: the log says who decided.')
+    who = self.who.value.strip()[:60]
+    if not who: self._tell('Write your name or initials first, above: the log says who decided.')
     return who
 
 # %% ../../nbs/library/watch/32_monitor.ipynb #bfac27b7
