@@ -191,7 +191,7 @@ def test_imports_cost_what_they_may():
     new = python('import sys; before = set(sys.modules); import bearclf; print(*(set(sys.modules) - before))').split()
     assert new == ['bearclf']
     light = [o for o in order() if o.split('.')[0] in ('core', 'photo', 'folder', 'cli')]
-    for o in light + ['ship.predict', 'ship.page']:
+    for o in light + ['ship.predict', 'ship.page', 'watch.monitor']:
         loaded = python(f'import sys, bearclf.{o}; print(*sys.modules)').split()
         assert f'bearclf.{o}' in loaded and not {'torch', 'fastai', 'torchvision', 'bearclf.train'} & {*loaded}, o
 
