@@ -42,14 +42,17 @@ def draw(
     print(f'{n} bears are in {dest}, and a list of the planted faults is in {dest/"planted.csv"}.')
 
 # %% ../nbs/library/90_cli.ipynb #65a4f3fa
-_repeated = {
+_repeated = dict(collect={
     '--class': dict(dest='classes', metavar='NAME="WORDS"', help='A class and what to look for; once for each class'),
     '--engine': dict(
         dest='engine', metavar='NAME',
         help='Ask only this engine; may stand several times (default: duckduckgo, bing, openverse and commons)'),
     '--allow-host': dict(
         dest='allow_hosts', metavar='HOST',
-        help='A host in your own network that may be asked for photos; may stand several times')}
+        help='A host in your own network that may be asked for photos; may stand several times')},
+    app={'--alarm': dict(
+        dest='alarms', metavar='CLASS',
+        help='With --log: a class at which a person is to look (see bearclf monitor); may stand several times')})
 
 def _classes(words):
     "The classes of `--class NAME=WORDS`, or of `--class NAME`, which is looked for as it is"
@@ -338,7 +341,7 @@ def _told(json):
 def watch(
     model:Path, # export.onnx or export.pkl, or the folder that holds it
     film:str, # A film, or the address of a camera, such as http://..., rtsp://... or /dev/video0
-    log:Path=None, # Write all that the model says into this file; bearclf app --log shows its alarms (default: nowhere)
+    log:Path=None, # Write all that the model says into this file; bearclf monitor shows it (default: nowhere)
     keep_days:float=0, # Keep the frames beside the log, too, for so many days
     every:float=.5, # Look at one frame in so many seconds
     agree:int=3, # So many frames have to agree before there is an alarm ...
@@ -421,6 +424,30 @@ def _model_of(data, arch):
     return out
 
 # %% ../nbs/library/90_cli.ipynb #4668c9ca
+def _page_log(log, photos, alarms, feedback, site):
+    "What writes down the page's answers; None if nothing does"
+    if site and (feedback or log):
+        raise BearclfError('With --site no photo reaches this machine, so --feedback and --log can keep none.')
+    if not log:
+        if photos or alarms: raise BearclfError('--log-photos and --alarm need a --log, such as --log log.db.')
+        return None
+    from bearclf.watch.log import PredictionLog
+    from bearclf.watch.monitor import PageLog
+    return PageLog(PredictionLog(log, photos), alarms)
+
+def _asked_model(model, data, demo, arch, record):
+    "The model to serve, trained first if that is asked for; it has to know the classes of the alarms"
+    from bearclf.ship.page import find_model
+    from bearclf.ship.predict import demo_model, model_facts
+    if data: model = _model_of(data, arch)
+    elif demo: _apart('_demo'); model = demo_model()
+    _with_portable(found := find_model(model))
+    known = found and record and model_facts(found).get('classes')
+    if unknown := known and sorted({*record.alarms} - {*known}):
+        raise BearclfError(f'The model knows no {unknown[0]!r}; it knows {a_few(known)}.')
+    return model
+
+# %% ../nbs/library/90_cli.ipynb #9fdad489
 def app(
     model:Path=None, # export.onnx or export.pkl, or the folder that holds it
     data:Path=None, # Serve the model of the photos in this folder; it is trained first if there is none
@@ -434,20 +461,61 @@ def app(
     keep_days:int=30, # Delete those after so many days
     site:bool=False, # Serve the page that computes in the browser: photos stay on the visitor's device
     texts:Path=None, # A JSON file with sentences of your own, {"es": {"title": "..."}} (default: English and Russian)
+    log:Path=None, # Write down here what the page answers, before it is shown (default: write nothing)
+    log_photos:float=0, # With --log: keep the photos, too, for so many days
+    **lists # What `_repeated` adds
 ):
     "Serve the page on which anybody can upload a photo and read what it is."
-    if site and feedback: raise BearclfError('With --site no photo reaches this machine, so --feedback can keep none.')
-    from bearclf.ship.page import find_model, listen_at, serve
-    from bearclf.ship.predict import demo_model
+    from bearclf.ship.page import listen_at, serve
+    record = _page_log(log, log_photos, lists.get('alarms') or [], feedback, site)
     port, *_ = listen_at(port, ip, base_url)  # before a training
-    if data: model = _model_of(data, arch)
-    elif demo: _apart('_demo'); model = demo_model()
-    _with_portable(find_model(model))
+    model = _asked_model(model, data, demo, arch, record)
     if site:
         from bearclf.ship.hosted import serve_site_here
         return serve_site_here(model, port, ip, base_url, open_browser, texts)
     return serve(model, port=port, open_browser=open_browser, ip=ip, base_url=base_url, feedback=feedback,
-                 keep_days=keep_days, texts=texts)
+                 keep_days=keep_days, texts=texts, record=record)
+
+# %% ../nbs/library/90_cli.ipynb #3986fc63
+def _refer(log, model, photos):
+    from bearclf.ship.predict import load_classifier
+    from bearclf.watch.log import PredictionLog
+    from bearclf.watch.report import add_reference
+    n = add_reference(PredictionLog(log), load_classifier(model), existing_folder(photos))
+    print(printable(f'{n:,} photos are noted in {log} as what is compared with.'))
+
+def monitor(
+    log:Path, # A log, as bearclf app --log and bearclf watch --log write it
+    reference:Path=None, # First let --model answer for the photos in these class folders, to compare with
+    model:Path=None, # The model at work, for --reference
+    days:float=7, # The report compares the last so many days with those before
+    html:Path=None, # Write the report to this file, whose name ends in .html
+    page:bool=False, # Serve the page on which a person confirms alarms
+    port:int=8867, # Where the page listens; 0 for any port that is free
+    ip:str='localhost', # Who may open it and decide: localhost is this machine alone, 0.0.0.0 the whole network
+    base_url:str='/', # The path below which the page lives, such as /alarms/
+    open_browser:bool=False, # Open the page in a browser?
+):
+    "Report what a model has said at work, and what people said about it; with --page, confirm its alarms."
+    from bearclf.watch.monitor import made_report, opened_log, serve_monitor, write_report
+    if bool(reference) != bool(model): raise BearclfError('--reference and --model go together.')
+    if reference: return _refer(log, model, reference)
+    if html: print(printable(f'The report is {write_report(opened_log(log), html, days=days)}.'))
+    if page: return serve_monitor(log, port, ip, base_url, open_browser)
+    if not html: print(printable(str(made_report(opened_log(log), days=days))))
+
+# %% ../nbs/library/90_cli.ipynb #0e7394ca
+def switch(
+    folder:Path, # Holds the models of which one is at work; made if it is not there
+    model:Path=None, # The new one: export.onnx or export.pkl, or the folder that holds it
+    back:bool=False, # Put the one before to work again
+):
+    "Put a new model to work in place of the old one, which stays; --back brings it back."
+    from bearclf.ship.predict import kept_aside, model_facts
+    from bearclf.watch.rollout import switch as put
+    at_work = put(folder, model, back)
+    print(printable(f'At work is {at_work}: {kept_aside(model_facts(at_work)) or "nothing is known of its error"}. '
+                    f'To go back: bearclf switch "{folder}" --back'))
 
 # %% ../nbs/library/90_cli.ipynb #1848be6b
 def site(
@@ -529,7 +597,7 @@ def doctor(
 
 # %% ../nbs/library/90_cli.ipynb #21a5f990
 _commands = {f.__name__: f for f in (draw, collect, verify, history, bundle, train, clean, evaluate, predict, watch,
-    convert, app, site, post, lab, cache, doctor)}
+    convert, app, monitor, switch, site, post, lab, cache, doctor)}
 
 def _overview():
     rows = [f'  {name:<10}{f.__doc__}' for name, f in _commands.items()]
@@ -544,8 +612,7 @@ def _call(f, args):
     parser = anno_parser(f, prog=f'bearclf {f.__name__}')
     def error(message): raise BearclfError(f'{message}. bearclf {f.__name__} --help says what it takes.')
     parser.error = error
-    if f is collect:
-        for name, kw in _repeated.items(): parser.add_argument(name, action='append', **kw)
+    for name, kw in _repeated.get(f.__name__, {}).items(): parser.add_argument(name, action='append', **kw)
     if f is clean: parser.add_argument('--report', **_report_argument)
     if f is watch: parser.add_argument('--alarm', **_alarm_argument)
     parse = parser.parse_intermixed_args if f is predict else parser.parse_args  # options between the photos

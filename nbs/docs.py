@@ -44,7 +44,7 @@ def main():
                             exclude_input_prompt=True, exclude_output_prompt=True)
     subprocess.run([scripts/'nbdev-proc-nbs', '--n-workers', '1', '--force'], cwd=top, check=True)
     files = [o for o in sorted((top/'_proc').rglob('*.ipynb'), key=lambda o: o.name)
-             if o.stem != 'page' and o.parent != top/'_proc/clean']
+             if o.stem not in ('page', 'monitor') and o.parent != top/'_proc/clean']
     out.mkdir(exist_ok=True)
     for file in files:
         nb = nbformat.read(file, as_version=4)

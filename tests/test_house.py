@@ -79,7 +79,7 @@ def test_notebooks_are_tidy():
     for file in notebooks:
         code = code_cells(file)
         outputs = [o for c in code for o in c['outputs']]
-        if code and not outputs and file.stem != 'page': faults.append((file.stem, 'nothing is saved'))
+        if code and not outputs and file.stem not in ('page', 'monitor'): faults.append((file.stem, 'nothing is saved'))
         if said := untidy(outputs): faults.append((file.stem, said))
         faults += [(file.stem, 'a cell of more than 30 lines', source(o)[:60]) for o in code
                    if source(o).count('\n') > 29]
@@ -191,7 +191,7 @@ def test_imports_cost_what_they_may():
     new = python('import sys; before = set(sys.modules); import bearclf; print(*(set(sys.modules) - before))').split()
     assert new == ['bearclf']
     light = [o for o in order() if o.split('.')[0] in ('core', 'photo', 'folder', 'cli')]
-    for o in light + ['ship.predict', 'ship.page']:
+    for o in light + ['ship.predict', 'ship.page', 'watch.monitor']:
         loaded = python(f'import sys, bearclf.{o}; print(*sys.modules)').split()
         assert f'bearclf.{o}' in loaded and not {'torch', 'fastai', 'torchvision', 'bearclf.train'} & {*loaded}, o
 
@@ -279,7 +279,7 @@ def test_the_wheel_holds_the_page(copy, tmp_path):
     names = zipfile.ZipFile(next(tmp_path.glob('*.whl'))).namelist()
     modules = {f'bearclf/{o}' for o in texts(top/'bearclf')}
     static = {o.relative_to(top).as_posix() for o in (top/'bearclf/static').rglob('*') if o.is_file()}
-    assert {'bearclf/nbs/page.ipynb'} | modules | static <= {*names}
+    assert {'bearclf/nbs/page.ipynb', 'bearclf/nbs/monitor.ipynb'} | modules | static <= {*names}
     assert not [o for o in names if o.startswith(('tests/', 'nbs/'))]
 
 
@@ -310,7 +310,7 @@ def test_api_pages_without_quarto(copy):
     subprocess.run([sys.executable, '-W', 'ignore', copy/'nbs/docs.py'], check=True, capture_output=True)
     page = (copy/'_docs/13_data.html').read_text(encoding='utf-8')
     assert 'id="photo_dls"' in page and 'The four things a' in page
-    assert {o.stem for o in (copy/'_docs').glob('*.html')} == {o.stem for o in notebooks} - {'page'}
+    assert {o.stem for o in (copy/'_docs').glob('*.html')} == {o.stem for o in notebooks} - {'page', 'monitor'}
     first = (copy/'_docs/index.html').read_text(encoding='utf-8')
     assert 'href="demo/"' in first and {'index.html', 'worker.js'} <= {o.name for o in (copy/'_docs/demo').iterdir()}
 

@@ -95,7 +95,7 @@ def checked_photo(data, name, most_mb, most_pixels=25e6):
 # %% ../../nbs/library/ship/24_page.ipynb #53488d7a
 class PhotoUpload(anywidget.AnyWidget):
     "A place to choose, drop, paste or take a photo; `photo` is its name and bytes, or None"
-    _esm, _css = module_text('photos.js', 'upload.js'), static/'upload.css'
+    _esm, _css = module_text('photos.js', 'visit.js', 'upload.js'), static/'upload.css'
     photo = traitlets.Any(None, allow_none=True, help='(name, bytes) of the photo, or None')
     limit_mb = traitlets.Float(30, help='Larger files are refused').tag(sync=True)
     message_mb = traitlets.Float(8, help='What cannot be scaled down is sent up to this size').tag(sync=True)
@@ -237,9 +237,11 @@ def _made_of_html(info, w=_ENGLISH):
 # %% ../../nbs/library/ship/24_page.ipynb #6cb7ea1f
 def _nothing_at(asked): return f'<p>There is nothing at <code>{escape(str(asked))}</code></p>' if asked else ''
 
-def _foot_html(limit_mb, kept=None, w=_ENGLISH):
+def _foot_html(limit_mb, kept=None, w=_ENGLISH, record=None):
     "What everybody should know before they show a photo, and believe an answer"
-    private = w.html('private_unless' if kept else 'private')
+    days = record and record.days
+    if days: private = w.html('private_photos', days=f'{days:g}')
+    else: private = w.html('private_unless' if kept else 'private') + (' ' + w.html('logged') if record else '')
     return f'<p>{w.html("can_be_wrong")}</p><p>{w.html("up_to", mb=f"{limit_mb:g}")} {private}</p>'
 
 # %% ../../nbs/library/ship/24_page.ipynb #e0e46ca7
@@ -275,6 +277,7 @@ def connect(
     answer:LiveHTML, # Where the answer goes
     loading:Future, # The promise of a classifier
     then=lambda *_: None, # Called with the photo's bytes and the answer, or with None and None
+    record=lambda *_: None, # Called with the classifier, the photo and the answer before that is shown
 ):
     "Let a click on `button` classify the photo in `upload`"
     early = []  # a click that was quicker than the photo
@@ -288,7 +291,9 @@ def connect(
         answer.html = _wait(w.html('looking' if loading.done() else 'still_loading'))
         try:
             clf = loading.result()
-            pred = clf(read_photo(bytes(data), name, side=1024))
+            pred = clf(im := read_photo(bytes(data), name, side=1024))
+            try: record(clf, im, pred)
+            except Exception: gone(); upload.note = w('not_written'); return
             answer.html = answer_html(pred, name, w)
             then(data, pred)
         except Exception as e: gone(); upload.note = _went_wrong(e, w, name)
@@ -513,9 +518,9 @@ def _undo(self:Wrong, _):
 # %% ../../nbs/library/ship/24_page.ipynb #4e4a1a25
 class Around:
     "What a page says above and below its photo, in the visitor's language"
-    def __init__(self, title, head, upload, button, foot, loading, kept, why):
+    def __init__(self, title, head, upload, button, foot, loading, kept, record, why):
         self.title, self.head, self.upload, self.button, self.foot = title, head, upload, button, foot
-        self.loading, self.kept, self.why, self.one = loading, kept, why, threading.Lock()
+        self.loading, self.kept, self.record, self.why, self.one = loading, kept, record, why, threading.Lock()
         self.say()
         upload.observe(self.say, 'language')
         loading.add_done_callback(self.say)
@@ -525,7 +530,7 @@ class Around:
             w, told = self.upload.w, self._told()
             self.button.description = w('classify')
             self.head.html = f'<h1>{escape(self.title or w("title"))}</h1><p>{told[0]}</p>'
-            foot = _foot_html(self.upload.limit_mb, self.kept, w) + told[1]
+            foot = _foot_html(self.upload.limit_mb, self.kept, w, self.record) + told[1]
             self.foot.html = foot + (self.why and f'<p>{self.why}</p>')
 
     def _told(self):
@@ -547,6 +552,7 @@ def classifier_page(
     feedback:str|Path=None, # A folder for photos that visitors send because the answer is wrong; None keeps none
     keep_days:int=30, # How long those are kept
     texts:str|Path|dict=None, # Your own texts over ours, as for `all_texts`
+    record=None, # Writes each answer down before it is shown, such as a `PageLog`; None writes none
 ) -> widgets.VBox: # To be displayed
     "The web page: choose or drop a photo, click *Classify*, see every class with its probability"
     from bearclf.train.machine import widgets_unknown
@@ -561,18 +567,19 @@ def classifier_page(
         return _framed(head, [html(static_text('no_model.html') + _nothing_at(asked))], foot, 'bearclf-alone')
     upload = (PlainUpload if why else PhotoUpload)(limit_mb=limit_mb, texts=texts)
     button, answer, loading = _button('bearclf-go'), html(_hint(upload.w)), load_in_background(model)
-    Around(title, head, upload, button, foot, loading, kept, why)
+    Around(title, head, upload, button, foot, loading, kept, record, why)
     asides = [Where(loading, upload, html), *([Wrong(loading, kept, upload, html)] if kept else [])]
-    connect(upload, button, answer, loading, lambda *o: [aside.show(*o) for aside in asides])
+    connect(upload, button, answer, loading, lambda *o: [aside.show(*o) for aside in asides],
+            record or (lambda *_: None))
     return _framed(head, [_box([upload, button], 'bearclf-left'), _box([answer, *asides], 'bearclf-right')], foot)
 
 # %% ../../nbs/library/ship/24_page.ipynb #820ec3c1
-def app_notebook() -> Path: # `page.ipynb`
+def app_notebook(name='page.ipynb') -> Path:
     "The notebook that Voilà serves"
     here = static.parent
     for d in here/'nbs', here.parent/'nbs':
-        if (d/'page.ipynb').is_file(): return d/'page.ipynb'
-    raise BearclfError(f'page.ipynb is missing beside {here}; install bearclf again.')
+        if (d/name).is_file(): return d/name
+    raise BearclfError(f'{name} is missing beside {here}; install bearclf again.')
 
 # %% ../../nbs/library/ship/24_page.ipynb #3a8f1a3a
 def _voila_command(notebook, port, ip, preheat, base='/'):
@@ -632,10 +639,10 @@ def _can_show(text):
     try: return sys.stdout.isatty() and bool(text.encode(sys.stdout.encoding))
     except UnicodeError: return False
 
-def say_where(url, ip, open_browser):
+def say_where(url, ip, open_browser, what='The bear classifier is'):
     "Say where the page is, to phones in the room too, and show it if `open_browser`"
     if ip not in ('localhost', '127.0.0.1') and _can_show(code := _qr(url)): print(code)
-    print(f'The bear classifier is at {url} (stop it with Ctrl-C).', flush=True)
+    print(f'{what} at {url} (stop it with Ctrl-C).', flush=True)
     if open_browser: webbrowser.open(url)
 
 # %% ../../nbs/library/ship/24_page.ipynb #5e85b66d
@@ -656,6 +663,23 @@ def listen_at(
                        f'Stop that one, or use another port, such as {port+1}.')
 
 # %% ../../nbs/library/ship/24_page.ipynb #bd3b71c6
+def serve_notebook(name, port, ip, base_url, open_browser, what, model=None, preheat=False, hourly=lambda: None, **env):
+    "Serve a notebook of ours with Voilà until it is stopped with Ctrl-C; gives Voilà's exit code"
+    port, base, url = listen_at(port, ip, base_url)
+    if threading.current_thread() is threading.main_thread(): signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    log, alone = TemporaryFile('w+', encoding='utf-8', errors='replace'), TemporaryDirectory(prefix='bearclf-')
+    command = _voila_command(shutil.copy(app_notebook(name), alone.name), port, ip, preheat, base)
+    proc = subprocess.Popen(command, env=_voila_env(model, **env), stderr=log)
+    try:
+        if not _wait_for(url, proc): raise BearclfError(f'Voilà did not start: {_last_line(log)}')
+        say_where(url, ip, open_browser, what)
+        while True:
+            with suppress(subprocess.TimeoutExpired): return proc.wait(3600)
+            with suppress(BearclfError, OSError): hourly()
+    except KeyboardInterrupt: return 0
+    finally: _stop(proc); log.close(); alone.cleanup()
+
+# %% ../../nbs/library/ship/24_page.ipynb #fb153635
 def serve(
     model:str|Path=None, # An export.pkl or the folder that holds it; None looks for one as `find_model` does
     port:int=8866, # Where to listen; 0 for any port that is free
@@ -666,24 +690,18 @@ def serve(
     feedback:str|Path=None, # A folder for photos that visitors send because the answer is wrong; None keeps none
     keep_days:int=30, # How long those are kept
     texts:str|Path=None, # A JSON file with your own texts over ours, as for `all_texts`
+    record=None, # A `PageLog`: each answer is written down before it is shown; None writes none
 ) -> int: # Voilà's exit code
     "Serve the page until it is stopped with Ctrl-C"
     found = find_model(model)
     if model and not found:
         raise BearclfError(f'There is no model in {model}; give the folder that `bearclf train` made.')
-    port, base, url = listen_at(port, ip, base_url)
     kept, more = _feedback(feedback, keep_days), {}
     if texts: all_texts(texts); more['BEARCLF_TEXTS'] = Path(texts).expanduser().absolute()
-    if threading.current_thread() is threading.main_thread(): signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    log, alone = TemporaryFile('w+', encoding='utf-8', errors='replace'), TemporaryDirectory(prefix='bearclf-')
-    command = _voila_command(shutil.copy(app_notebook(), alone.name), port, ip, preheat and bool(found), base)
-    proc = subprocess.Popen(command, env=_voila_env(found, **more, **kept.env() if kept else {}), stderr=log)
-    try:
-        if not _wait_for(url, proc): raise BearclfError(f'Voilà did not start: {_last_line(log)}')
-        say_where(url, ip, open_browser)
-        return proc.wait()
-    except KeyboardInterrupt: return 0
-    finally: _stop(proc); log.close(); alone.cleanup()
+    asked = [o for o in (kept, record) if o]
+    for o in asked: more |= o.env()
+    return serve_notebook('page.ipynb', port, ip, base_url, open_browser, 'The bear classifier is',
+                          found, preheat and bool(found), lambda: [o.expire() for o in asked], **more)
 
 # %% ../../nbs/library/ship/24_page.ipynb #70ec4165
 def _last_line(log):

@@ -1,6 +1,7 @@
 // The browser's half of `PhotoUpload`, in nbs/library/ship/24_page.ipynb: a photo that was chosen in the zone is sent
 // to Python as small as it can be.
 import { photoZone, words } from './photos.js';
+import { sayGoodbye } from './visit.js';
 
 // Is this a JPEG without its end mark? The thumbnail in a header has one too, so the headers are stepped over.
 function cutShort(b) {
@@ -43,28 +44,6 @@ async function take(file, model, t, show, refuse) {
   if (!got) return no('cannot_open_here');
   show(name, got.preview);
   model.send({ kind: 'photo', name, seen: !!got.preview }, undefined, [got.bytes.buffer]);
-}
-
-// Who comes back after the kernel has ended, as it does when nobody is there for long, gets the page anew
-async function wake(kernel) {
-  const answer = document.hidden ? null : await fetch(kernel).catch(() => null);
-  if (answer && answer.status === 404) location.reload();
-}
-
-// The visitor's kernel ends with the visit; phones often do not send the `beforeunload` that Voilà waits for
-function sayGoodbye() {
-  const told = document.getElementById('jupyter-config-data');
-  const page = document.body.dataset;
-  if (!page.voila || !told || page.goodbye) return;
-  page.goodbye = 'is said when the page is left';
-  const { baseUrl, kernelId } = JSON.parse(told.textContent);
-  addEventListener('pagehide', () => navigator.sendBeacon(`${baseUrl}voila/api/shutdown/${kernelId}`));
-  for (const o of ['visibilitychange', 'focus', 'online']) {
-    addEventListener(o, () => wake(`${baseUrl}api/kernels/${kernelId}`), true);
-  }
-  addEventListener('pageshow', (e) => {
-    if (e.persisted) location.reload();
-  });
 }
 
 function render({ model, el }) {

@@ -208,22 +208,30 @@ def decide(self:PredictionLog,
     n:int, # The prediction
     said:str|None, # The class that it is; '' for none of them; None for one who has only looked
     who:str='', # Who says so
-):
+    after:int=None, # Only if that decision is the last one about it; 0: only if there is none
+) -> int: # The number of the decision; 0 if somebody else was quicker, and nothing is written
     "Write down what a person said about a prediction"
     with self._db() as db: # a reference to a row that is not there would be no decision
         if not db.execute('SELECT 1 FROM predictions WHERE id = ?', (n,)).fetchone():
             raise BearclfError(f'There is no prediction {n} in {self.file}.')
-        db.execute('INSERT INTO decisions(at, prediction, who, said) VALUES(?, ?, ?, ?)', (self.clock(), n, who, said))
+        last = db.execute('SELECT max(id) FROM decisions WHERE prediction = ? AND said IS NOT NULL', (n,)).fetchone()[0]
+        if after is not None and after != (last or 0): return 0
+        return db.execute('INSERT INTO decisions(at, prediction, who, said) VALUES(?, ?, ?, ?)',
+                          (self.clock(), n, who, said)).lastrowid
 
 # %% ../../nbs/library/watch/28_log.ipynb #d8fad9d3
+_OPEN = '''FROM predictions p WHERE alarm = 1 AND NOT EXISTS (
+    SELECT 1 FROM decisions d WHERE d.prediction = p.id AND said IS NOT NULL) ORDER BY id DESC'''
 _LAST = '''SELECT max(id) AS id, prediction FROM decisions WHERE said IS NOT NULL GROUP BY prediction'''
 
 @patch
 def open_alarms(self:PredictionLog, most=100):
     "Alarms that nobody has decided about, the newest first: dicts of the columns of `predictions`"
-    rows = self._ask(f'SELECT {",".join(_COLUMNS)} FROM predictions p WHERE alarm = 1 AND NOT EXISTS (SELECT 1 FROM '
-                     'decisions d WHERE d.prediction = p.id AND said IS NOT NULL) ORDER BY id DESC LIMIT ?', most)
+    rows = self._ask(f'SELECT {",".join(_COLUMNS)} {_OPEN} LIMIT ?', most)
     return [dict(zip(_COLUMNS, o)) for o in rows]
+
+@patch
+def open_ids(self:PredictionLog): return [o for o, in self._ask(f'SELECT id {_OPEN}')]
 
 # %% ../../nbs/library/watch/28_log.ipynb #939141bb
 @patch
