@@ -514,8 +514,7 @@ def switch(
     from bearclf.ship.predict import kept_aside, model_facts
     from bearclf.watch.rollout import switch as put
     at_work = put(folder, model, back)
-    print(printable(f'At work is {at_work}: {kept_aside(model_facts(at_work)) or "nothing is known of its error"}. '
-                    f'To go back: bearclf switch "{folder}" --back'))
+    print(printable(f'At work is {at_work}: {kept_aside(model_facts(at_work)) or "nothing is known of its error"}.'))
 
 # %% ../nbs/library/90_cli.ipynb #1848be6b
 def site(

@@ -269,6 +269,7 @@ class Logged:
         if unknown: raise BearclfError(f'The model knows no {unknown[0]!r}; it knows {", ".join(clf.classes)}.')
         self.clf, self.log, self.source, self.alarms, self.beside = clf, log, source, {*alarms}, beside
         self.classes, self.info, self.id = clf.classes, getattr(clf, 'info', {}), model_id(clf)
+        self.number = None # of the last prediction, in the log
 
     def __call__(self, photo): return self.many([photo])[0]
 
@@ -277,6 +278,7 @@ class Logged:
         photos = [any_photo(o) for o in photos]
         said = self.clf.many(photos)
         rows = [self.log.add(o, im, self.source, self.id, alarm=self._alarm(o)) for o, im in zip(said, photos)]
+        self.number = rows[-1] if rows else self.number
         for n, o in zip(rows, self.beside.many(photos) if self.beside else []):
             self.log.add(o, source=self.source, model=model_id(self.beside), role='shadow', of=n)
         return said
