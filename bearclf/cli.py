@@ -335,6 +335,7 @@ def _told(json):
     "Prints what is no alarm: with --json, where other programs do not read it"
     return lambda said: print(printable(said), file=sys.stderr if json else sys.stdout, flush=True)
 
+# %% ../nbs/library/90_cli.ipynb #a70d3453
 def watch(
     model:Path, # export.onnx or export.pkl, or the folder that holds it
     film:str, # A film, or the address of a camera, such as http://..., rtsp://... or /dev/video0

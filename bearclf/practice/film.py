@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import PIL
+from fastcore.basics import patch
 from PIL import Image, ImageFilter
 
 from ..core import *
@@ -439,17 +440,19 @@ class Guest:
         self.cuts[key] = cut_out(Pose(im, (0, 0, 1, 1), (side/2, side/2 + FEET[pose]*self.unit)), blur)
         return self.cuts[key]
 
-    def at(self, t):
-        "The `Cut` at `t` seconds and the place of its upper left corner; `None` if nobody is there"
-        if (now := where(self.visit, t)) is None: return
-        x, speed, rests = now
-        way = next(b-a for (_, a, _), (_, b, _) in zip(self.visit.path, self.visit.path[1:]) if b != a)
-        step = int((t - self.visit.begins)*5)
-        n = 0 if rests or self.visit.kind == 'teddy' else step % 3
-        hop = self.unit*(.12*(step % 2) if self.visit.kind == 'teddy' and not rests else 0)
-        cut = self.cut(self.rests if rests and self.go is walking else self.go, n, (speed or way) < 0,
-                       1 + round(abs(speed)*self.size[0]*SHUTTER))
-        return cut, (round(x*self.size[0] - cut.foot[0]), round(self.y - hop - cut.foot[1]))
+# %% ../../nbs/library/practice/02d_film.ipynb #c64f6e44
+@patch
+def at(self:Guest, t):
+    "The `Cut` at `t` seconds and the place of its upper left corner; `None` if nobody is there"
+    if (now := where(self.visit, t)) is None: return
+    x, speed, rests = now
+    way = next(b-a for (_, a, _), (_, b, _) in zip(self.visit.path, self.visit.path[1:]) if b != a)
+    step = int((t - self.visit.begins)*5)
+    n = 0 if rests or self.visit.kind == 'teddy' else step % 3
+    hop = self.unit*(.12*(step % 2) if self.visit.kind == 'teddy' and not rests else 0)
+    cut = self.cut(self.rests if rests and self.go is walking else self.go, n, (speed or way) < 0,
+                   1 + round(abs(speed)*self.size[0]*SHUTTER))
+    return cut, (round(x*self.size[0] - cut.foot[0]), round(self.y - hop - cut.foot[1]))
 
 # %% ../../nbs/library/practice/02d_film.ipynb #f16d5faa
 def bear_story(seconds, seed):
