@@ -329,7 +329,8 @@ def predict(
     return (failed > 0) + (failed == len(images))
 
 # %% ../nbs/library/90_cli.ipynb #83cea2fc
-_alarm_argument = dict(action='append', metavar='CLASS', help='A class at which to give the alarm; may stand several times')
+_alarm_argument = dict(action='append', metavar='CLASS',
+                       help='A class at which to give the alarm; may stand several times')
 
 def _told(json):
     "Prints what is no alarm: with --json, where other programs do not read it"
@@ -372,7 +373,8 @@ def _watched(alarms, name, seen, json, tell):
         for n, o in enumerate(alarms, 1): _print_json(o._asdict()) if json else print(printable(str(o)), flush=True)
     except KeyboardInterrupt: tell('Stopped.')
     finally:
-        if seen['frames']: tell(f'Frames of {name} looked at: {seen["frames"]:,}; alarms: {n:,}; gaps: {seen["gaps"]:,}.')
+        if seen['frames']:
+            tell(f'Frames of {name} looked at: {seen["frames"]:,}; alarms: {n:,}; gaps: {seen["gaps"]:,}.')
 
 # %% ../nbs/library/90_cli.ipynb #e211d4ab
 class _Said(BearclfError):

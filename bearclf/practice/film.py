@@ -20,9 +20,9 @@ from PIL import Image, ImageFilter
 
 from ..core import *
 from ..core import cached, given_path
-from bearclf.practice.drawn import (
-    CLASSES, INK, WHITE, Pen, branch, curve, forest, grass, hairs, limb, look_of, mix, shadow, shrink, sitting, standing,
-    tufts, walking)
+from .drawn import (
+    CLASSES, INK, WHITE, Pen, branch, curve, forest, grass, hairs, limb, look_of, mix, shadow, shrink, sitting,
+    standing, tufts, walking)
 
 # %% ../../nbs/library/practice/02d_film.ipynb #d50379ef
 WOOD, STRAW = (126, 92, 62), [(206, 172, 96), (180, 142, 70), (226, 196, 124), (150, 116, 58)]
@@ -425,7 +425,8 @@ class Guest:
         self.visit, self.size, self.cuts, wide = visit, size, {}, size[0]
         rng, small = random.Random(f'guest {visit.seed}'), dict(fox=.4, bird=.3, hen=.35).get(visit.kind, 1)
         self.unit = wide*small*(.05 + .04*visit.lane)
-        self.rests, self.go = rng.choice([sitting, standing]), dict(fox=fox, bird=bird, hen=hen).get(visit.kind, walking)
+        self.rests = rng.choice([sitting, standing])
+        self.go = dict(fox=fox, bird=bird, hen=hen).get(visit.kind, walking)
         self.y = size[1]*(.12 + .3*visit.lane if visit.kind == 'bird' else .67 + .28*visit.lane)
 
     def cut(self, pose, n, flip, blur):
@@ -491,8 +492,8 @@ def visits_table(rows):
     "From when to when each bear is there"
     import pandas as pd
     seen = pd.DataFrame(rows, columns=['time', 'visit', 'kind', 'visible']).query('visible >= 1/3')
-    table = seen.groupby('visit', as_index=False).agg(kind=('kind', 'first'), begins=('time', 'min'), ends=('time', 'max'))
-    return table.drop(columns='visit').round(3)
+    times = dict(kind=('kind', 'first'), begins=('time', 'min'), ends=('time', 'max'))
+    return seen.groupby('visit').agg(**times).reset_index(drop=True).round(3)
 
 # %% ../../nbs/library/practice/02d_film.ipynb #a4141ab8
 def draw_bear_film(
