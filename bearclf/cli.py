@@ -332,12 +332,14 @@ def predict(
     return (failed > 0) + (failed == len(images))
 
 # %% ../nbs/library/90_cli.ipynb #83cea2fc
-_alarm_argument = dict(action='append', metavar='CLASS', help='A class at which to give the alarm; may stand several times')
+_alarm_argument = dict(action='append', metavar='CLASS',
+                       help='A class at which to give the alarm; may stand several times')
 
 def _told(json):
     "Prints what is no alarm: with --json, where other programs do not read it"
     return lambda said: print(printable(said), file=sys.stderr if json else sys.stdout, flush=True)
 
+# %% ../nbs/library/90_cli.ipynb #a70d3453
 def watch(
     model:Path, # export.onnx or export.pkl, or the folder that holds it
     film:str, # A film, or the address of a camera, such as http://..., rtsp://... or /dev/video0
@@ -374,7 +376,8 @@ def _watched(alarms, name, seen, json, tell):
         for n, o in enumerate(alarms, 1): _print_json(o._asdict()) if json else print(printable(str(o)), flush=True)
     except KeyboardInterrupt: tell('Stopped.')
     finally:
-        if seen['frames']: tell(f'Frames of {name} looked at: {seen["frames"]:,}; alarms: {n:,}; gaps: {seen["gaps"]:,}.')
+        if seen['frames']:
+            tell(f'Frames of {name} looked at: {seen["frames"]:,}; alarms: {n:,}; gaps: {seen["gaps"]:,}.')
 
 # %% ../nbs/library/90_cli.ipynb #e211d4ab
 class _Said(BearclfError):

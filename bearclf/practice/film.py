@@ -15,13 +15,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import PIL
+from fastcore.basics import patch
 from PIL import Image, ImageFilter
 
 from ..core import *
 from ..core import cached, given_path
-from bearclf.practice.drawn import (
-    CLASSES, INK, WHITE, Pen, branch, curve, forest, grass, hairs, limb, look_of, mix, shadow, shrink, sitting, standing,
-    tufts, walking)
+from .drawn import (
+    CLASSES, INK, WHITE, Pen, branch, curve, forest, grass, hairs, limb, look_of, mix, shadow, shrink, sitting,
+    standing, tufts, walking)
 
 # %% ../../nbs/library/practice/02d_film.ipynb #d50379ef
 WOOD, STRAW = (126, 92, 62), [(206, 172, 96), (180, 142, 70), (226, 196, 124), (150, 116, 58)]
@@ -424,7 +425,8 @@ class Guest:
         self.visit, self.size, self.cuts, wide = visit, size, {}, size[0]
         rng, small = random.Random(f'guest {visit.seed}'), dict(fox=.4, bird=.3, hen=.35).get(visit.kind, 1)
         self.unit = wide*small*(.05 + .04*visit.lane)
-        self.rests, self.go = rng.choice([sitting, standing]), dict(fox=fox, bird=bird, hen=hen).get(visit.kind, walking)
+        self.rests = rng.choice([sitting, standing])
+        self.go = dict(fox=fox, bird=bird, hen=hen).get(visit.kind, walking)
         self.y = size[1]*(.12 + .3*visit.lane if visit.kind == 'bird' else .67 + .28*visit.lane)
 
     def cut(self, pose, n, flip, blur):
@@ -439,17 +441,19 @@ class Guest:
         self.cuts[key] = cut_out(Pose(im, (0, 0, 1, 1), (side/2, side/2 + FEET[pose]*self.unit)), blur)
         return self.cuts[key]
 
-    def at(self, t):
-        "The `Cut` at `t` seconds and the place of its upper left corner; `None` if nobody is there"
-        if (now := where(self.visit, t)) is None: return
-        x, speed, rests = now
-        way = next(b-a for (_, a, _), (_, b, _) in zip(self.visit.path, self.visit.path[1:]) if b != a)
-        step = int((t - self.visit.begins)*5)
-        n = 0 if rests or self.visit.kind == 'teddy' else step % 3
-        hop = self.unit*(.12*(step % 2) if self.visit.kind == 'teddy' and not rests else 0)
-        cut = self.cut(self.rests if rests and self.go is walking else self.go, n, (speed or way) < 0,
-                       1 + round(abs(speed)*self.size[0]*SHUTTER))
-        return cut, (round(x*self.size[0] - cut.foot[0]), round(self.y - hop - cut.foot[1]))
+# %% ../../nbs/library/practice/02d_film.ipynb #c64f6e44
+@patch
+def at(self:Guest, t):
+    "The `Cut` at `t` seconds and the place of its upper left corner; `None` if nobody is there"
+    if (now := where(self.visit, t)) is None: return
+    x, speed, rests = now
+    way = next(b-a for (_, a, _), (_, b, _) in zip(self.visit.path, self.visit.path[1:]) if b != a)
+    step = int((t - self.visit.begins)*5)
+    n = 0 if rests or self.visit.kind == 'teddy' else step % 3
+    hop = self.unit*(.12*(step % 2) if self.visit.kind == 'teddy' and not rests else 0)
+    cut = self.cut(self.rests if rests and self.go is walking else self.go, n, (speed or way) < 0,
+                   1 + round(abs(speed)*self.size[0]*SHUTTER))
+    return cut, (round(x*self.size[0] - cut.foot[0]), round(self.y - hop - cut.foot[1]))
 
 # %% ../../nbs/library/practice/02d_film.ipynb #f16d5faa
 def bear_story(seconds, seed):
@@ -488,8 +492,8 @@ def visits_table(rows):
     "From when to when each bear is there"
     import pandas as pd
     seen = pd.DataFrame(rows, columns=['time', 'visit', 'kind', 'visible']).query('visible >= 1/3')
-    table = seen.groupby('visit', as_index=False).agg(kind=('kind', 'first'), begins=('time', 'min'), ends=('time', 'max'))
-    return table.drop(columns='visit').round(3)
+    times = dict(kind=('kind', 'first'), begins=('time', 'min'), ends=('time', 'max'))
+    return seen.groupby('visit').agg(**times).reset_index(drop=True).round(3)
 
 # %% ../../nbs/library/practice/02d_film.ipynb #a4141ab8
 def draw_bear_film(

@@ -69,18 +69,20 @@ class _Newest(threading.Thread):
         except av.FFmpegError as e: self._set(why=printable(e.strerror or 'nothing there that FFmpeg can read'))
         except Exception as e: self._set(why=printable(f'{type(e).__name__}: {e}'))
 
-    def _read(self, av):
-        options = dict(fflags='nobuffer', rtsp_transport='tcp', analyzeduration='1000000', probesize='500000')
-        device = 'v4l2' if '://' not in self.address else None
-        with av.open(self.address, format=device, options=options, timeout=(_SILENCE, _SILENCE)) as c:
-            if not c.streams.video: return self._set(why='it sends no pictures')
-            if c.duration: return self._set(why='it is a film and no camera; download it, and give the file')
-            for packet in c.demux(video=0):
-                try: frames = packet.decode()
-                except av.FFmpegError: continue  # one that came damaged
-                if self.stop: return
-                if frames: self._set(frame=frames[-1])
-        self._set(why='it has ended')
+# %% ../../nbs/library/watch/31_video.ipynb #a685ca01
+@patch
+def _read(self:_Newest, av):
+    options = dict(fflags='nobuffer', rtsp_transport='tcp', analyzeduration='1000000', probesize='500000')
+    device = 'v4l2' if '://' not in self.address else None
+    with av.open(self.address, format=device, options=options, timeout=(_SILENCE, _SILENCE)) as c:
+        if not c.streams.video: return self._set(why='it sends no pictures')
+        if c.duration: return self._set(why='it is a film and no camera; download it, and give the file')
+        for packet in c.demux(video=0):
+            try: frames = packet.decode()
+            except av.FFmpegError: continue  # one that came damaged
+            if self.stop: return
+            if frames: self._set(frame=frames[-1])
+    self._set(why='it has ended')
 
 # %% ../../nbs/library/watch/31_video.ipynb #f3334236
 def _live(address, every, side, wait, tries, tell):
@@ -106,6 +108,7 @@ def _live(address, every, side, wait, tries, tell):
         if tries is not None and n > tries: raise BearclfError(f'{name} has not come back in {tries} tries.')
         time.sleep(wait)
 
+# %% ../../nbs/library/watch/31_video.ipynb #8eb8e40d
 def _file(address, every, side, tell):
     "`camera` for a file; that it is cut short is told at its end"
     some = False
@@ -216,6 +219,7 @@ class Alarm(NamedTuple):
         number = '' if self.number is None else f', number {self.number} in the log'
         return f'{self.source} at {m:.0f}:{s:04.1f}: {self.label} ({percent(self.probability)}){number}'
 
+# %% ../../nbs/library/watch/31_video.ipynb #e97735c2
 def watch(
     clf, # A classifier
     source:str|Path, # A film or a camera, as for `camera`

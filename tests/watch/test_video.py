@@ -368,7 +368,7 @@ def keeper(tmp_path_factory):
 def test_what_is_found_in_films_of_a_minute(films, found, needless, keeper):
     """The figures of the notebook: 19 visits in five films, by one frame and by three of five.
 
-    Of each, at least so many are found; with one frame there are at least so many needless alarms, with three at most"""
+    At least so many are found by each; needless alarms are at least so many with one, and at most so many with three"""
     clf, became = keeper(*films), {}
     for seed in range(11, 16):
         film, said = bear_film_path(seed), []
@@ -383,5 +383,5 @@ def test_what_is_found_in_films_of_a_minute(films, found, needless, keeper):
     count = {k: [sum(getattr(o, what) for o in them) for what in ('found', 'missed', 'false', 'again')]
              for k, them in became.items()}
     assert sum(count[1][:2]) == sum(count[3][:2]) == 19
-    assert (count[1][0] >= found[0] and count[3][0] >= found[1]), count
+    assert count[1][0] >= found[0] and count[3][0] >= found[1], count
     assert sum(count[1][2:]) >= needless[0] and sum(count[3][2:]) <= needless[1], count
