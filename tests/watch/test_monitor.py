@@ -4,15 +4,17 @@ from contextlib import contextmanager
 from types import ModuleType, SimpleNamespace
 
 import pytest
+from ipywidgets import Button
 
 from bearclf.cli import main
 from bearclf.core import BearclfError
 from bearclf.practice.drawn import draw_bear
+from bearclf.ship.page import LiveHTML, PhotoUpload, connect, load_in_background
 from bearclf.ship.portable import Prediction
 from bearclf.ship.texts import our_texts
 from bearclf.watch.log import PredictionLog
 from bearclf.watch.monitor import AlarmQueue, PageLog, monitor_page, write_report
-from helpers import LONG, free_port, top
+from helpers import LONG, free_port, small_disk, top
 
 EVIL = '<img src=x onerror="window.evil=1">'
 
@@ -170,6 +172,25 @@ def test_report_button_and_file(log, tmp_path, monkeypatch, capsys):
     text = (tmp_path/'r.html').read_text()
     assert '<p>3 in 3 days</p>' in text and text.startswith('<!DOCTYPE html>') and 'r.html' in capsys.readouterr().out
     with pytest.raises(BearclfError, match='end in .html'): write_report(log, tmp_path/'bear.jpg')
+
+def test_on_a_full_disk_the_page_does_not_answer(tmp_path):
+    with small_disk(tmp_path/'disk', 400) as disk:
+        log = filled(disk/'log.db', ['black'], photos=False, keep_days=1)
+        said = pages_answer(PageLog(log), tmp_path)
+        assert 'teddy' in said[0].html and not said[1].note and log.n == 2
+        with pytest.raises(OSError): (disk/'full').write_bytes(bytes(400_000))
+        said = pages_answer(PageLog(log), tmp_path)
+        assert 'teddy' not in said[0].html and said[1].note == our_texts()['en']['not_written'] and log.n == 2
+        log._local.db.close()
+
+def pages_answer(record, folder):
+    "What the page says and notes about a photo"
+    up, run, said, clf = PhotoUpload(), Button(), LiveHTML(), lambda _: Prediction('teddy', 1., dict(teddy=1.), True)
+    connect(up, run, said, load_in_background(clf), record=record)
+    draw_bear('teddy', seed=1, size=300).save(folder/'a.jpg')
+    up._received(up, dict(kind='photo', name='a.jpg', seen=True), [memoryview((folder/'a.jpg').read_bytes())])
+    run.click()
+    return said, up
 
 @pytest.mark.parametrize('args, said', [
     (['monitor', 'no.db'], 'There is no log no.db'), (['monitor', 'no.db', '--page'], 'There is no log no.db'),
