@@ -87,7 +87,8 @@ def parts_of(report, pct=.2, seed=42, groups=None):
     parts = np.full(len(photos), -1)
     for label, k in of_class.items():
         if len(k) == 1 and len(k[0]) > 1:
-            what = f'All {len(k[0])} photos of {label!r}' if label else f'All {len(k[0])} photos'
+            alone = label and {photos[i].label for i in k[0]} == {label}
+            what = f'All {len(k[0])} photos' + f' of {label!r}'*bool(alone)
             report.notes.append(f'{what} are one photo or one scene, so that some of it is learned from and judges.')
             k = [[i] for i in k[0]]
         _share_out(k, pct, parts)
