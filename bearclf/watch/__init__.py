@@ -1,1 +1,1 @@
-"""From a camera to photos, and a model at work: frames of a film, what moves in them, crops. A film is read and never changed."""
+"A model at work: frames of a film, a log of all it says, a report, steps forward and back, and people who confirm."

@@ -265,15 +265,15 @@ def _label(name): return cut(name, 24).replace('$', r'\$')
 def _daily(self:WatchReport, ax, most=6):
     "Predictions a day, by class"
     import pandas as pd
-    day = pd.to_datetime(self.now['at'], unit='s').dt.date
-    n = pd.crosstab(day, self.now.label)
+    n = pd.crosstab(self.now['at']//86400, self.now.label)
     n = n[n.sum().sort_values(ascending=False).index]
     if n.shape[1] > most: n = n.iloc[:, :most].assign(others=n.iloc[:, most:].sum(axis=1))
-    foot = np.zeros(len(n))
+    foot, few = np.zeros(len(n)), n.index[::1 + (len(n) - 1)//8]
     for c in n:
-        ax.bar([f'{o:%d.%m.}' for o in n.index], n[c], bottom=foot, label=_label(c))
+        ax.bar(n.index, n[c], bottom=foot, label=_label(c))
         foot += n[c].to_numpy()
-    ax.set_ylabel('predictions a day'); ax.legend(frameon=False, fontsize=8); ax.tick_params('x', labelsize=7)
+    ax.set_xticks(few, [f'{o:%d.%m.}' for o in pd.to_datetime(few, unit='D')])
+    ax.set_ylabel('predictions a day'); ax.legend(frameon=False, fontsize=8)
 
 @patch
 def _rates(self:WatchReport, ax, most=12):
