@@ -138,6 +138,8 @@ def switch(
     "Put a model to work, or the one before it again; none is ever removed"
     folder = given_path(folder).expanduser()
     if back == bool(model): raise BearclfError('Name the new model, or go back to the one before; one of the two.')
+    if found := [*folder.glob('export.*')]:
+        raise BearclfError(f'{folder} holds a model itself, {found[0].name}. Name another folder for those at work.')
     state = read_json(folder/'in_use.json') if os.path.lexists(folder/'in_use.json') else {}
     if back:
         if not state.get('before'): raise BearclfError(f'No other model has been at work in {folder} before.')

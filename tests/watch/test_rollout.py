@@ -212,3 +212,28 @@ def test_a_state_of_somebody_else(models, tmp_path, text):
     switch(work, models[0])
     (work/'in_use.json').write_text(text)
     assert 'in_use.json' in error_text(load_classifier, work)
+
+
+def test_a_folder_holds_a_model_or_the_models_at_work(models, tmp_path):
+    "What is trained into the second would never be used"
+    from bearclf.ship.graph import model_place
+    shutil.copytree(models[0], tmp_path/'model')
+    assert 'holds a model itself' in error_text(switch, tmp_path/'model', models[1])
+    switch(tmp_path/'work', models[0])
+    assert 'switch to the new model' in error_text(model_place, tmp_path/'work')
+
+
+def test_as_commands(models, tmp_path, capsys):
+    from bearclf.cli import main
+    from bearclf.practice.drawn import draw_bears
+    a, b = models
+    work = str(tmp_path/'at work')
+    assert main(['switch', work, '--model', str(a)]) == main(['switch', work, '--model', str(b)]) == 0
+    assert served(work) == served(b) and main(['switch', work, '--back']) == 0 and served(work) == served(a)
+    assert capsys.readouterr().out.count('At work is') == 3
+    draw_bears(tmp_path/'kept', 12, 64, 'kept aside')
+    words = ['monitor', str(tmp_path/'log.db'), '--reference', str(tmp_path/'kept')]
+    assert main(words) == 2 and 'go together' in capsys.readouterr().err
+    assert main([*words, '--model', work]) == 0 and '12 photos are noted' in capsys.readouterr().out
+    assert PredictionLog(tmp_path/'log.db')._ask('SELECT role, count(*) FROM predictions GROUP BY 1') == [
+        ('reference', 12)]
