@@ -178,9 +178,10 @@ def _note_twins(self:Decisions, events):
 def decide_all(self:Decisions,
     decisions:dict, # photo -> `KEEP`, `DELETE` or a class
     once:bool=False, # Not pending again after an `undo`, as those of a table, which you still have?
+    drop=(), # Photos whose decisions are taken back along with it
 ):
     "Write down many decisions at once; if one of them cannot be, none is"
-    if not decisions: return
+    if not decisions and not drop: return
     with self.change():
         now = {name: k for k, _, name in self._located()}
         classes, events = {o['what'] for o in self._state.pending.values()}, []
@@ -188,7 +189,10 @@ def decide_all(self:Decisions,
             events.append(self._decision(photo, what, once, classes - {KEEP, DELETE}, now))
             classes.add(events[-1]['what'])
         self._note_twins(events)
-        self.append(*events)
+        keys = {k[0]: k for k in now.values()} | now  # by what the photo was called, and better by what it is called
+        names = [self.below(way) for o in drop for way in self._ways(o)]
+        gone = dict.fromkeys(keys[o] for o in names if o in keys)
+        if lines := [dict(do='drop', photo=a, sha=b) for a, b in gone] + events: self.append(*lines)
         keys = [(e['photo'], e['sha']) for e in events]
         self._known |= {k: self._state.pending[k] for k in keys}
 

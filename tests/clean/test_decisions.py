@@ -793,3 +793,18 @@ def test_a_table_with_mistakes(bears, tmp_path):
     assert len(report.problems) == 2 and 'black/9.jpg is not there' in report.problems[0]
     assert 'x.jpg' in report.problems[1]
     assert not (bears/'black/0.jpg').exists() and str(report).startswith('1 photo was moved in bears.')
+
+
+def test_many_are_taken_back_in_one_write(bears):
+    d = Decisions(bears)
+    a, b, c = (bears/f'black/{i}.jpg' for i in range(3))
+    d.decide_all({a: DELETE, b: 'toy'})
+    written = d.journal.read_bytes()
+    d.decide_all({a: KEEP}, drop=[b, c])
+    assert d.pending == {a: KEEP} == Decisions(bears).pending
+    assert d.journal.read_bytes().startswith(written)
+    before = d.journal.read_bytes()
+    d.decide_all({}, drop=[c])
+    assert d.journal.read_bytes() == before, 'nothing was decided about it, and nothing is written'
+    with pytest.raises(BearclfError): d.decide_all({c: '..'}, drop=[a])
+    assert d.pending == {a: KEEP}, 'all or nothing'
