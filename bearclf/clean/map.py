@@ -37,7 +37,9 @@ def components(x, seed):
     "The first 50 principal components of the directions of the rows of `x`, fewer if there are not so many"
     from sklearn.decomposition import PCA
     x = directions(x)
-    with threadpool_limits(1): return PCA(min(50, *x.shape), random_state=seed).fit_transform(x)
+    with threadpool_limits(1), warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # photos that are all the same
+        return PCA(min(50, *x.shape), random_state=seed).fit_transform(x)
 
 def in_square(xy):
     "`xy` moved and scaled so that it lies within 0 to 1, and keeps its shape"
@@ -49,12 +51,13 @@ def in_square(xy):
 def _tsne(x, seed):
     "t-SNE of rows, two numbers for each"
     from sklearn.manifold import TSNE
-    if len(x) < 4: return x[:, :2]
+    start = np.pad(x, ((0, 0), (0, 2)))[:, :2]
+    if len(x) < 4 or start.std() < 1e-6: return start
+    start = 1e-4*(start/start.std() + .01*np.random.default_rng(seed).normal(size=start.shape))  # no two on one spot
     steps = 'max_iter' if 'max_iter' in TSNE().get_params() else 'n_iter'  # before scikit-learn 1.5
-    tsne = TSNE(perplexity=min(30, (len(x) - 1)/3), angle=.8, init='pca', random_state=seed, n_jobs=1, **{steps: 500})
-    with threadpool_limits(1), warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # photos that are all the same
-        return tsne.fit_transform(x)
+    tsne = TSNE(perplexity=min(30, (len(x) - 1)/3), angle=.8, init=start.astype(np.float32), random_state=seed,
+                n_jobs=1, **{steps: 500})
+    with threadpool_limits(1): return tsne.fit_transform(x)
 
 def _beside(x, rest, xy):
     "Where the rows `rest` go, if those of `x` are at `xy`"
