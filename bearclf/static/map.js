@@ -16,7 +16,7 @@ const button = (text, onclick, more = {}) => make('button', { type: 'button', te
 const choice = (value, text) => make('option', { value, textContent: text });
 const count = (n, what = 'photo') => `${n.toLocaleString('en')} ${what}${n === 1 ? '' : 's'}`;
 
-const KEEP = '<Keep>', DELETE = '<Delete>', LIKE = '<Like>', ROWS = 24;
+const KEEP = '<Keep>', DELETE = '<Delete>', LIKE = '<Like>', ROWS = 24, WAITING = 'Waiting for the kernel …';
 const inWords = (what) => what === DELETE ? '✕ delete' : what === KEEP ? '✓ keep' : what ? `→ ${what}` : '';
 const COLOURS = [
   '#3b82c4',
@@ -30,10 +30,13 @@ const COLOURS = [
   '#5c8a3a',
   '#74869a',
 ];
-const HEAT = [['below 0.25', '#8f9aa6'], ['0.25', '#c9a35b'], ['0.5', '#e08a1e'], ['0.75', '#d9542b'], [
-  '0.9',
-  '#c2185b',
-]];
+const HEAT = [
+  ['below 0.25', '#8f9aa6'],
+  ['0.25 to 0.5', '#c9a35b'],
+  ['0.5 to 0.75', '#e08a1e'],
+  ['0.75 to 0.9', '#d9542b'],
+  ['0.9 and more', '#c2185b'],
+];
 const DONE = [['nothing yet', '#8f9aa6'], ['keep', '#2f9e5f'], ['delete', '#d0392b'], ['another class', '#d97706']];
 const BY = {
   label: 'label',
@@ -59,27 +62,41 @@ function colouring(app) {
   return { at: app.codes[by], keys: app.info.groups[by].map((o, i) => [name(o), COLOURS[i % COLOURS.length]]) };
 }
 
-// Where a photo is on the screen, in CSS pixels of the canvas
+// Where a photo is on the screen, in CSS pixels of the canvas. As great distances mean nothing, the map fills its place,
+// but no side is drawn out to more than twice the other
 function placed(app) {
-  const { w, h, zoom } = app, s = (Math.min(w, h) - 28) * zoom.k, x = w / 2 + zoom.x, y = h / 2 + zoom.y;
+  const { w, h, zoom, xy, px } = app, low = [1, 1], high = [0, 0];
+  for (let i = 0; i < xy.length; i++) {
+    low[i % 2] = Math.min(low[i % 2], xy[i]);
+    high[i % 2] = Math.max(high[i % 2], xy[i]);
+  }
+  const fit = [w, h].map((o, k) => (o - 36) / Math.max(high[k] - low[k], 1e-6));
+  const [sx, sy] = fit.map((o) => Math.min(o, 2 * Math.min(...fit)) * zoom.k);
+  const x = w / 2 + zoom.x - sx * (low[0] + high[0]) / 2, y = h / 2 + zoom.y + sy * (low[1] + high[1]) / 2;
   for (let i = 0; i < app.n; i++) {
-    app.px[2 * i] = x + (app.xy[2 * i] - 0.5) * s;
-    app.px[2 * i + 1] = y + (0.5 - app.xy[2 * i + 1]) * s;
+    px[2 * i] = x + sx * xy[2 * i];
+    px[2 * i + 1] = y - sy * xy[2 * i + 1];
   }
 }
 
-const radius = (app) => (app.n < 700 ? 5 : app.n < 3000 ? 3.6 : 2.4) * Math.min(2, Math.sqrt(app.zoom.k));
+const radius = (app) => (app.n < 700 ? 4.6 : app.n < 3000 ? 3.6 : 2.4) * Math.min(2, Math.sqrt(app.zoom.k));
 
-function dots(app, ctx, some, r) {
+// One point: a circle is left to be filled with the others, a small square is there at once, which is much quicker
+function dot(app, ctx, i, r) {
+  const x = app.px[2 * i], y = app.px[2 * i + 1];
+  if (x < -r || y < -r || x > app.w + r || y > app.h + r) return;
+  if (r < 3) return ctx.fillRect(x - r, y - r, 2 * r, 2 * r);
+  ctx.moveTo(x + r, y);
+  ctx.arc(x, y, r, 0, 7);
+}
+
+function rings(app, ctx, some, r) {
   ctx.beginPath();
   for (const i of some) {
-    const x = app.px[2 * i], y = app.px[2 * i + 1];
-    if (r < 3) ctx.rect(x - r, y - r, 2 * r, 2 * r);
-    else {
-      ctx.moveTo(x + r, y);
-      ctx.arc(x, y, r, 0, 7);
-    }
+    ctx.moveTo(app.px[2 * i] + r, app.px[2 * i + 1]);
+    ctx.arc(app.px[2 * i], app.px[2 * i + 1], r, 0, 7);
   }
+  ctx.stroke();
 }
 
 // The lower canvas: all points, once for each change
@@ -87,18 +104,16 @@ function draw(app) {
   if (!app.n || !app.w) return;
   placed(app);
   const ctx = app.base.getContext('2d'), ink = getComputedStyle(app.el).color, r = radius(app);
-  const { at, keys } = colouring(app), groups = keys.map(() => [[], []]);
-  for (let i = 0; i < app.n; i++) {
-    const dim = app.chosen ? !app.selected[i] : app.only !== null && app.only !== at[i];
-    groups[at[i]][dim ? 0 : 1].push(i);
-  }
+  const { at, keys } = colouring(app);
   ctx.setTransform(app.dpr, 0, 0, app.dpr, 0, 0);
   ctx.clearRect(0, 0, app.w, app.h);
-  for (const bright of [0, 1]) {
+  const dim = (i) => app.chosen ? !app.selected[i] : app.only !== null && app.only !== at[i];
+  for (const bright of [false, true]) {
     ctx.globalAlpha = bright ? 0.9 : 0.22;
     keys.forEach(([, colour], k) => {
       ctx.fillStyle = colour;
-      dots(app, ctx, groups[k][bright], r);
+      ctx.beginPath();
+      for (let i = 0; i < app.n; i++) if (at[i] === k && dim(i) !== bright) dot(app, ctx, i, r);
       ctx.fill();
     });
   }
@@ -108,14 +123,14 @@ function draw(app) {
   for (const [what, colour] of marks) {
     const some = [...app.decided].filter(([, o]) => what ? o === what : o !== KEEP && o !== DELETE).map(([i]) => i);
     ctx.strokeStyle = colour;
-    dots(app, ctx, some, r + 2.5);
-    ctx.stroke();
+    rings(app, ctx, some, r + 2.5);
   }
-  if (app.chosen) {
+  if (app.chosen && app.chosen < 1000) {
     ctx.strokeStyle = ink;
-    ctx.lineWidth = 1.2;
-    dots(app, ctx, app.list, r);
-    ctx.stroke();
+    ctx.lineWidth = 1;
+    ctx.globalAlpha = 0.6;
+    rings(app, ctx, app.list, r);
+    ctx.globalAlpha = 1;
   }
   over(app);
 }
@@ -141,8 +156,7 @@ function over(app) {
   for (const [i, width] of [[app.at, 3], [app.hover, 1.5]]) {
     if (i < 0) continue;
     ctx.lineWidth = width;
-    dots(app, ctx, [i], Math.max(radius(app), 3) + 5);
-    ctx.stroke();
+    rings(app, ctx, [i], Math.max(radius(app), 3) + 5);
   }
 }
 
@@ -362,7 +376,6 @@ function table(app) {
   const turn = (by) => () => {
     app.page += by;
     table(app);
-    app.scroll.scrollTop = 0;
     app.head.querySelectorAll('button')[by < 0 ? 0 : 1].focus();
   };
   const words = app.chosen ? `${count(app.chosen)} selected` : `All ${count(app.n)}, the most suspect first`;
@@ -373,6 +386,7 @@ function table(app) {
     button('›', turn(1), { disabled: app.page + 1 >= pages, 'aria-label': 'next page' }),
   );
   app.rows.replaceChildren(...ids.map((i) => row(app, i)));
+  app.scroll.scrollTop = 0;
   app.want(ids, 'table');
 }
 
@@ -491,6 +505,7 @@ function newApp(model, el) {
     app.redraw(true);
   };
   app.choose = (ids, how = '', stay = false) => {
+    if (!stay) app.say('');
     if (!how) app.selected.fill(0);
     for (const i of ids) app.selected[i] = how === 'without' ? 0 : 1;
     app.listed(stay);
@@ -614,6 +629,7 @@ function hear(app, msg, buffers) {
     app.codes = { label: numbers(1, Uint16Array), prediction: numbers(2, Uint16Array), split: numbers(3, Uint16Array) };
     app.score = numbers(4, Float32Array);
     Object.assign(app, { px: new Float32Array(2 * n), selected: new Uint8Array(n) });
+    if (app.said.textContent === WAITING) app.say('');
     app.el.dataset.map = 'quick';
     app.el.classList.remove('busy');
     const aside = msg.aside
@@ -757,7 +773,7 @@ function render({ model, el }) {
   sized.observe(app.box);
   const dark = matchMedia('(prefers-color-scheme: dark)'), again = () => app.redraw();
   dark.addEventListener('change', again);
-  app.say('Waiting for the kernel …');
+  app.say(WAITING);
   app.ask('map');
   return () => {
     model.off('msg:custom', heard);

@@ -125,9 +125,9 @@ class Lab:
 
 
 @contextmanager
-def shown(browser, tmp_path, photos, place, width=1280, height=900):
+def shown(browser, tmp_path, photos, place, width=1280, height=900, cell=CELL, ready='.bearclf-clean article'):
     "A page with the loop in it, once the cards are there; `asked` has every address that the browser asked for"
-    nbformat.write(new_notebook(cells=[new_code_cell(CELL)],
+    nbformat.write(new_notebook(cells=[new_code_cell(cell)],
                                 metadata=dict(kernelspec=dict(name='python3', display_name='python3'))),
                                 tmp_path/'loop.ipynb')
     (tmp_path/'config').mkdir()
@@ -140,7 +140,7 @@ def shown(browser, tmp_path, photos, place, width=1280, height=900):
         page.on('websocket', lambda w: asked.append(w.url))
         place = place(page, port)
         place.open()
-        page.wait_for_selector('.bearclf-clean article')
+        page.wait_for_selector(ready)
         try: yield SimpleNamespace(page=page, place=place, asked=asked)
         finally: page.close()
 
