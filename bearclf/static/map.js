@@ -734,7 +734,7 @@ function parts(app) {
   app.scroll.append(make('table', {}, make('thead', {}, make('tr', {}, ...titles)), app.rows));
   app.box = make('div', { className: 'box' }, app.base, app.upper, app.tip);
   app.big.onclick = () => app.big.close();
-  app.upper.addEventListener('focus', () => app.at < 0 && app.n && app.go(0, false));
+  app.upper.addEventListener('focus', () => app.at < 0 && app.upper.matches(':focus-visible') && app.go(0, false));
   return [
     app.error,
     app.what,

@@ -168,10 +168,10 @@ def around(page, x0, y0, x1, y1):
     page.mouse.up()
 
 DOT = """() => {
-  const c = document.querySelector('.bearclf-map .base'), w = c.width, d = c.getContext('2d').getImageData(0, 0, w, c.height).data;
-  for (let i = Math.floor(d.length / 8); i < d.length / 4; i++) {
-    const full = (k) => d[4 * k + 3] > 200;
-    if (full(i) && full(i + 2) && full(i + 2 * w)) return [(i % w + 1) / devicePixelRatio, (Math.floor(i / w) + 1) / devicePixelRatio];
+  const c = document.querySelector('.bearclf-map .base'), w = c.width, r = devicePixelRatio;
+  const d = c.getContext('2d').getImageData(0, 0, w, c.height).data, full = (k) => d[4 * k + 3] > 200;
+  for (let i = w * Math.floor(c.height / 2); i < d.length / 4; i++) {
+    if (full(i) && full(i + 2) && full(i + 2 * w)) return [(i % w + 1) / r, (Math.floor(i / w) + 1) / r];
   }
 }"""
 
