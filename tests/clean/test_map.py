@@ -55,7 +55,15 @@ def test_same_label_counts_neighbours():
 
 def test_the_shape_of_a_map_is_kept():
     xy = in_square(np.array([[0., 0], [4, 1], [2, .5]]))
-    assert np.allclose(xy, [[0, .375], [1, .625], [.5, .5]]) and np.allclose(np.linalg.norm(directions(xy), axis=1), 1)
+    assert np.allclose(xy, [[0, .375], [1, .625], [.5, .5]])
+
+
+def test_directions_say_nothing_of_a_unit_or_of_contrast():
+    x, _ = clouds()
+    assert np.allclose(np.linalg.norm(directions(x), axis=1), 1, atol=1e-5)
+    assert np.allclose(directions(x), directions(100*x + 7), atol=1e-3), 'measured in steps of its own spread'
+    twice = directions(np.concatenate([x, 2*x - x.mean(0)]))
+    assert (twice[:150]*twice[150:]).sum(1).min() > .99, 'the same photo with more contrast'
 
 
 # --- in the loop
