@@ -28,7 +28,7 @@ PAGE = """([js, numbers]) => {
     if (m.do !== 'map') return;
     const groups = { label: word(10), prediction: word(10), split: ['train'] };
     setTimeout(() => {
-      hear({ kind: 'map', view: m.view, names, groups, folder: 'photos', kept: [], ...state }, data);
+      hear({ kind: 'map', view: m.view, names, groups, folder: 'photos', ...state }, data);
       hear({ kind: 'places', round: 1, text: '' }, data);
     });
   } };

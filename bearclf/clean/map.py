@@ -198,15 +198,17 @@ class MapView(CleaningView):
 
     def __init__(self, loop, seed=42):
         super().__init__(loop)
-        self.seed, self.before, self.mapping = seed, None, ThreadPoolExecutor(1, thread_name_prefix='bearclf-map')
+        self.seed, self.mapping = seed, ThreadPoolExecutor(1, thread_name_prefix='bearclf-map')
+        self.before = 0, {}  # in which round; what was decided about the photos of the last write before it
 
 # %% ../../nbs/library/clean/21c_map.ipynb #5fdca02f
 @patch
 def _decided(self:MapView, **more):
     "What is decided now, for each row that something is decided about"
     loop = self.loop
-    at = [(loop.at[o], what) for o, what in loop.decisions.pending.items() if o in loop.at]
-    return dict(round=loop.round, decided=at, pending=len(loop.decisions.pending), back=len(self.before or ()),
+    pending, (n, before) = loop.decisions.pending, self.before
+    at = [(loop.at[o], what) for o, what in pending.items() if o in loop.at]
+    return dict(round=loop.round, decided=at, pending=len(pending), back=len(before)*(n == loop.round),
                 classes=loop._choices()['classes']) | more
 
 @patch
@@ -218,7 +220,7 @@ def _send_map(self:MapView, msg):
     aside = len([o for o in loop.test if o.is_relative_to(loop.path)])
     self.send(self._decided(kind='map', view=msg['view'], names=[text(loop._name(o)) for o in rows.photo], aside=aside,
                             groups={k: v[0] for k, v in by.items()}, total=len(rows), turns=loop.n_turns,
-                            folder=text(loop.path.name), kept=[loop.at[o] for o in loop.decisions.kept if o in loop.at]),
+                            folder=text(loop.path.name)),
               buffers=[np.ascontiguousarray(o).tobytes() for o in
                        (xy, *(v[1] for v in by.values()), rows.score.to_numpy(np.float32))])
     self.mapping.submit(self._send_places)
@@ -252,11 +254,12 @@ def _decide_many(view, msg):
     before = loop.decisions.pending
     if msg['what'] == '<Like>': loop.decide_like(_photo(view, msg | dict(id=msg['like'])), photos)
     else: loop.decisions.decide_all({o: msg['what'] for o in photos})
-    view.before = {o: before.get(o) for o in photos}
+    view.before = loop.round, {o: before.get(o) for o in photos}
     _tell_decided(view)
 
 def _take_back(view, msg):
-    before, view.before = view.before or {}, None
+    (n, before), view.before = view.before, (0, {})
+    if n != view.loop.round: raise BearclfError('The photos were judged anew meanwhile. Decide again.')
     view.loop.decisions.decide_all({o: what for o, what in before.items() if what and o.exists()},
                                    drop=[o for o, what in before.items() if not what])
     _tell_decided(view)
@@ -265,7 +268,7 @@ def _drop_many(view, msg):
     photos = [_photo(view, msg | dict(id=i)) for i in msg['ids']]
     before = view.loop.decisions.pending
     view.loop.decisions.decide_all({}, drop=photos)
-    view.before = {o: before[o] for o in photos if o in before}
+    view.before = view.loop.round, {o: before[o] for o in photos if o in before}
     _tell_decided(view)
 
 def _tell_decided(view):

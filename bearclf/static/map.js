@@ -359,6 +359,7 @@ function row(app, i) {
     near && make('span', { className: 'near', textContent: near }),
     ...(c?.reasons || []).slice(0, 2).map((o) => make('span', { className: 'why', textContent: o })),
     make('span', { className: 'word', textContent: c?.gone ? 'not there any more' : inWords(what) }),
+    c?.kept && !what && make('span', { className: 'why', textContent: '✓ kept in an earlier round' }),
   );
   const more = button('more like this', () => app.ask('more', { id: i }), { 'aria-label': `more like ${file}` });
   const state = what === KEEP ? 'keep' : what === DELETE ? 'delete' : what ? 'move' : '';
@@ -663,6 +664,12 @@ function hear(app, msg, buffers) {
       if (held >= 0) fresh.querySelectorAll('input, button')[held]?.focus();
     });
     if (app.hover >= 0) tip(app);
+    for (const [i, o] of app.cards) { // as many as a person may come back to
+      if (app.cards.size <= 500) break;
+      if (i === app.hover || app.rows.querySelector(`[data-id="${i}"]`)) continue;
+      if (o.url) URL.revokeObjectURL(o.url);
+      app.cards.delete(i);
+    }
   }
   if (msg.kind === 'more' && mine && current) {
     app.choose(msg.ids);

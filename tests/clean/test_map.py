@@ -12,7 +12,7 @@ from bearclf.clean.map import directions, in_square, photo_map, same_label
 from bearclf.core import BearclfError
 from bearclf.folder.moves import ASIDE, DELETE, HOME, KEEP
 
-CELL = test_loop.CELL.split('import time')[0] + 'loop.map()'
+CELL = test_loop.CELL.split('import time')[0] + 'from bearclf.clean.map import *\nloop.map()'
 
 
 # --- numbers
@@ -102,7 +102,7 @@ def test_if_one_cannot_be_none_is(loop, photos):
     view = loop.map()
     loop.issues.photo[1].rename(photos/'elsewhere.jpg')
     heard = ask(view, 'decide_many', ids=[0, 1, 2], what=DELETE)
-    assert 'problem' in heard and not loop.decisions.pending and view.before is None
+    assert 'problem' in heard and not loop.decisions.pending and view.before == (0, {})
     assert 'judged anew' in ask(view, 'decide_many', ids=[0], what=KEEP, round=loop.round - 1)['problem']['text']
     assert 'cannot be' in ask(view, 'decide_many', ids=[0], what='..')['problem']['text']
 
