@@ -182,7 +182,7 @@ def decide_like(self:CleaningLoop,
     photo = Path(os.path.abspath(self.path/photo))
     what = self.decisions.pending.get(photo, KEEP)
     if what == KEEP: what = self.issues.label[self.at[photo]]
-    if not what: raise BearclfError(f'{photo.name} has no label, and nothing is decided about it. Decide about it first.')
+    if not what: raise BearclfError(f'{photo.name} has no label and no decision. Decide about it first.')
     self.decisions.decide_all({o: what for o in others})
 
 # %% ../../nbs/library/clean/21c_map.ipynb #3742e724

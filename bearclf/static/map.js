@@ -62,8 +62,8 @@ function colouring(app) {
   return { at: app.codes[by], keys: app.info.groups[by].map((o, i) => [name(o), COLOURS[i % COLOURS.length]]) };
 }
 
-// Where a photo is on the screen, in CSS pixels of the canvas. As great distances mean nothing, the map fills its place,
-// but no side is drawn out to more than twice the other
+// Where a photo is on the screen, in CSS pixels. As great distances mean nothing, the map fills its place, but neither
+// side is drawn out to more than twice the other
 function placed(app) {
   const { w, h, zoom, xy, px } = app, low = [1, 1], high = [0, 0];
   for (let i = 0; i < xy.length; i++) {
@@ -359,7 +359,7 @@ function row(app, i) {
     near && make('span', { className: 'near', textContent: near }),
     ...(c?.reasons || []).slice(0, 2).map((o) => make('span', { className: 'why', textContent: o })),
     make('span', { className: 'word', textContent: c?.gone ? 'not there any more' : inWords(what) }),
-    c?.kept && !what && make('span', { className: 'why', textContent: '✓ kept in an earlier round' }),
+    c?.kept && !what ? make('span', { className: 'why', textContent: '✓ kept in an earlier round' }) : null,
   );
   const more = button('more like this', () => app.ask('more', { id: i }), { 'aria-label': `more like ${file}` });
   const state = what === KEEP ? 'keep' : what === DELETE ? 'delete' : what ? 'move' : '';
