@@ -265,6 +265,7 @@ const LEGEND = [
 // No key is passed on to Jupyter, where `d d` deletes a cell
 function key(app, e) {
   e.stopPropagation();
+  if (app.big.open) return; // Escape closes it
   if (['INPUT', 'SELECT', 'SUMMARY', 'BUTTON'].includes(e.target.tagName) && e.target.type !== 'checkbox') return;
   if (e.ctrlKey || e.metaKey || e.altKey || e.target.type === 'checkbox' && e.key === ' ') return;
   const step = (dx, dy) => () => app.n && app.go(towards(app, dx, dy));
@@ -365,7 +366,7 @@ function row(app, i) {
   const state = what === KEEP ? 'keep' : what === DELETE ? 'delete' : what ? 'move' : '';
   const e = make('tr', {}, make('td', {}, box), make('td', {}, show), about, make('td', {}, more));
   Object.assign(e.dataset, { id: i, state });
-  e.onclick = (o) => !['INPUT', 'BUTTON', 'IMG'].includes(o.target.tagName) && app.go(i, false);
+  e.addEventListener('click', (o) => o.target.closest('input, button') || app.go(i, false));
   e.setAttribute('aria-current', `${app.at === i}`);
   return e;
 }
