@@ -231,8 +231,10 @@ def _send_places(self:MapView):
     "The better map, when it is there, and how far it is to be trusted"
     loop, rows, n = self.loop, self.loop.issues, self.loop.round
     try: xy = loop._places(self.seed)
-    except Exception as e: return self.send(dict(kind='said', text=f'The better map could not be made ({e}).'))
-    same = percent(same_label(xy, rows.label).mean()) if len(rows) > 1 else ''
+    except Exception as e:  # in a thread, where nobody else would hear of it
+        return self.send(dict(kind='said', text=f'The better map could not be made ({e}).'))
+    known = (rows.label != '').to_numpy()
+    same = percent(same_label(xy[known], rows.label[known]).mean()) if known.sum() > 1 else ''
     said = f"Of a photo's ten nearest on this map {same} have its label." if same else ''
     if n == loop.round: self.send(dict(kind='places', round=n, text=said), buffers=[xy.tobytes()])
 

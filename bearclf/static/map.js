@@ -129,7 +129,7 @@ function draw(app) {
     ctx.strokeStyle = ink;
     ctx.lineWidth = 1;
     ctx.globalAlpha = 0.6;
-    rings(app, ctx, app.list, r);
+    rings(app, ctx, app.ids, r);
     ctx.globalAlpha = 1;
   }
   over(app);
@@ -371,6 +371,8 @@ function row(app, i) {
   return e;
 }
 
+const listWords = (app) => app.chosen ? `${count(app.chosen)} selected` : `All ${count(app.n)}, the most suspect first`;
+
 function table(app) {
   const pages = Math.max(1, Math.ceil(app.list.length / ROWS));
   app.page = Math.min(Math.max(app.page, 0), pages - 1);
@@ -380,9 +382,8 @@ function table(app) {
     table(app);
     app.head.querySelectorAll('button')[by < 0 ? 0 : 1].focus();
   };
-  const words = app.chosen ? `${count(app.chosen)} selected` : `All ${count(app.n)}, the most suspect first`;
   app.head.replaceChildren(
-    make('b', { textContent: words }),
+    make('b', { textContent: listWords(app) }),
     button('‹', turn(-1), { disabled: !app.page, 'aria-label': 'page before' }),
     make('span', { textContent: `page ${app.page + 1} of ${pages}` }),
     button('›', turn(1), { disabled: app.page + 1 >= pages, 'aria-label': 'next page' }),
@@ -471,6 +472,7 @@ function newApp(model, el) {
     only: null,
     tool: 'lasso',
     chosen: 0,
+    ids: [],
     list: [],
     page: 0,
     like: -1,
@@ -493,7 +495,7 @@ function newApp(model, el) {
       all ? draw(app) : over(app);
     });
   };
-  app.about = () => app.chosen ? [...app.list] : app.at >= 0 ? [app.at] : [];
+  app.about = () => app.chosen ? app.ids : app.at >= 0 ? [app.at] : [];
   app.want = (ids, want) => {
     const some = ids.filter((i) => !app.cards.has(i));
     if (some.length) app.ask('cards', { ids: some, want });
@@ -514,17 +516,12 @@ function newApp(model, el) {
   };
   // With `stay` the table keeps what it shows, as where a person ticks one photo after the other
   app.listed = (stay = false) => {
-    const ids = [...app.selected.keys()].filter((i) => app.selected[i]);
-    if (!stay) app.like = -1;
-    app.chosen = ids.length;
-    app.list = ids.length ? ids : [...Array(app.n).keys()];
-    if (!stay) app.page = 0;
-    app.nearness = null;
-    if (stay && app.shownAll) app.head.querySelector('b').textContent = `${count(app.chosen)} selected`;
-    else {
-      app.shownAll = !app.chosen;
+    app.ids = [...app.selected.keys()].filter((i) => app.selected[i]);
+    app.chosen = app.ids.length;
+    if (!stay) {
+      Object.assign(app, { like: -1, page: 0, nearness: null, list: app.chosen ? app.ids : [...Array(app.n).keys()] });
       table(app);
-    }
+    } else app.head.querySelector('b').textContent = listWords(app);
     actions(app);
     app.redraw();
   };
@@ -540,11 +537,10 @@ function does(app) {
     const was = app.at;
     app.at = i;
     if (turn) {
-      if (app.chosen && !app.selected[i]) app.choose([]);
+      if (!app.list.includes(i)) app.choose([]);
       const page = Math.floor(app.list.indexOf(i) / ROWS);
-      if (page !== app.page || app.shownAll !== !app.chosen) {
+      if (page !== app.page) {
         app.page = page;
-        app.shownAll = !app.chosen;
         table(app);
       }
     }
