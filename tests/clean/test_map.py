@@ -267,9 +267,12 @@ def test_hand_and_keys(browser, tmp_path, photos, place):
         page.locator('.bearclf-map .rows input').nth(2).check()
         wait_head(page, '2 photos selected')
         assert page.locator('.bearclf-map .bar .which').inner_text() == 'Selected: 2 photos'
+        total = sum(int(t) for t in page.locator('.bearclf-map .key span').all_inner_texts())
+        assert total > 50
         for o in 'prediction', 'score', 'split', 'decision', 'label':
             page.get_by_label('coloured by').select_option(o)
-            assert page.locator('.bearclf-map .key').count() >= 2
+            each = [int(t) for t in page.locator('.bearclf-map .key span').all_inner_texts()]
+            assert sum(each) == total, 'each photo has one colour'
         while page.get_by_text(odd.name).count() == 0: page.get_by_label('next page').click()
         assert page.evaluate('window.hacked') is None and not page.locator('.bearclf-map .rows img[src=x]').count()
         if place is Lab: return
