@@ -14,9 +14,8 @@ import ipywidgets, numpy as np
 
 from ..core import *
 from ..core import percent
-from ..folder.moves import DELETE, KEEP
+from ..folder.moves import KEEP
 from ..train.machine import widgets_unknown
-from ..train.features import *
 from .loop import *
 from .loop import _ANSWERS, CleaningView, _photo, small_pictures
 with warnings.catch_warnings():
@@ -278,8 +277,8 @@ def _tell_decided(view):
     view._judge_soon()
 
 # %% ../../nbs/library/clean/21c_map.ipynb #b25993a2
-_ANSWERS |= dict(map=lambda view, msg: (view._send_map(msg), view._send_error()), cards=_cards_of, more=_more,
-                 decide_many=_decide_many, drop_many=_drop_many, take_back=_take_back)
+_ANSWERS.update(map=lambda view, msg: (view._send_map(msg), view._send_error()), cards=_cards_of, more=_more,
+                decide_many=_decide_many, drop_many=_drop_many, take_back=_take_back)
 
 # %% ../../nbs/library/clean/21c_map.ipynb #b8850ac4
 @patch
