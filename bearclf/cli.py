@@ -311,15 +311,32 @@ def _photos(word):
     word = os.path.expanduser(word)
     return sorted(o for o in glob(word, recursive=True) if not os.path.isdir(o)) or [word]
 
+# %% ../nbs/library/90_cli.ipynb #17ba006f
+def _predicted(model, photos, out, workers, other):
+    "Say how many answers are in `out` now"
+    from bearclf.ship.many import predict_many
+    if other: raise BearclfError('--out goes neither with --json nor with --trust.')
+    done = predict_many(model, photos[0] if len(photos) == 1 else photos, out, workers)
+    said = [f'Answers for {done["photos"]:,} photos are in {out}',
+            f'{done["before"]:,} were there before'*bool(done['before']),
+            f'{done["bad"]:,} could not be read, and say why in the column error'*bool(done['bad'])]
+    print(printable('; '.join(filter(None, said)) + '.'))
+    return (done['bad'] > 0) + (done['bad'] == done['photos'])
+
+# %% ../nbs/library/90_cli.ipynb #42a25830
 def predict(
     model:Path, # export.onnx or export.pkl, or the folder that holds it
-    *images:str, # One or more photos; ~ and patterns such as '*.jpg' are understood
+    *images:str, # One or more photos; ~ and '*.jpg' are understood. With --out, also a folder, a table or an address
     json:bool=False, # Print one JSON object for each photo, for other programs
+    out:Path=None, # For a great many: write the answers into this folder, as Parquet; started again, it goes on
+    workers:int=0, # With --out: so many processes, by Ray; worth it from some thousands of photos on
     trust:bool=False, # Unpickle export.pkl, which runs the code in it: only for files of people you know
 ):
     "Say what is on one or more photos."
     from bearclf.ship.predict import load_classifier
     if not images: raise BearclfError('Give at least one photo after the model.')
+    if out: return _predicted(model, images, out, workers, json or trust)
+    if workers: raise BearclfError('--workers goes with --out, the folder for the answers.')
     images = [o for word in images for o in _photos(word)]
     clf, failed = load_classifier(model, trust), 0
     for file in images:
