@@ -2644,6 +2644,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                  'bearclf/watch/rollout.py'),
                                        'bearclf.watch.rollout.PredictionLog.set_share': ( 'library/watch/rollout.html#predictionlog.set_share',
                                                                                           'bearclf/watch/rollout.py'),
+                                       'bearclf.watch.rollout.PredictionLog.steps': ( 'library/watch/rollout.html#predictionlog.steps',
+                                                                                      'bearclf/watch/rollout.py'),
                                        'bearclf.watch.rollout.Rule': ('library/watch/rollout.html#rule', 'bearclf/watch/rollout.py'),
                                        'bearclf.watch.rollout.Rule.__post_init__': ( 'library/watch/rollout.html#rule.__post_init__',
                                                                                      'bearclf/watch/rollout.py'),

@@ -60,6 +60,14 @@ def set_share(self:PredictionLog,
     with self._db() as db: db.execute('INSERT INTO steps(at, model, share, why) VALUES(?, ?, ?, ?)',
                                       (self.clock(), model, share, why))
 
+# %% ../../nbs/library/watch/30_rollout.ipynb #9aba2c56
+@patch
+def steps(self:PredictionLog): # A pandas `DataFrame`: at (seconds since 1970), model, share, why
+    "The steps that were taken with shares, and why"
+    import pandas as pd
+    columns = ['at', 'model', 'share', 'why']
+    return pd.DataFrame(self._ask(f'SELECT {",".join(columns)} FROM steps ORDER BY id'), columns=columns)
+
 # %% ../../nbs/library/watch/30_rollout.ipynb #6c19c972
 def _since(log, model):
     "When the last step of a model was, and how many people have agreed with it since, of how many"
