@@ -18,6 +18,7 @@ from ..core import given_path, rate, sha256_of
 from ..ship.portable import in_use, read_json
 from ..ship.predict import load_classifier, model_file
 from .log import *
+from .log import _LAST
 from .report import *
 from .report import _interval
 
@@ -112,7 +113,7 @@ def compare_models(
     "Two models on the same photos, by what people said of these"
     from bearclf.train.interpret import compare_errors
     rows = log._ask(f'''SELECT a.label, b.label, d.said FROM predictions b JOIN predictions a ON a.id = b.of
-        JOIN (SELECT max(id) AS id, prediction FROM decisions WHERE said IS NOT NULL GROUP BY prediction) l
+        JOIN ({_LAST}) l
         ON l.prediction = a.id JOIN decisions d ON d.id = l.id WHERE b.role = 'shadow' AND a.model = ? AND b.model = ?
         ''', model, other)
     if not rows: raise BearclfError(f'No photo has an answer of {model}, one of {other}, and a decision of a person.')
