@@ -25,9 +25,10 @@ from .portable import _in_short, read_json, read_portable
 from .predict import model_file, portable_of
 
 # %% ../../nbs/library/ship/23c_many.ipynb #ee72ea2f
-def _need(*names, why):
-    for o in names:
-        if not find_spec(o): raise BearclfError(f'{o} is not installed, and {why} needs it: pip install {o}')
+def _need(name, why):
+    if find_spec(name): return
+    package = dict(ray='"ray[data]"').get(name, name)
+    raise BearclfError(f'{name} is not installed, and {why} needs it: pip install {package}')
 
 def _shop(address): # fsspec's file system, and the path in it
     _need('fsspec', why='an address with ://')
@@ -169,7 +170,14 @@ def _quiet_ray(workers):
     for k, v in quiet.items(): os.environ.setdefault(f'RAY_{k}', str(v))
     import ray
     if ray.is_initialized(): return False
-    ray.init('local', num_cpus=workers, include_dashboard=False, logging_level='critical', log_to_driver=False)
+    how = dict(num_cpus=workers, include_dashboard=False, logging_level='critical', log_to_driver=False)
+    own = os.dup(2)
+    try:
+        with open(os.devnull, 'w') as null: os.dup2(null.fileno(), 2)  # it says aloud that it is to be quiet
+        ray.init('local', **how)
+    except Exception as e:  # Ray gives a helper of its own 15 s to start, https://github.com/ray-project/ray/issues/65983
+        raise BearclfError(f'Ray does not start ({_in_short(e)}). Try again when this machine has less to do.') from e
+    finally: os.dup2(own, 2), os.close(own)
     return True
 
 # %% ../../nbs/library/ship/23c_many.ipynb #0bcc35f7
