@@ -208,8 +208,8 @@ def model_place(dest, ends=_ENDS):
     dest = given_path(dest).expanduser()
     if dest.is_file(): raise BearclfError(f'{dest} is a file. Name a folder to put the model into.')
     if os.path.lexists(dest/'in_use.json'):
-        raise BearclfError(f'{dest} holds the models of which `bearclf switch` has put one to work. Name another folder, '
-                           'and switch to the new model.')
+        raise BearclfError(f'{dest} holds the models of which `bearclf switch` has put one to work. '
+                           'Name another folder, and switch to the new model.')
     there = [o for end in ends for k in _NAMES if os.path.lexists(o := dest/f'{k}{end}')]
     facts = {o: our_facts(o) for o in there if o.suffix == '.json'}
     known = {sha for o in facts.values() for sha in _hashes(o).values()}

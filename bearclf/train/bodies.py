@@ -262,7 +262,7 @@ class ClassRows:
         names = lambda found: ' and '.join(imagenet_names()[i].split(',')[0] for i in found)
         said = [f'{k} (as {names(v)})' for k, v in self.found.items() if v]
         return f'ImageNet knows {a_few(said, 300) or "none of these classes"}.' + ''.join(
-            f' It does not know {k}; say what that is like, such as like={{{k!r}: "tabby"}}.'
+            f' It does not know {k!r}; say what that is like, such as like={{{k!r}: "tabby"}}.'
             for k in [k for k, v in self.found.items() if not v][:1])
 
 # %% ../../nbs/library/train/14_bodies.ipynb #e08c51c5

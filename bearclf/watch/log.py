@@ -169,10 +169,15 @@ def _keep(self:PredictionLog, photo):
         photo.convert('RGB').save(b := io.BytesIO(), 'JPEG', quality=90)
         data = b.getvalue()
     else: data = without_personal_data(bytes(photo))[0]
-    if sum(o.stat().st_size for _, o in self._kept()) + len(data) > self.most_mb*1e6: return ''
+    if sum(_known(o)[0] for _, o in self._kept()) + len(data) > self.most_mb*1e6: return ''
     name = f'{int(self.clock() + self.keep_days*86400)}-{uuid4().hex[:12]}.jpg'
     with atomic_path(self.photos/name) as tmp: tmp.write_bytes(data)
     return name
+
+def _known(file):
+    "Size and time of a file, which another process may have taken away meanwhile"
+    try: return (st := file.stat()).st_size, st.st_mtime
+    except FileNotFoundError: return 0, 0
 
 @patch
 def _kept(self:PredictionLog):
@@ -189,8 +194,14 @@ def expire(self:PredictionLog,
     if self.clock() < self._expired_at + every: return 0
     self._expired_at = self.clock()
     old = [o for ends, o in self._kept() if ends <= self._expired_at]
-    for o in old: o.unlink(missing_ok=True)
+    for o in [*old, *self._unfinished()]: o.unlink(missing_ok=True)
     return len(old)
+
+@patch
+def _unfinished(self:PredictionLog, seconds=600):
+    "Photos that a process was writing when it was killed: nobody will rename them any more"
+    names = [o for o in self.photos.glob('.*.jpg') if re.fullmatch(r'\.[0-9a-f]{12}\.jpg', o.name)]
+    return [o for o in names if time.time() - _known(o)[1] > seconds]
 
 @patch
 def photo(self:PredictionLog,

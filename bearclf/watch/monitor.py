@@ -285,7 +285,9 @@ def monitor_page(
 ) -> widgets.VBox: # To be displayed
     "The page for those who oversee a model: its alarms, and its report"
     log = log or os.environ.get('BEARCLF_LOG')
-    if not log: raise BearclfError('Name a log, such as monitor_page("log.db").')
+    if not log: return _box([widgets.HTML('<h1>Alarms</h1><p>No log is named. Serve one with <code>bearclf monitor '
+                                          'log.db --page</code>, or show it with <code>monitor_page("log.db")</code>.'
+                                          '</p>')], 'bearclf-page')
     if not isinstance(log, PredictionLog): log = opened_log(log)
     page = AlarmQueue(log, classes, who)
     page.children = [*page.children, _Report(log)]

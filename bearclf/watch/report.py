@@ -196,9 +196,7 @@ def report(
     now = log._rows(f'at >= ? AND {live[0]}', since, *live[1:])
     before, against = log._rows("role = 'reference' AND model = ?", model), 'the reference'
     if not len(before): before, against = log._rows(f'at < ? AND {live[0]}', since, *live[1:]), 'the time before'
-    n_open, = log._ask("SELECT count(*) FROM predictions p WHERE alarm = 1 AND NOT EXISTS (SELECT 1 FROM decisions d "
-                       "WHERE d.prediction = p.id AND said IS NOT NULL)")[0]
-    res = WatchReport(log.file.name, model, days, level, now, before, against, n_open, log._looked(since))
+    res = WatchReport(log.file.name, model, days, level, now, before, against, len(log.open_ids()), log._looked(since))
     if min(len(now), len(before)) < least: res.notes = [_too_few(res, least)]
     else: res.changes, res.notes = find_changes(before, now, level), [_deaf(before, now, level)]
     return res

@@ -18,6 +18,7 @@ from ..core import given_path, rate, sha256_of
 from ..ship.portable import in_use, read_json
 from ..ship.predict import load_classifier, model_file
 from .log import *
+from .log import _LAST
 from .report import *
 from .report import _interval
 
@@ -59,6 +60,14 @@ def set_share(self:PredictionLog,
     if not 0 <= share < 1: raise BearclfError(f'share={share} is to be from 0 to below 1.')
     with self._db() as db: db.execute('INSERT INTO steps(at, model, share, why) VALUES(?, ?, ?, ?)',
                                       (self.clock(), model, share, why))
+
+# %% ../../nbs/library/watch/30_rollout.ipynb #9aba2c56
+@patch
+def steps(self:PredictionLog): # A pandas `DataFrame`: at (seconds since 1970), model, share, why
+    "The steps that were taken with shares, and why"
+    import pandas as pd
+    columns = ['at', 'model', 'share', 'why']
+    return pd.DataFrame(self._ask(f'SELECT {",".join(columns)} FROM steps ORDER BY id'), columns=columns)
 
 # %% ../../nbs/library/watch/30_rollout.ipynb #6c19c972
 def _since(log, model):
@@ -104,7 +113,7 @@ def compare_models(
     "Two models on the same photos, by what people said of these"
     from bearclf.train.interpret import compare_errors
     rows = log._ask(f'''SELECT a.label, b.label, d.said FROM predictions b JOIN predictions a ON a.id = b.of
-        JOIN (SELECT max(id) AS id, prediction FROM decisions WHERE said IS NOT NULL GROUP BY prediction) l
+        JOIN ({_LAST}) l
         ON l.prediction = a.id JOIN decisions d ON d.id = l.id WHERE b.role = 'shadow' AND a.model = ? AND b.model = ?
         ''', model, other)
     if not rows: raise BearclfError(f'No photo has an answer of {model}, one of {other}, and a decision of a person.')

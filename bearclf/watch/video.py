@@ -295,7 +295,7 @@ class Matched:
     def __str__(self):
         late = f', on average {sum(self.late)/len(self.late):.1f} s after they began' if self.late else ''
         return (f'{self.found} of {self.found + self.missed} visits found{late}; false alarms: {self.false}; '
-                f'more of them in a visit that had one: {self.again}')
+                f'repeated alarms within a visit: {self.again}')
 
 def match_alarms(
     alarms, # Of `Alarm`, or (seconds, class, ...)

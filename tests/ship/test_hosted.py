@@ -205,7 +205,7 @@ def test_the_command_serves_until_it_is_told_to_stop(how, demo_model, tmp_path):
 def test_the_command_says_what_does_not_fit(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert cli.main(['app', '--site', '--feedback', 'x']) == 2
-    assert '--feedback can keep none' in capsys.readouterr().err
+    assert '--feedback and --log can keep none' in capsys.readouterr().err
     assert cli.main(['app', '--site', '--port', '0']) == 2 and 'There is no model' in capsys.readouterr().err
 
 

@@ -144,6 +144,23 @@ def test_only_our_own_files_expire(tmp_path):
     assert log.expire() == 1 and sorted(o.name for o in log.photos.iterdir()) == ['1-x.txt', '2024-holiday.jpg']
 
 
+def test_a_photo_that_was_being_written_at_a_kill_goes_too(tmp_path):
+    log = PredictionLog(tmp_path/'log.db', keep_days=1)
+    log.add(pred(), photo())
+    left, now, theirs = (log.photos/o for o in ('.0123456789ab.jpg', '.ba9876543210.jpg', '.mine.jpg'))
+    for o in left, now, theirs: o.write_bytes(with_gps())
+    for o in left, theirs: os.utime(o, (1e9, 1e9))
+    log.expire()
+    assert not left.exists() and now.exists() and theirs.exists() and log.photo(1)
+
+
+def test_what_another_process_deletes_meanwhile_is_no_error(tmp_path, monkeypatch):
+    log = PredictionLog(tmp_path/'log.db', keep_days=1)
+    there = [(9e9, log.photos/'9000000000-0123456789ab.jpg')]  # it was, when the folder was read
+    monkeypatch.setattr(PredictionLog, '_kept', lambda self: there)
+    assert log.photo(log.add(pred(), photo()))
+
+
 # --- deaths, two at once, full disks
 
 def writing(file, out, n):
