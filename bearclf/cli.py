@@ -7,7 +7,7 @@ __all__ = []
 
 # %% ../nbs/library/90_cli.ipynb #661756d6
 import hashlib, json as jsonlib, os, re, shutil, signal, subprocess, sys
-from contextlib import redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import asdict
 from difflib import get_close_matches
 from glob import glob
@@ -179,11 +179,18 @@ def _check_train(precompute, full, pretrained, **least):
             raise BearclfError(f'--{name} {value} is too small; it has to be {low} or more.')
 
 # %% ../nbs/library/90_cli.ipynb #2c302510
+def _beside_others():
+    "Nothing, or how one of several processes behaves"
+    if int(os.environ.get('WORLD_SIZE') or 1) < 2: return nullcontext()
+    from bearclf.train.several import beside_others
+    return beside_others()
+
 def _train(path, arch, out, pretrained, precompute, full, groups, **kwargs):
-    from bearclf.ship.export import export_classifier, model_place
+    from bearclf.ship.graph import model_place
     out = _writable(model_place(out or _model_dir(path)))  # before the training: what cannot be done stops it at once
     from bearclf.train.bodies import find_or_choose_arch
     if arch: arch = find_or_choose_arch(arch, pretrained)
+    from bearclf.ship.export import export_classifier
     from bearclf.ship.predict import kept_aside, model_facts
     from bearclf.train.several import goes_on_alone, in_turn
     fit = _fit_head_only if precompute or _is_better_off_with_the_head(pretrained, full) else _fit_all
@@ -212,12 +219,11 @@ def train(
     groups:str=None, # Photos that stay on one side of the split: time, look, or a pattern such as '^(.+)_' for names
 ):
     "Train a classifier on a folder of photos, and write it to a file."
-    existing_folder(path)
-    _check_train(precompute, full, pretrained, epochs=(epochs, 1), size=(size, 32), bs=(bs, 2))
-    from bearclf.train.several import beside_others
-    with beside_others():
-        return _train(path, arch, out, pretrained, precompute, full, groups,
-                      epochs=epochs, size=size, lr=lr, seed=seed, bs=bs, num_workers=num_workers, level=level)
+    with _beside_others():
+        existing_folder(path)
+        _check_train(precompute, full, pretrained, epochs=(epochs, 1), size=(size, 32), bs=(bs, 2))
+        _train(path, arch, out, pretrained, precompute, full, groups,
+               epochs=epochs, size=size, lr=lr, seed=seed, bs=bs, num_workers=num_workers, level=level)
 
 # %% ../nbs/library/90_cli.ipynb #49ae1094
 def _to_decide(table, kept):
@@ -654,12 +660,6 @@ def _run(name='--help', *args):
     print(printable(f'bearclf: there is no command {name!r}.{hint}\n\n{_overview()}'), file=sys.stderr)
     return 2
 
-def _speaks():
-    "Whether this process says what went wrong; of several that train together, one does"
-    if int(os.environ.get('WORLD_SIZE') or 1) < 2: return True
-    from bearclf.train.several import speaks
-    return speaks()
-
 def _say_last(said=''):
     "Say what went wrong; that nobody reads what else was to be said is no error any more"
     if said: print(printable(f'bearclf: {said}'), file=sys.stderr)
@@ -675,7 +675,7 @@ def main(
     print_any_sign(command=True)
     try: return _run(*(sys.argv[1:] if args is None else args)) or 0
     except _Said as e: return e.status
-    except BearclfError as e: _say_last(e if _speaks() else '')
+    except BearclfError as e: _say_last(e)
     except BrokenPipeError: return _say_last() or 1  # who has read this has gone, as `head` does
     except ModuleNotFoundError as e:
         _say_last(f'{e.name} is not installed, and this needs it. '

@@ -7,12 +7,14 @@ __all__ = []
 
 # %% ../../nbs/library/train/14b_several.ipynb #f1cf4096
 import os, signal, warnings
-from contextlib import ExitStack, contextmanager, nullcontext, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from datetime import timedelta
 from functools import reduce
 from importlib.util import find_spec
 from operator import add
 
 from ..core import *
+from .machine import usable_device
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
     from fastai.vision.all import *
@@ -20,19 +22,24 @@ with warnings.catch_warnings():
     import torch.distributed as dist
 
 # %% ../../nbs/library/train/14b_several.ipynb #71e3e97c
-def joined():
-    "Accelerate's `PartialState`, once all processes that the launcher has started have met"
+def meet():
+    "Accelerate's `PartialState`, once all processes that the launcher has started are there"
     if not find_spec('accelerate'):
         raise BearclfError(f'A launcher has started {num_distrib()} processes to train together, and that needs '
                            'Accelerate. Install it (pip install accelerate), or start the command without a launcher.')
     from accelerate import PartialState
-    state = PartialState()
-    if state.device.type == 'cpu': default_device(False)
-    return state
+    return PartialState(cpu=usable_device().type == 'cpu')
 
+@contextmanager
 def in_turn():
     "What the first process of each machine does before the others, which then find in the cache what it has made"
-    return joined().local_main_process_first() if num_distrib() > 1 else nullcontext()
+    if num_distrib() < 2: return (yield)
+    meet()
+    waiting = dist.new_group(backend='gloo', timeout=timedelta(days=7))  # a million photos take hours to check
+    is_first = os.environ.get('LOCAL_RANK', '0') == '0'
+    if not is_first: dist.barrier(waiting)
+    yield
+    if is_first: dist.barrier(waiting)
 
 # %% ../../nbs/library/train/14b_several.ipynb #c8115dcb
 class Share(fad.DistributedDL):
@@ -46,20 +53,15 @@ class Share(fad.DistributedDL):
         dist.broadcast(t, rank)
         return t.tolist()
 
-    def _usable(self, n):
+    def _mine(self, idxs):
         whole = self.bs*self.world_size
-        return n//whole*whole if self.drop_last else n
+        return idxs[:len(idxs)//whole*whole if self.drop_last else None][self.rank::self.world_size]
 
-    def get_idxs(self):
-        idxs = self._broadcast(list(self.dl.get_idxs()), 0)
-        return idxs[:self._usable(len(idxs))][self.rank::self.world_size]
-
-    def __len__(self): return math.ceil(len(range(self._usable(self.dl.n))[self.rank::self.world_size])/self.bs)
+    def get_idxs(self): return self._mine(self._broadcast(list(self.dl.get_idxs()), 0))
+    def __len__(self): return math.ceil(len(self._mine(range(self.dl.n)))/self.bs)
     def to_detach(self, b, cpu=True, gather=True): return to_detach(b, cpu, gather=False)
 
 # %% ../../nbs/library/train/14b_several.ipynb #3dee8162
-_COUNTED = 'total', 'count', 'preds', 'targs' # what fastai's metrics keep of an epoch
-
 class JudgedTogether(Callback):
     "Validation by all processes with one model; loss and metrics are those of all photos"
     order = fad.DistributedTrainer.order + 1  # before fastai's `Recorder` writes them down
@@ -69,63 +71,56 @@ class JudgedTogether(Callback):
 
     def after_validate(self):
         self.learn.model, mets = self.parallel, self.recorder._valid_mets
+        counted = 'total', 'count', 'preds', 'targs'  # what fastai's metrics keep of an epoch
         parts = [None]*num_distrib()
-        dist.all_gather_object(parts, [{k: v for k, v in vars(o).items() if k in _COUNTED} for o in mets])
-        for o, *counted in zip(mets, *parts): vars(o).update({k: reduce(add, (c[k] for c in counted)) for k in counted[0]})
+        dist.all_gather_object(parts, [{k: v for k, v in vars(o).items() if k in counted} for o in mets])
+        for o, *each in zip(mets, *parts): vars(o).update({k: reduce(add, (e[k] for e in each)) for k in each[0]})
 
 # %% ../../nbs/library/train/14b_several.ipynb #8deed246
 @contextmanager
 def shared_out(learn):
     "A fit of `learn` in this block is one of all processes, if there are several"
     if (n := num_distrib()) < 2: return (yield)
-    joined()
+    on_cpu = meet().device.type == 'cpu'
     loaders, bs = learn.dls.loaders, learn.dls.train.bs
     if bs < 2*n: raise BearclfError(f'A batch of {bs} photos is too small for {n} processes, each of which needs at '
                                     f'least two. Start fewer, or take a larger batch: --bs {2*n}.')
     learn.dls.loaders = [Share(o) for o in loaders]
     if rank_distrib(): set_seed(torch.initial_seed() + rank_distrib())  # no two crop and turn their photos alike
     try:
-        with learn.added_cbs(JudgedTogether()), learn.distrib_ctx(sync_bn=False): yield
+        with learn.added_cbs(JudgedTogether()), learn.distrib_ctx(sync_bn=False, cpu=on_cpu): yield
     finally: learn.dls.loaders = loaders
 
 # %% ../../nbs/library/train/14b_several.ipynb #91cf527a
-class _ToldToEnd(BaseException): "The launcher has told this process to end"
-
-def _told_to_end(*args): raise _ToldToEnd
-
-def _from_another(e):
-    "Is the error `e` that of a connection to another process?"
-    return isinstance(e, (_ToldToEnd, dist.DistError)) or bool(re.search('gloo|nccl|by peer', str(e), re.I))
+def _speaks_first():
+    "Is this the process that says why all end? Before they have met, one of each machine is"
+    if not dist.is_initialized(): return os.environ.get('LOCAL_RANK', '0') == '0'
+    try: return dist.distributed_c10d._get_default_store().add('bearclf says why', 1) == 1
+    except RuntimeError: return True  # who keeps the count has gone, too
 
 @contextmanager
 def beside_others():
-    "What one process of several does: only the first is heard, and a `BearclfError` says that another has ended"
+    "Only the first process is heard; if one ends all do, and one of them says why"
     if (n := num_distrib()) < 2: return (yield)
-    before = signal.signal(signal.SIGTERM, _told_to_end)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with ExitStack() as quiet:
             if rank_distrib():
                 nowhere = quiet.enter_context(open(os.devnull, 'w'))
                 for o in redirect_stdout, redirect_stderr: quiet.enter_context(o(nowhere))
-            joined()
             yield
-    except (RuntimeError, _ToldToEnd) as e:
-        if not _from_another(e): raise
-        raise BearclfError(f'The training by {n} processes has ended before its time, because one of them has ended '
-                           'or the launcher was stopped. No new model was written; start it again.') from e
-    finally: signal.signal(signal.SIGTERM, before)
-
-def speaks():
-    "Whether this process says why it ends: of several that do, the first; before they have met, one of each machine"
-    if num_distrib() < 2: return True
-    if not dist.is_initialized(): return os.environ.get('LOCAL_RANK', '0') == '0'
-    try: return dist.distributed_c10d._get_default_store().add('bearclf has said why', 1) == 1
-    except RuntimeError: return True  # who keeps the count has gone, too
+    except (BearclfError, RuntimeError, KeyboardInterrupt) as e:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends anyway, once it has said why
+        if isinstance(e, (KeyboardInterrupt, dist.DistError)) or '/gloo/' in str(e): e = BearclfError(
+            f'The training by {n} processes has ended before its time, because one of them has ended or the launcher '
+            'was stopped. No new model was written; start it again.')
+        if isinstance(e, BearclfError) and not _speaks_first(): raise SystemExit(2)
+        raise e
 
 def goes_on_alone():
     "Whether this process is the one that does the rest; the others are no longer needed"
     if num_distrib() < 2: return True
-    first = not rank_distrib()
+    is_first = not rank_distrib()
     if dist.is_initialized(): dist.barrier(); dist.destroy_process_group()
     for o in 'WORLD_SIZE', 'RANK': os.environ.pop(o, None)
-    return first
+    return is_first
