@@ -144,6 +144,7 @@ def _scenes(groups, path, arch, level):
     from bearclf.train.features import photo_learner, scenes_by_look
     with redirect_stdout(None): return scenes_by_look(photo_learner(photo_dls(path, level=level), arch))
 
+# %% ../nbs/library/90_cli.ipynb #5c0acf31
 def _is_one_of_several():
     n = int(os.environ.get('WORLD_SIZE') or 1)
     if n > 1: print(f'A head alone is trained by one process, so the first of the {n} does it; for all of them: --full')

@@ -10,7 +10,6 @@ import os, signal, warnings
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from datetime import timedelta
 from functools import reduce
-from importlib.util import find_spec
 from operator import add
 
 from ..core import *
@@ -18,17 +17,17 @@ from .machine import usable_device
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
     from fastai.vision.all import *
-    import fastai.distributed as fad
     import torch.distributed as dist
+    try: import fastai.distributed as fad
+    except (ImportError, NameError): fad = None  # so ends fastai's import without Accelerate
 
 # %% ../../nbs/library/train/14b_several.ipynb #71e3e97c
 def meet():
-    "Accelerate's `PartialState`, once all processes that the launcher has started are there"
-    if not find_spec('accelerate'):
+    "Accelerate's `Accelerator`, once all processes that the launcher has started are there"
+    if not fad:
         raise BearclfError(f'A launcher has started {num_distrib()} processes to train together, and that needs '
                            'Accelerate. Install it (pip install accelerate), or start the command without a launcher.')
-    from accelerate import PartialState
-    return PartialState(cpu=usable_device().type == 'cpu')
+    return fad.Accelerator(cpu=usable_device().type == 'cpu')
 
 @contextmanager
 def in_turn():
@@ -42,7 +41,7 @@ def in_turn():
     if is_first: dist.barrier(waiting)
 
 # %% ../../nbs/library/train/14b_several.ipynb #c8115dcb
-class Share(fad.DistributedDL):
+class Share(getattr(fad, 'DistributedDL', object)):
     "What one process gets of the `DataLoader` `dl`: no photo goes to two, and in training all get as many"
     def __init__(self, dl, **kwargs):
         super().__init__(dl.new(bs=max(1, dl.bs//(kwargs.get('world_size') or num_distrib()))), **kwargs)
@@ -64,7 +63,7 @@ class Share(fad.DistributedDL):
 # %% ../../nbs/library/train/14b_several.ipynb #3dee8162
 class JudgedTogether(Callback):
     "Validation by all processes with one model; loss and metrics are those of all photos"
-    order = fad.DistributedTrainer.order + 1  # before fastai's `Recorder` writes them down
+    order = 12  # after fastai's `DistributedTrainer`, before its `Recorder` writes them down
     def before_validate(self):
         self.parallel, self.learn.model = self.learn.model, self.learn.model.module
         for o in self.learn.model.buffers(): dist.broadcast(o, 0)
@@ -98,6 +97,7 @@ def _speaks_first():
     try: return dist.distributed_c10d._get_default_store().add('bearclf says why', 1) == 1
     except RuntimeError: return True  # who keeps the count has gone, too
 
+# %% ../../nbs/library/train/14b_several.ipynb #85fe592c
 @contextmanager
 def beside_others():
     "Only the first process is heard; if one ends all do, and one of them says why"
@@ -117,6 +117,7 @@ def beside_others():
         if isinstance(e, BearclfError) and not _speaks_first(): raise SystemExit(2)
         raise e
 
+# %% ../../nbs/library/train/14b_several.ipynb #0b251ba3
 def goes_on_alone():
     "Whether this process is the one that does the rest; the others are no longer needed"
     if num_distrib() < 2: return True

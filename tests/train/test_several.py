@@ -1,8 +1,7 @@
 "Processes that train one model, on drawn bears of 32 pixels: as a launcher's environment makes them, and by `torchrun`"
 import json, os, signal, socket, subprocess, sys, time
 
-import psutil, pytest
-import torch
+import psutil, pytest, torch
 from fastcore.basics import range_of
 
 from bearclf.cli import main
@@ -44,7 +43,7 @@ def one_of_two(monkeypatch):
 @pytest.mark.parametrize('rank', '01')
 def test_without_accelerate_one_says_so(one_of_two, monkeypatch, tmp_path, capfd, rank):
     monkeypatch.setenv('LOCAL_RANK', rank)
-    monkeypatch.setattr(several, 'find_spec', lambda _: None)
+    monkeypatch.setattr(several, 'fad', None)
     draw_bears(tmp_path/'bears', 12, 64)
     words = ['train', str(tmp_path/'bears'), *SMALL, '--out', str(tmp_path/'model')]
     if rank == '0': assert main(words) == 2
