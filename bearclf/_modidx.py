@@ -1556,7 +1556,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'bearclf.ship.many._opened_from': ('library/ship/many.html#_opened_from', 'bearclf/ship/many.py'),
                                    'bearclf.ship.many._part': ('library/ship/many.html#_part', 'bearclf/ship/many.py'),
                                    'bearclf.ship.many._quiet_ray': ('library/ship/many.html#_quiet_ray', 'bearclf/ship/many.py'),
-                                   'bearclf.ship.many._ready': ('library/ship/many.html#_ready', 'bearclf/ship/many.py'),
+                                   'bearclf.ship.many._row': ('library/ship/many.html#_row', 'bearclf/ship/many.py'),
                                    'bearclf.ship.many._shop': ('library/ship/many.html#_shop', 'bearclf/ship/many.py'),
                                    'bearclf.ship.many.answers_of': ('library/ship/many.html#answers_of', 'bearclf/ship/many.py'),
                                    'bearclf.ship.many.photos_of': ('library/ship/many.html#photos_of', 'bearclf/ship/many.py'),

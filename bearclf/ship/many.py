@@ -104,22 +104,17 @@ def _opened_from(place, name):
         raise BearclfError(f'{address} cannot be had now ({_in_short(e)}). Try again later; '
                            'what is done is kept.') from None
 
-def _ready(clf, place, name):
-    try: return clf._ready(_opened_from(place, name))
-    except PhotoError as e: return str(e)
-
 # %% ../../nbs/library/ship/23c_many.ipynb #c848a7f4
 COLUMNS = 'file', 'label', 'probability', 'near', 'error'
 
+def _row(clf, place, name):
+    try: o = clf(_opened_from(place, name))
+    except PhotoError as e: return [printable(name), None, None, None, str(e)]
+    return [printable(name), o.label, o.probability, o.near, None]
+
 def answers_of(clf, place, names, each=map): # `each` is `map`, or a pool's
     "A row for each of the photos: its name, and what the model says or why it cannot"
-    rows = []
-    for i in range(0, len(names), 64):
-        some = names[i:i + 64]
-        for name, x in zip(some, each(partial(_ready, clf, place), some)):
-            if isinstance(x, str): rows.append([printable(name), None, None, None, x])
-            else: rows.append([printable(name), (o := clf._batch([x])[0]).label, o.probability, o.near, None])
-    return rows
+    return list(each(partial(_row, clf, place), names))
 
 # %% ../../nbs/library/ship/23c_many.ipynb #3e1d759f
 PART = 1000 # photos
@@ -202,7 +197,7 @@ def _by_ray(model, out, place, todo, workers):
 
 # %% ../../nbs/library/ship/23c_many.ipynb #063724c7
 def _in_this_process(model, out, place, todo):
-    clf = read_portable(model)
+    clf = read_portable(model, 1)  # several photos at once are quicker than several threads for one
     with ThreadPoolExecutor() as ex:
         for i, names in todo.items():
             write_part(out, i, answers_of(clf, place, names, ex.map))
