@@ -2388,6 +2388,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'bearclf.train.resident.boxes': ('library/train/resident.html#boxes', 'bearclf/train/resident.py'),
                                         'bearclf.train.resident.grid_of': ( 'library/train/resident.html#grid_of',
                                                                             'bearclf/train/resident.py'),
+                                        'bearclf.train.resident.late_loss': ( 'library/train/resident.html#late_loss',
+                                                                              'bearclf/train/resident.py'),
                                         'bearclf.train.resident.light': ('library/train/resident.html#light', 'bearclf/train/resident.py'),
                                         'bearclf.train.resident.looks': ('library/train/resident.html#looks', 'bearclf/train/resident.py'),
                                         'bearclf.train.resident.view': ('library/train/resident.html#view', 'bearclf/train/resident.py')},

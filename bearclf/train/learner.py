@@ -18,6 +18,7 @@ from .machine import on_usable_device
 from .data import *
 from .data import _check_trainable, _labeller, _scene_of, AsPicture, answers_of
 from .bodies import fetch_weights, find_or_choose_arch, weights_of
+from .resident import late_loss
 
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
@@ -46,6 +47,7 @@ def photo_learner(
         raise BearclfError(f'The pretrained weights of {arch} could not be fetched. '
                            'Choose another arch, or train without: pretrained=False.') from e
     learn.model.to(memory_format=torch.channels_last)
+    late_loss(learn)
     if dls.device.type != 'cuda': return learn
     return learn.to_bf16() if torch.cuda.is_bf16_supported() else learn.to_fp16()
 

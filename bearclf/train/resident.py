@@ -101,7 +101,7 @@ def _taken(fs):
 def _squeezed(side, item):
     "The picture of an item, squeezed to a square; the rest of the item; how large the picture was"
     im, *rest = item
-    square = im.resize((side, side), Image.Resampling.BILINEAR)
+    square = im.resize((side, side), Image.Resampling.BICUBIC)
     return (TensorImage(image2tensor(square)), *rest, tensor(im.size).float())
 
 def _sent(x, device):
@@ -217,3 +217,8 @@ class LateLoss(AvgSmoothLoss):
         if done: done.synchronize()
         self.count += 1
         self.val = torch.lerp(loss, self.val, self.beta)
+
+def late_loss(learn):
+    "Let `learn` not wait for its losses, where its photos are on a GPU"
+    if learn.dls.device.type == 'cuda' and isinstance(learn.dls.train, ResidentDL):
+        for o in learn._grab_cbs(Recorder): o.smooth_loss = LateLoss(o.smooth_loss.beta)
