@@ -35,7 +35,7 @@ def drawn(n=512, times=8):
     "A folder of bears, drawn by all processors, each of them there several times"
     path = Path(tempfile.mkdtemp())/'bears'
     for o in CLASSES: (path/o).mkdir(parents=True)
-    with concurrent.futures.ProcessPoolExecutor(mp_context=multiprocessing.get_context('spawn')) as ex:
+    with concurrent.futures.ProcessPoolExecutor(mp_context=multiprocessing.get_context('fork')) as ex:
         list(ex.map(partial(draw_some, path, times), range(n), chunksize=8))
     return path
 

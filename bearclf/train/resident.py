@@ -195,7 +195,7 @@ def _batch(self:ResidentDL, idx):
     if k.sizes is None: return self.after_batch((k.kind(x), *rest))
     fs, size = _taken(self.after_batch.fs), k.tfm.size
     aff, lit, norm = map(fs.get, (AffineCoordTfm, LightingTfm, Normalize))
-    shape = TensorImage(torch.zeros(1).expand(len(idx), x.shape[1], *size[::-1]))  # what a batch looks like
+    shape = torch.zeros(1).expand(len(idx), x.shape[1], *size[::-1])  # what a batch looks like
     for f in filter(None, (aff, lit)): f.before_call(shape, 0)
     mat = looks(boxes(k.tfm, *k.sizes[idx].T), size, aff)
     numbers = torch.cat([mat.view(-1, 9), light(len(idx), lit.fs if lit else [])], 1)
