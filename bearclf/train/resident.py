@@ -18,18 +18,18 @@ with warnings.catch_warnings():
 # %% ../../nbs/library/train/14_resident.ipynb #963ad07b
 def _crops(tfm, w, h):
     "Widths and heights that a `RandomResizedCrop` chooses of photos `w` by `h`, and whether it has to be the middle"
-    area = torch.empty(10, len(w)).uniform_(tfm.min_scale, tfm.max_scale)*w*h
-    ratio = torch.empty(10, len(w)).uniform_(*map(math.log, tfm.ratio)).exp()
+    area = w.new_empty(10, len(w)).uniform_(tfm.min_scale, tfm.max_scale)*w*h
+    ratio = w.new_empty(10, len(w)).uniform_(*map(math.log, tfm.ratio)).exp()
     last = torch.minimum(w, (h*tfm.ratio[1]).floor()), torch.minimum(h, (w/tfm.ratio[0]).floor())
     cw, ch = (torch.cat([o.sqrt().round(), l[None]]) for o, l in zip((area*ratio, area/ratio), last))
     first = ((cw <= w) & (ch <= h)).int().argmax(0)  # ten attempts, and then as much as there is
-    each = torch.arange(len(w))
+    each = torch.arange(len(w), device=w.device)
     return cw[first, each], ch[first, each], first == 10
 
 # %% ../../nbs/library/train/14_resident.ipynb #03065bee
 def boxes(tfm, w, h):
     "What `tfm` chooses of photos `w` by `h` pixels: left, top, width and height of each, in parts of the photo"
-    at = torch.rand(2, len(w))
+    at = torch.rand(2, len(w), device=w.device)
     if isinstance(tfm, RandomResizedCrop):
         cw, ch, middle = _crops(tfm, w, h)
         at[:, middle] = .5
@@ -41,22 +41,26 @@ def boxes(tfm, w, h):
     return torch.stack([left/w, top/h, cw/w, ch/h], 1)
 
 # %% ../../nbs/library/train/14_resident.ipynb #05be2213
+def _mat(numbers):
+    "[n, 3, 3] of [n, 8], with a 1 in the end"
+    return torch.cat([numbers, torch.ones_like(numbers[:, :1])], 1).view(-1, 3, 3)
+
 def looks(box, size, aff=None):
     "3 by 3 matrices: from a pixel of a picture of `size` (-1 to 1) to its place in the photo; `aff` has drawn its own"
-    n, k = len(box), [(o - 1)/o if aff and aff.align_corners else 1. for o in size]
-    mat = torch.zeros(n, 3, 3)
-    for i in 0, 1: mat[:, i, i], mat[:, i, 2] = box[:, 2 + i]*k[i], 2*box[:, i] + box[:, 2 + i] - 1
-    mat[:, 2, 2] = 1
-    if not aff: return mat
+    left, top, w, h = box.T
+    o, pixels = torch.zeros_like(w), torch.diag(tensor([(o - 1)/o for o in size] + [1.])).to(box.device)
+    mat = _mat(torch.stack([w, o, 2*left + w - 1, o, h, 2*top + h - 1, o, o], 1))
+    if not aff: return mat @ pixels
+    if aff.align_corners: mat = mat @ pixels  # -1 and 1 are the middles of the outer pixels, else their ends
     for f in aff.coord_fs:
-        coeffs = find_coeffs(*(o.as_subclass(Tensor) for o in (f.orig_pts, f.targ_pts)))[..., 0]
-        mat = mat @ torch.cat([coeffs, torch.ones(n, 1)], 1).view(n, 3, 3)
-    return mat @ torch.cat([aff.mat.as_subclass(Tensor), tensor([0., 0, 1]).expand(n, 1, 3)], 1)
+        mat = mat @ _mat(find_coeffs(*(o.as_subclass(Tensor) for o in (f.orig_pts, f.targ_pts)))[..., 0])
+    mat = mat @ _mat(torch.cat([aff.mat.as_subclass(Tensor).flatten(1), o[:, None], o[:, None]], 1))
+    return mat if aff.align_corners else mat @ pixels
 
 # %% ../../nbs/library/train/14_resident.ipynb #382d70eb
-def light(n, fs):
+def light(n, fs, device=None):
     "What the brightness and contrast in `fs` have drawn for `n` photos, as a factor and a summand for their logits"
-    a, b = torch.ones(n), torch.zeros(n)
+    a, b = torch.ones(n, device=device), torch.zeros(n, device=device)
     for f in fs:
         change = f.change.as_subclass(Tensor)
         if isinstance(f, _BrightnessLogit): b = b + logit(change)
@@ -64,31 +68,40 @@ def light(n, fs):
     return torch.stack([a, b], 1)
 
 # %% ../../nbs/library/train/14_resident.ipynb #5eb52c9e
-def grid_of(mat, size, align, dtype):
-    "For each pixel of pictures of `size` (width, height), where it comes from"
-    x, y = (torch.linspace(-1, 1, o, device=mat.device)*(1 if align else (o - 1)/o) for o in size)
-    a, b, c = ((o[:, :1]*x)[:, None] + (o[:, 1:2]*y + o[:, 2:])[..., None] for o in mat.unbind(1))
-    grid = torch.empty(*a.shape, 2, device=mat.device, dtype=dtype)
-    for i, o in enumerate((a, b)): torch.div(o, c, out=grid[..., i])
-    return grid
+def grid_of(mat, size, dtype):
+    "For each pixel of pictures of `size` (width, height), where it comes from; 33 by 33 exactly, the others between"
+    line = torch.linspace(-1, 1, 33, device=mat.device)
+    y, x = (o.flatten() for o in torch.meshgrid(line, line, indexing='ij'))
+    at = mat @ torch.stack([x, y, torch.ones_like(x)])
+    at = (at[:, :2]/at[:, 2:]).to(dtype).view(-1, 2, 33, 33)
+    return F.interpolate(at, size[::-1], mode='bilinear', align_corners=True).permute(0, 2, 3, 1)
 
-def view(x, numbers, size, align, pad, lit, norm):
+def view(x, numbers, size, pad, lit, norm):
     "Photos [n, c, side, side] as pictures of `size`; `numbers` are a matrix and the light for each"
     dtype = torch.half if x.is_cuda else torch.float  # 8 bits went in
-    grid = grid_of(numbers[:, :9].view(-1, 3, 3), size, align, dtype)
-    x = torch.mul(x, 1/255, out=torch.empty(x.shape, device=x.device, dtype=dtype))
+    grid = grid_of(numbers[:, :9].view(-1, 3, 3), size, dtype)
+    x = torch.mul(x, 1/255, out=x.new_empty(x.shape, dtype=dtype)) if x.dtype == torch.uint8 else x.to(dtype)
     x = F.grid_sample(x, grid, padding_mode=pad, align_corners=False)
     if lit:
         a, b = numbers[:, 9:].to(dtype).view(-1, 2, 1, 1, 1).unbind(1)
-        x = torch.addcmul(b, x.logit_(1e-7), a).sigmoid_()
-    return x.float() if norm is None else torch.addcmul(-norm.mean/norm.std, x, 1/norm.std)
+        torch.addcmul(b, x.logit_(1e-7), a, out=x)
+        x = torch.sigmoid(x, out=x if norm else torch.empty_like(x, dtype=torch.float))
+    return torch.addcmul(norm[0], x, norm[1]) if norm else x.float()
 
 # %% ../../nbs/library/train/14_resident.ipynb #d2043c53
+def _each(f):
+    "Does `f` draw for each photo of a batch by itself?"
+    drawn = f.keywords if isinstance(f, partial) else vars(f)
+    return not any(drawn.get(o) for o in ('batch', 'draw', 'draw_x', 'draw_y'))
+
+def _affine(f):
+    return (not f.size and f.mode == 'bilinear' and all(map(risinstance(partial), f.aff_fs))
+            and all(map(risinstance(_WarpCoord), f.coord_fs)) and all(map(_each, f.aff_fs + f.coord_fs)))
+
 def _taken(fs):
     "The first ones of the batch transforms `fs` that `view` does, by their kinds"
-    kinds = {IntToFloatTensor: lambda f: f.div == 255,
-             AffineCoordTfm: lambda f: not f.size and all(map(risinstance(_WarpCoord), f.coord_fs)),
-             LightingTfm: lambda f: all(map(risinstance((_BrightnessLogit, _ContrastLogit)), f.fs)),
+    kinds = {IntToFloatTensor: lambda f: f.div == 255, AffineCoordTfm: _affine,
+             LightingTfm: lambda f: all(isinstance(o, (_BrightnessLogit, _ContrastLogit)) and _each(o) for o in f.fs),
              Normalize: lambda f: f.mean is not None}
     res, left = {}, list(kinds)
     for f in fs:
@@ -111,8 +124,8 @@ def _sent(x, device):
 def _rows(x, idx):
     "`x[idx]`, eight bytes at a time where that is possible"
     flat = x.view(len(x), -1)
-    if flat.shape[1] % 8: return x[idx]
-    return flat.view(torch.int64)[idx].view(torch.uint8).view(-1, *x.shape[1:])
+    if flat.shape[1]*x.itemsize % 8: return x[idx]
+    return flat.view(torch.int64)[idx].view(x.dtype).view(-1, *x.shape[1:])
 
 def _room(device):
     "Bytes that photos may take on `device`: half of what is free, as the model needs its part"
@@ -120,14 +133,15 @@ def _room(device):
 
 # %% ../../nbs/library/train/14_resident.ipynb #0d17cf40
 class ResidentDL(TfmdDL):
-    "A `TfmdDL` that decodes each photo once, and keeps it as 8-bit numbers on the device of the model"
+    "A `TfmdDL` that decodes each photo once, and keeps it, squeezed to a square, on the device of the model"
     kept = None
 
     def __iter__(self):
         if not self._keep(): return (yield from super().__iter__())
         self.randomize()
         self.before_iter()
-        for idxs in chunked(self.get_idxs(), self.bs, self.drop_last): yield self._batch(tensor(idxs))
+        idx = tensor(self.get_idxs())
+        yield from self._batches(idx[:len(idx)//self.bs*self.bs] if self.drop_last else idx)
         self.after_iter()
 
     def new(self, dataset=None, cls=None, **kwargs):
@@ -176,32 +190,43 @@ def _decode(self:ResidentDL):
         need, room = len(self.dataset)*after_item(item)[0].nbytes, _room(self.device)
         if need > room: why = f'they take {need/1e9:.1f} GB, and {room/1e9:.1f} GB may be taken'
     if why: return print(f'The photos are not kept on {self.device}: {why}. They are read in each epoch, as usual.')
+    roomy = train and getattr(self.device, 'type', '') == 'cuda' and 2*need < room  # 16 bits save a step of each batch
+    dtype = torch.half if roomy else torch.uint8
     dl, rest, done = DataLoader(self.dataset, 64, self.fake_l.num_workers, after_item=after_item), [], 0
     for x, *more in dl:
-        if not done: self.kept.x = torch.empty(len(self.dataset), *x.shape[1:], dtype=torch.uint8, device=self.device)
-        self.kept.x[done:done + len(x)] = x
+        if not done: self.kept.x = torch.empty(len(self.dataset), *x.shape[1:], dtype=dtype, device=self.device)
+        self.kept.x[done:done + len(x)] = x.to(self.device)*(1/255) if dtype == torch.half else x
         rest.append(more)
         done += len(x)
     rest = [torch.cat(o) for o in zip(*rest)]
-    self.kept.kind, self.kept.sizes = type(x), rest.pop() if train else None
+    self.kept.kind, self.kept.sizes = type(x), rest.pop().to(self.device) if train else None
     self.kept.rest = [o.to(self.device) for o in rest]
 
 # %% ../../nbs/library/train/14_resident.ipynb #eedf4301
+def _numbers(tfm, sizes, size, c, aff, lit):
+    "What is drawn for photos of `sizes`, all at once: a matrix and the light for each"
+    shape = torch.zeros(1, device=sizes.device).expand(len(sizes), c, *size[::-1])  # what a batch looks like
+    for f in filter(None, (aff, lit)): f.before_call(shape, 0)
+    mat = looks(boxes(tfm, *sizes.T), size, aff)
+    return torch.cat([mat.view(-1, 9), light(len(sizes), lit.fs if lit else [], sizes.device)], 1)
+
 @patch
-def _batch(self:ResidentDL, idx):
-    k, here = self.kept, _sent(idx, self.device)
-    if k.x.device != here.device: k.x, k.rest = k.x.to(here.device), [o.to(here.device) for o in k.rest]
-    x, rest = _rows(k.x, here), [o[here] for o in k.rest]
-    if k.sizes is None: return self.after_batch((k.kind(x), *rest))
+def _batches(self:ResidentDL, idx):
+    "The photos `idx`, batch by batch"
+    k, idx = self.kept, _sent(idx, self.device)
+    if k.x.device != idx.device:
+        k.x, k.sizes, *k.rest = (o if o is None else o.to(idx.device) for o in (k.x, k.sizes, *k.rest))
+    if k.sizes is None:
+        for i in idx.split(self.bs): yield self.after_batch((k.kind(_rows(k.x, i)), *(o[i] for o in k.rest)))
+        return
     fs, size = _taken(self.after_batch.fs), k.tfm.size
     aff, lit, norm = map(fs.get, (AffineCoordTfm, LightingTfm, Normalize))
-    shape = torch.zeros(1).expand(len(idx), x.shape[1], *size[::-1])  # what a batch looks like
-    for f in filter(None, (aff, lit)): f.before_call(shape, 0)
-    mat = looks(boxes(k.tfm, *k.sizes[idx].T), size, aff)
-    numbers = torch.cat([mat.view(-1, 9), light(len(idx), lit.fs if lit else [])], 1)
-    align, pad = (aff.align_corners, aff.pad_mode) if aff else (False, PadMode.Border)
-    x = view(x, _sent(numbers, self.device), size, align, pad, lit, norm)
-    return compose_tfms((k.kind(x), *rest), self.after_batch.fs[len(fs):], split_idx=0)
+    pad = aff.pad_mode if aff else PadMode.Border
+    norm = norm and [(o.as_subclass(Tensor)).to(idx.device) for o in (-norm.mean/norm.std, 1/norm.std)]
+    numbers = _numbers(k.tfm, k.sizes[idx], size, k.x.shape[1], aff, lit)
+    for i, drawn in zip(idx.split(self.bs), numbers.split(self.bs)):
+        x = k.kind(view(_rows(k.x, i), drawn, size, pad, lit, norm))
+        yield compose_tfms((x, *(o[i] for o in k.rest)), self.after_batch.fs[len(fs):], split_idx=0)
 
 # %% ../../nbs/library/train/14_resident.ipynb #eac329ab
 class LateLoss(AvgSmoothLoss):
