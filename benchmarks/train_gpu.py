@@ -5,19 +5,19 @@
     python benchmarks/train_gpu.py --smoke     # 600 small bears, once; without a GPU 60 at 32 px, to see that it runs
 
 `resnet18` at 224 px, unfrozen, in batches of 256 (and 512) and in bfloat16. Without a folder, 512 bears are drawn at
-512 px, and each file is there eight times, with other bytes at its end. The limit is the model step (forward, loss,
-backward, optimizer) on one batch that is on the GPU already. All train the same model; ours and the limit in
+512 px, and each file is there eight times, with other bytes at its end; for `ResidentDL`, which would have seen these
+in half a second, 32 times: 16,384 photos, whose epoch takes one to three seconds. The limit is the model step (forward,
+loss, backward, optimizer) on one batch that is on the GPU already. All train the same model; ours and the limit in
 channels_last, which `photo_learner` sets, and fastai's pipeline in both layouts. Validation is left out; so is the
-first run of each, in which ours makes its smaller copies and `ResidentDL` decodes the photos. A run is one epoch, or
-with `ResidentDL`, whose epochs are short, ten epochs with what lies between them.
+first run of each, in which ours makes its smaller copies and `ResidentDL` decodes the photos, once for its three rows.
+A run is one epoch, or with `ResidentDL` two, with what lies between them; it has three runs, the other rows two.
 """
-import concurrent.futures, statistics, sys, tempfile, time, warnings
+import concurrent.futures, itertools, statistics, sys, tempfile, time, warnings
 
 warnings.simplefilter('ignore')
 from bearclf.folder.look import *
 from bearclf.train.data import *
 from bearclf.practice.drawn import CLASSES, draw_bear, drawn_path
-from bearclf.train import resident
 from bearclf.train.resident import *
 from bearclf.train.learner import *
 from fastai.vision.all import *
@@ -31,19 +31,20 @@ def wait():
     if GPU: torch.cuda.synchronize()
 
 
-def drawn(n=512, times=8):
-    "A folder of bears, drawn by all processors, each of them there several times"
-    path = Path(tempfile.mkdtemp())/'bears'
-    for o in CLASSES: (path/o).mkdir(parents=True)
+def drawn(n=512, times=(8, 32)):
+    "Folders of bears, drawn by all processors, each of them there several times: few, and many"
+    paths = [Path(tempfile.mkdtemp())/f'bears{o}' for o in times]
+    for path, o in itertools.product(paths, CLASSES): (path/o).mkdir(parents=True)
     with concurrent.futures.ProcessPoolExecutor(mp_context=multiprocessing.get_context('fork')) as ex:
-        list(ex.map(partial(draw_some, path, times), range(n), chunksize=8))
-    return path
+        list(ex.map(partial(draw_some, paths, times), range(n), chunksize=8))
+    return paths
 
 
-def draw_some(path, times, i):
+def draw_some(paths, times, i):
     b, label = io.BytesIO(), CLASSES[i%3]
     draw_bear(label, i, 512).save(b, 'JPEG', quality=92)
-    for k in range(times): (path/label/f'{i}_{k}.jpg').write_bytes(b.getvalue() + bytes([k]))
+    for path, n in zip(paths, times):
+        for k in range(n): (path/label/f'{i}_{k}.jpg').write_bytes(b.getvalue() + bytes([k]))
 
 
 class OnlyTraining(Callback):
@@ -54,27 +55,31 @@ class OnlyTraining(Callback):
     def before_validate(self): raise CancelValidException
 
 
-def learners(path):
-    photos = find_photos(path)
+def learners(few, many):
+    photos = find_photos(few)
     kwargs = dict(splitter=RandomSplitter(.05, seed=0),
                   item_tfms=RandomResizedCrop(SIZE, min_scale=.5), batch_tfms=aug_transforms())
     book = DataBlock((ImageBlock, CategoryBlock), get_items=lambda _: photos, get_y=parent_label, **kwargs)
-    def fastais(layout, **kw):
-        learn = vision_learner(book.dataloaders(path, bs=BS, **kw), resnet18, pretrained=False)
+    dls = book.dataloaders(few, bs=BS)
+    kept = photo_dls(many, SIZE, BS, dl_type=ResidentDL, **kwargs)
+    kept.train.one_batch()  # decodes the photos
+    large = DataLoaders(*(o.new(bs=2*BS) for o in kept), path=kept.path, device=kept.device)
+    def fastais(dls, layout):
+        learn = vision_learner(dls, resnet18, pretrained=False)
         learn.model.to(memory_format=layout)
         return learn.to_bf16() if GPU else learn
-    def ours(bs, **kw): return photo_learner(photo_dls(path, SIZE, bs, **kwargs, **kw), ARCH, pretrained=False)
-    res = {'fastai': fastais(torch.contiguous_format), 'fastai, channels_last': fastais(torch.channels_last),
-           'fastai, channels_last, ResidentDL': fastais(torch.channels_last, dl_type=ResidentDL),
-           'bearclf': ours(BS), 'bearclf, ResidentDL': ours(BS, dl_type=ResidentDL),
-           f'bearclf, ResidentDL, batches of {2*BS}': ours(2*BS, dl_type=ResidentDL)}
+    def ours(dls): return photo_learner(dls, ARCH, pretrained=False)
+    res = {'fastai': fastais(dls, torch.contiguous_format), 'fastai, channels_last': fastais(dls, torch.channels_last),
+           'fastai, channels_last, ResidentDL': fastais(kept, torch.channels_last),
+           'bearclf': ours(photo_dls(few, SIZE, BS, **kwargs)), 'bearclf, ResidentDL': ours(kept),
+           f'bearclf, ResidentDL, batches of {2*BS}': ours(large)}
     for o in res.values(): o.unfreeze()
     return res
 
 
 def rate(learn, epochs=None):
     "Images a second"
-    only, epochs = OnlyTraining(), epochs or (10 if GPU and isinstance(learn.dls.train, ResidentDL) else 1)
+    only, epochs = OnlyTraining(), epochs or (2 if GPU and isinstance(learn.dls.train, ResidentDL) else 1)
     with learn.no_bar(), learn.no_logging(): learn.fit(epochs, 1e-4, cbs=only)
     return epochs*len(learn.dls.train)*learn.dls.bs/only.seconds
 
@@ -110,39 +115,31 @@ def ms(f, n=20 if GPU else 2):
 def profile(learn):
     "Where the time of a batch goes"
     from torch.profiler import ProfilerActivity, profile as profiler
+    in_epochs = rate(learn)  # this moves the model to the GPU
     dl = learn.dls.train
     x, y = (o.as_subclass(Tensor) for o in dl.one_batch())
-    if not learn.opt: learn.create_opt()
-    idx = torch.arange(len(y))
-    print('\nprepare a batch   ', ms(lambda: dl._batch(idx)))
-    print('one step           ', ms(lambda: step(learn, x, y)))
-    print(f'in epochs           {rate(learn):.0f} images a second')
+    idx = torch.arange(len(dl.dataset))
+    batches = itertools.chain.from_iterable(dl._batches(idx) for _ in itertools.count())
+    print('\ndraw for an epoch and prepare a batch ', ms(lambda: next(dl._batches(idx)), 3))
+    print('prepare a batch                       ', ms(lambda: next(batches)))
+    print('one step                              ', ms(lambda: step(learn, x, y)))
+    print(f'in epochs                              {in_epochs:.0f} images a second')
     with profiler(activities=[ProfilerActivity.CPU] + [ProfilerActivity.CUDA]*GPU) as p:
-        for _ in range(5): dl._batch(idx)
+        for _ in range(5 if GPU else 1): next(batches)
         wait()
     by = 'self_device_time_total' if GPU else 'self_cpu_time_total'
-    print('\nfive batches prepared\n', p.key_averages().table(by, row_limit=18, max_name_column_width=70))
-    with profiler(activities=[ProfilerActivity.CPU] + [ProfilerActivity.CUDA]*GPU) as p: rate(learn, 1)
-    print('\none epoch\n', p.key_averages().table(by, row_limit=25, max_name_column_width=70))
-    print('\none epoch\n', p.key_averages().table('self_cpu_time_total', row_limit=12, max_name_column_width=70))
-    if not GPU: return
-    eager = resident.view
-    try:
-        resident.view, t = torch.compile(eager), time.perf_counter()
-        dl._batch(idx), wait()
-        print(f'compiled in {time.perf_counter() - t:.0f} s; prepare a batch ', ms(lambda: dl._batch(idx)))
-    except Exception as e: print('not compiled:', str(e)[:300])
-    finally: resident.view = eager
+    print('\nfive batches prepared\n', p.key_averages().table(by, row_limit=18, max_name_column_width=50))
 
 
-def main(path, runs=5, profiled=False):
-    learns = learners(path)
-    twice = [*learns][-1]
-    if profiled: profile(learns['bearclf, ResidentDL'])
-    limits = {'limit': learns['bearclf'], f'limit, batches of {2*BS}': learns[twice]}
+def main(few, many, runs=3, profiled=False):
+    learns = learners(few, many)
+    large = [*learns][-1]
+    if profiled: profile(learns['bearclf, ResidentDL']), profile(learns[large])
+    limits = {'limit': learns['bearclf'], f'limit, batches of {2*BS}': learns[large]}
     rates = {o: [] for o in [*learns, *limits]}
     for run in range(runs + 1):
-        res = {o: rate(l) for o, l in learns.items()} | {o: limit(l) for o, l in limits.items()}
+        short = {o: l for o, l in learns.items() if run <= 2 or 'ResidentDL' in o}
+        res = {o: rate(l) for o, l in short.items()} | {o: limit(l) for o, l in limits.items()}
         print({k: round(v) for k, v in res.items()}, file=sys.stderr)
         for o, v in res.items(): rates[o] += [v]*(run > 0)
     today = time.strftime('%Y-%m-%d')
@@ -161,5 +158,5 @@ if __name__ == '__main__':
     folders = [o for o in args if not o.startswith('--')]
     if not GPU and not smoke: sys.exit('There is no GPU here that PyTorch can use, so nothing was measured.')
     if not GPU: SIZE, BS = 32, 16
-    if smoke: main(drawn_path(n=600 if GPU else 60, size=64), 1, profiled)
-    else: main(Path(folders[0]) if folders else drawn(), profiled=profiled)
+    if smoke: main(*[drawn_path(n=600 if GPU else 60, size=64)]*2, 1, profiled)
+    else: main(*[Path(o) for o in folders*2] or drawn(), profiled=profiled)
