@@ -19,6 +19,7 @@ from .data import *
 from .data import _check_trainable, _labeller, _scene_of, AsPicture, answers_of
 from .bodies import fetch_weights, find_or_choose_arch, weights_of
 from .resident import late_loss
+from .several import in_turn, shared_out
 
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
@@ -131,8 +132,9 @@ def fit_photos(
     on_usable_device(learn)
     report = TimeReport()
     kwargs['cbs'] = L(kwargs.get('cbs')) + report
-    if getattr(learn, 'pretrained', False): learn.fine_tune(epochs or 4, lr or 2e-3, **kwargs)
-    else: learn.fit_one_cycle(epochs or _epochs_from_nothing(len(learn.dls.train_ds)), lr or 5e-3, **kwargs)
+    with shared_out(learn):
+        if getattr(learn, 'pretrained', False): learn.fine_tune(epochs or 4, lr or 2e-3, **kwargs)
+        else: learn.fit_one_cycle(epochs or _epochs_from_nothing(len(learn.dls.train_ds)), lr or 5e-3, **kwargs)
     print(report)
     return learn
 
@@ -151,8 +153,9 @@ def train_photos(
 ) -> Learner:
     "Look at the folder, make the `DataLoaders` and the `Learner`, and train it"
     if arch is not None: arch = find_or_choose_arch(arch, pretrained)  # a slip of the pen is said first
-    dls = photo_dls(path, size or (224 if pretrained else 64), seed=seed, **kwargs)
-    learn = photo_learner(dls, arch, pretrained, seed=seed)
+    with in_turn():
+        dls = photo_dls(path, size or (224 if pretrained else 64), seed=seed, **kwargs)
+        learn = photo_learner(dls, arch, pretrained, seed=seed)
     return learn if epochs == 0 else fit_photos(learn, epochs, lr, cbs=cbs)
 
 # %% ../../nbs/library/train/15_learner.ipynb #31645b7d
