@@ -6,7 +6,7 @@
 __all__ = ['ResidentDL']
 
 # %% ../../nbs/library/train/14_resident.ipynb #c124f62a
-import warnings
+import itertools, warnings
 from types import SimpleNamespace
 
 from .machine import _memory
@@ -140,14 +140,14 @@ class ResidentDL(TfmdDL):
         if not self._keep(): return (yield from super().__iter__())
         self.randomize()
         self.before_iter()
-        idx = tensor(self.get_idxs())
+        idx = tensor([*itertools.islice(self.get_idxs(), self.n)])  # show_batch(unique=True) gives no end of them
         yield from self._batches(idx[:len(idx)//self.bs*self.bs] if self.drop_last else idx)
         self.after_iter()
 
     def new(self, dataset=None, cls=None, **kwargs):
         res = super().new(dataset, cls, **kwargs)
-        same = dataset is None or dataset is self.dataset
-        res.kept = self.kept if same else SimpleNamespace(key=None)  # photos to predict are seen once
+        if dataset is None or dataset is self.dataset: res.kept = self.kept
+        elif getattr(self.dataset, 'split_idx', 0): res.kept = SimpleNamespace(key=None)  # to predict, seen once
         return res
 
     def __getstate__(self): return dict(vars(self), kept=None)
@@ -222,7 +222,7 @@ def _batches(self:ResidentDL, idx):
     fs, size = _taken(self.after_batch.fs), k.tfm.size
     aff, lit, norm = map(fs.get, (AffineCoordTfm, LightingTfm, Normalize))
     pad = aff.pad_mode if aff else PadMode.Border
-    norm = norm and [(o.as_subclass(Tensor)).to(idx.device) for o in (-norm.mean/norm.std, 1/norm.std)]
+    norm = norm and [o.as_subclass(Tensor).to(idx.device) for o in (-norm.mean/norm.std, 1/norm.std)]
     numbers = _numbers(k.tfm, k.sizes[idx], size, k.x.shape[1], aff, lit)
     for i, drawn in zip(idx.split(self.bs), numbers.split(self.bs)):
         x = k.kind(view(_rows(k.x, i), drawn, size, pad, lit, norm))
