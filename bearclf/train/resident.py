@@ -180,6 +180,7 @@ def _keep(self:ResidentDL):
         if self.bs and self.indexed and hasattr(self.dataset, 'split_idx') and self.n: self._decode()
     return getattr(self.kept, 'x', None) is not None
 
+# %% ../../nbs/library/train/14_resident.ipynb #6d1f0b3a
 @patch
 def _decode(self:ResidentDL):
     self.before_iter()
