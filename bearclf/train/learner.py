@@ -18,6 +18,7 @@ from .machine import on_usable_device
 from .data import *
 from .data import _check_trainable, _labeller, _scene_of, AsPicture, answers_of
 from .bodies import fetch_weights, find_or_choose_arch, weights_of
+from .resident import ResidentDL, late_loss
 from .several import in_turn, shared_out
 
 with warnings.catch_warnings():
@@ -47,6 +48,7 @@ def photo_learner(
         raise BearclfError(f'The pretrained weights of {arch} could not be fetched. '
                            'Choose another arch, or train without: pretrained=False.') from e
     learn.model.to(memory_format=torch.channels_last)
+    late_loss(learn)
     if dls.device.type != 'cuda': return learn
     return learn.to_bf16() if torch.cuda.is_bf16_supported() else learn.to_fp16()
 
@@ -73,11 +75,12 @@ def _seconds_to_prepare(dl, n=16):
 # %% ../../nbs/library/train/15_learner.ipynb #95e4f63c
 def _advice(report):
     "What to do about the waiting, if it is more than a third of the time; otherwise about the computing"
-    decode, transform = report.prepare
     if report.waiting < (report.waiting + report.computing)/3:
         return ' This processor can compute in 16 bits, too: try cbs=CPUMixedPrecision().'*report.could_be_16_bit
     if not report.workers and not report.on_cpu:
         return ' Let other processes prepare the photos: photo_dls(path, num_workers=4).'
+    if not report.prepare: return ''
+    decode, transform = report.prepare
     if decode > transform:
         return ' Make the photos smaller; photo_dls does so by itself for Resize and RandomResizedCrop.'
     if not report.on_cpu: return ' Try more num_workers, and fewer batch transforms.'
@@ -96,7 +99,8 @@ class TimeReport(Callback):
         if self.training: self.computing += self._lap(); self.n += len(self.y)
     def after_fit(self):
         dl, device = self.dls.train, self.dls.device
-        if self.n: self.prepare = _seconds_to_prepare(dl)
+        kept = isinstance(dl, ResidentDL) and dl._keep()
+        if self.n: self.prepare = () if kept else _seconds_to_prepare(dl)
         self.workers,self.on_cpu = dl.fake_l.num_workers,device.type == 'cpu'
         self.could_be_16_bit = computes_in_bf16(device) and not self.learn.cbs.filter(risinstance(MixedPrecision))
 
@@ -104,8 +108,9 @@ class TimeReport(Callback):
         if not self.n: return 'Nothing was trained.'
         model, waiting = self.computing/self.n, self.waiting/self.n
         ms = [f'{1000*o:.1f} ms' for o in (model + waiting, model, waiting, *self.prepare)]
+        how = 'to decode one takes {}, to transform it {}' if self.prepare else 'each was decoded once and kept'
         return (f'{ms[0]} for each photo in an epoch: {ms[1]} the model, {ms[2]} waiting for photos '
-                f'(to decode one takes {ms[3]}, to transform it {ms[4]}).' + _advice(self))
+                f'({how.format(*ms[3:])}).' + _advice(self))
 
 # %% ../../nbs/library/train/15_learner.ipynb #03cc4379
 class CPUMixedPrecision(MixedPrecision):
