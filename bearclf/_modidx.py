@@ -571,6 +571,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'bearclf.core.code_key': ('library/core.html#code_key', 'bearclf/core.py'),
                               'bearclf.core.counted': ('library/core.html#counted', 'bearclf/core.py'),
                               'bearclf.core.cut': ('library/core.html#cut', 'bearclf/core.py'),
+                              'bearclf.core.data_frame': ('library/core.html#data_frame', 'bearclf/core.py'),
                               'bearclf.core.defused': ('library/core.html#defused', 'bearclf/core.py'),
                               'bearclf.core.empty_cache': ('library/core.html#empty_cache', 'bearclf/core.py'),
                               'bearclf.core.error_text': ('library/core.html#error_text', 'bearclf/core.py'),

@@ -14,7 +14,7 @@ from fastcore.basics import patch
 from PIL import Image
 
 from ..core import *
-from ..core import free_path, printable, sha256_of
+from ..core import data_frame, free_path, printable, sha256_of
 from ..photo import *
 from ..photo import is_raw, plain_stat
 from .look import _RESERVED, check_folder
@@ -123,8 +123,7 @@ class VerifyReport:
 
     @property
     def table(self): # One row for each finding, as a pandas `DataFrame`
-        import pandas as pd
-        return pd.DataFrame([(r[0].file, *r[1:4]) for r in self.rows], columns=_COLUMNS)
+        return data_frame([(r[0].file, *r[1:4]) for r in self.rows], columns=_COLUMNS)
 
     def __str__(self): return self.told()
     __repr__ = __str__
