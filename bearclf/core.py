@@ -370,12 +370,6 @@ def table_bytes(file, largest=50e6):
         return Path(file).read_bytes()
     except OSError as e: raise BearclfError(f'{file} cannot be read ({e.strerror}).') from e
 
-# %% ../nbs/library/00_core.ipynb #da7af4a3
-def data_frame(*args, **kwargs):
-    "A pandas `DataFrame`, which takes names that are no Unicode even where pyarrow is installed"
-    import pandas as pd
-    with pd.option_context('mode.string_storage', 'python'): return pd.DataFrame(*args, **kwargs)
-
 # %% ../nbs/library/00_core.ipynb #15d00016
 def _one_line(line, separator):
     try: return next(csv.reader([line.rstrip('\r\n')], delimiter=separator), [])

@@ -5,9 +5,9 @@
 
 The limit is a bare loop with one thread: decode, resize, ONNX Runtime, nothing else; as many of them at once as there
 are cores at work, since cores share a memory; the mean of before and after ours. Of ours the start is left out: time
-runs from when each worker has done its first part to the end of the last, so let PHOTOS be some ten thousand. The
-memory is the largest of any one process, as the system counts it. The price is EUR 0.05 for a core and hour, and only
-a factor: put in your own.
+runs from the end of the first part to that of the last, without the parts that were begun before, so let PHOTOS be
+some ten thousand. The memory is the largest of any one process, as the system counts it. The price is EUR 0.05 for a
+core and hour, and only a factor: put in your own.
 """
 import os, subprocess, sys, tempfile, time
 from concurrent.futures import ProcessPoolExecutor
@@ -53,8 +53,8 @@ def ours(model, table, workers):
         took = time.perf_counter() - t
         if proc.returncode > 1: sys.exit('The command has failed.')
         ends = sorted(o.stat().st_mtime for o in Path(d).glob('out/part-*'))
-        first = max(workers, 1)  # each worker's first part
-        steady = PART*(len(ends) - first)/(ends[-1] - ends[first - 1]) if len(ends) > first else None
+        first = max(workers, 1)  # parts that were begun before the first was done: at least so many photos a second
+        steady = PART*(len(ends) - first)/(ends[-1] - ends[0]) if len(ends) > first else None
         data = b''.join(o.read_bytes() for o in sorted(Path(d).glob('out/part-*')))
         return steady, took, most, sha256(data).hexdigest()
 

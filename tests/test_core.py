@@ -195,9 +195,3 @@ def test_whatever_is_linked_only_what_lies_below_is_named(tmp_path, seed):
         assert '..' not in file.parts and file == tmp_path/'root'/name
         for o in file, file.parent: assert os.path.commonpath([root, os.path.realpath(o)]) == root
     assert named
-
-
-def test_a_table_takes_names_that_are_no_unicode():
-    "pandas keeps text in pyarrow where that is installed, as on Colab and in CI, and pyarrow takes Unicode alone"
-    table = core.data_frame([('b\udcff.jpg', None), ('кот.jpg', 'x')], columns=['photo', 'to'])
-    assert table.photo.tolist() == ['b\udcff.jpg', 'кот.jpg'] and table.to.isna().tolist() == [True, False]

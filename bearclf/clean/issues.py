@@ -13,9 +13,9 @@ from typing import NamedTuple
 import jinja2, numpy as np
 
 from ..core import *
-from ..core import data_frame
 from ..photo import *
 from ..folder.look import *
+from ..folder.look import data_frame
 from ..folder.copies import MARKS, compared, twin_groups, twins
 from ..folder.moves import DELETE
 from ..train.features import *

@@ -13,9 +13,10 @@ from importlib import resources
 import anywidget, ipywidgets, numpy as np
 
 from ..core import *
-from ..core import data_frame, percent
+from ..core import percent
 from ..photo import *
 from ..folder.look import *
+from ..folder.look import data_frame
 from ..folder.copies import MARKS
 from ..folder.moves import DELETE, KEEP
 from ..train.machine import widgets_unknown

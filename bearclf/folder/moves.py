@@ -18,9 +18,9 @@ from fastcore.basics import patch
 from filelock import FileLock
 
 from ..core import *
-from ..core import data_frame, inside, printable, remove_empty, sha256_of
+from ..core import inside, printable, remove_empty, sha256_of
 from ..photo import fingerprint, plain_stat
-from .look import visible_files
+from .look import data_frame, visible_files
 
 # %% ../../nbs/library/folder/07_moves.ipynb #07a00009
 HOME, ASIDE = '.bearclf', '.bearclf/aside'

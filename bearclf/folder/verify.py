@@ -14,10 +14,10 @@ from fastcore.basics import patch
 from PIL import Image
 
 from ..core import *
-from ..core import data_frame, free_path, printable, sha256_of
+from ..core import free_path, printable, sha256_of
 from ..photo import *
 from ..photo import is_raw, plain_stat
-from .look import _RESERVED, check_folder
+from .look import _RESERVED, check_folder, data_frame
 from .copies import Compared, MARKS, exact_copies, near_copies, other_names
 from .moves import *
 from .moves import ASIDE

@@ -15,9 +15,10 @@ from types import SimpleNamespace
 from fastcore.basics import patch
 
 from ..core import *
-from ..core import a_few, cached, code_key, counted, cut, data_frame, given_path, rate, sha256_of
+from ..core import a_few, cached, code_key, counted, cut, given_path, rate, sha256_of
 from ..practice.drawn import *
 from ..folder.look import *
+from ..folder.look import data_frame
 from .portable import AnyClassifier, _part_of, _prediction, in_use, parsed_json, plain_bytes, read_json
 from .portable import read_portable, wrong_facts
 

@@ -17,7 +17,8 @@ from scipy.stats import binomtest, chi2
 from sklearn.metrics import classification_report
 
 from ..core import *
-from ..core import a_few, counted, data_frame, percent
+from ..core import a_few, counted, percent
+from ..folder.look import data_frame
 from .data import answers_of, check_answers, files_of
 from .steer import left_as_it_was
 with warnings.catch_warnings():

@@ -15,7 +15,8 @@ import numpy as np
 from PIL import Image
 
 from ..core import *
-from ..core import data_frame, given_path
+from ..core import given_path
+from ..folder.look import data_frame
 
 # %% ../../nbs/library/watch/27_frames.ipynb #8489ec2f
 def _av():
