@@ -351,7 +351,7 @@ def predict(
     *images:str, # One or more photos; ~ and '*.jpg' are understood. With --out, also a folder, a table or an address
     json:bool=False, # Print one JSON object for each photo, for other programs
     out:Path=None, # For a great many: write the answers into this folder, as Parquet; started again, it goes on
-    workers:int=0, # With --out: so many processes, by Ray; worth it from some thousands of photos on
+    workers:int=0, # With --out: so many processes, by Ray; worth it on many cores or machines
     trust:bool=False, # Unpickle export.pkl, which runs the code in it: only for files of people you know
 ):
     "Say what is on one or more photos."

@@ -16,7 +16,6 @@ from PIL import Image
 
 from ..core import *
 from ..core import given_path
-from ..folder.look import data_frame
 
 # %% ../../nbs/library/watch/27_frames.ipynb #8489ec2f
 def _av():
@@ -251,7 +250,7 @@ def save_crops(
             for i, o in enumerate(map(Box._make, find(im))):
                 rows.append((f'{dest.name}-{t:07.2f}-{i}.jpg', round(t, 3), *o))
                 crop(im, o.square() if square else o, margin).save(tmp/rows[-1][0], quality=95)
-        table = data_frame(rows, columns=['file', 'time', 'x', 'y', 'w', 'h'])
+        table = pd.DataFrame(rows, columns=['file', 'time', 'x', 'y', 'w', 'h'])
         table.to_csv(tmp/'crops.csv', index=False)
         if dest.is_dir(): dest.rmdir()  # it is empty; on Windows a rename needs a free name
     return table
