@@ -145,10 +145,7 @@ def _scenes(groups, path, arch, level):
     with redirect_stdout(None): return scenes_by_look(photo_learner(photo_dls(path, level=level), arch))
 
 # %% ../nbs/library/90_cli.ipynb #5c0acf31
-def _is_one_of_several():
-    n = int(os.environ.get('WORLD_SIZE') or 1)
-    if n > 1: print(f'A head alone is trained by one process, so the first of the {n} does it; for all of them: --full')
-    return n > 1
+def _processes(): return int(os.environ.get('WORLD_SIZE') or 1) # that a launcher has started
 
 def _fit_all(*args, **kwargs):
     from bearclf.train.learner import CPUMixedPrecision, computes_in_bf16, train_photos
@@ -182,7 +179,7 @@ def _check_train(precompute, full, pretrained, **least):
 # %% ../nbs/library/90_cli.ipynb #2c302510
 def _beside_others():
     "Nothing, or how one of several processes behaves"
-    if int(os.environ.get('WORLD_SIZE') or 1) < 2: return nullcontext()
+    if _processes() < 2: return nullcontext()
     from bearclf.train.several import beside_others
     return beside_others()
 
@@ -195,7 +192,9 @@ def _train(path, arch, out, pretrained, precompute, full, groups, **kwargs):
     from bearclf.ship.predict import kept_aside, model_facts
     from bearclf.train.several import goes_on_alone, in_turn
     fit = _fit_head_only if precompute or _is_better_off_with_the_head(pretrained, full) else _fit_all
-    if fit is _fit_head_only and _is_one_of_several() and not goes_on_alone(): return
+    if fit is _fit_head_only and (n := _processes()) > 1:
+        print(f'A head alone is trained by one process, so the first of the {n} does it; for all of them: --full')
+        if not goes_on_alone(): return
     with in_turn(): groups = _scenes(groups, path, arch, kwargs['level'])
     learn = fit(path, arch=arch, pretrained=pretrained, groups=groups, **kwargs)
     if not goes_on_alone(): return
