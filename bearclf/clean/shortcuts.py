@@ -7,7 +7,7 @@ __all__ = ['PROPERTIES', 'NOTES', 'WORDS', 'Property', 'photo_properties', 'Use'
 
 # %% ../../nbs/library/clean/19b_shortcuts.ipynb #921edaa6
 import io, math, warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -90,21 +90,21 @@ class Property(NamedTuple):
     family: str # What has mostly one cause
     more: str # How to say that photos have more of it
     less: str
-    form: str='{:.2f}' # How to write a value
+    form: str='' # How to write a value
 
 PROPERTIES = dict(
     side=Property('size', 'larger', 'smaller', '{:,.0f} pixels on the shorter side'),
     weight=Property('size', 'heavier as files', 'lighter as files', '{:,.0f} kB'),
     size=Property('size', '', ''),
     aspect=Property('shape', 'wider', 'narrower', '{:.2f} times as wide as high'),
-    square=Property('shape', 'nearer to a square', 'further from a square', '{:.2f}, where 0 is a square'),
+    square=Property('shape', 'nearer to a square', 'further from a square'),
     density=Property('compression', 'less compressed', 'more compressed', '{:.2f} bytes a pixel'),
     quality=Property('compression', 'saved as JPEG of higher quality', 'saved as JPEG of lower quality', '{:.0f}'),
     format=Property('compression', '', ''), storage=Property('compression', '', ''),
     plain=Property('border', 'plainer at the border', 'less plain at the border', '{:.0%} of it in one colour'),
-    frame=Property('border', 'more often in a frame of one colour', 'less often in a frame of one colour', '{:.1%}'),
-    bars=Property('border', 'more often between dark bars', 'less often between dark bars', '{:.1%} of a side'),
-    line=Property('border', 'more often crossed by a line near the rim', 'less often crossed by a line near the rim'),
+    frame=Property('border', 'more in a frame of one colour', 'less in a frame of one colour', '{:.1%}'),
+    bars=Property('border', 'more between dark bars', 'less between dark bars', '{:.1%} of a side'),
+    line=Property('border', 'more crossed by a line near the rim', 'less crossed by a line near the rim'),
     rim=Property('rim', 'richer in edges at the top or the bottom', 'poorer in edges at the top or the bottom'),
     corner=Property('rim', 'richer in edges in one corner', 'poorer in edges in one corner'),
     source=Property('source', '', ''), camera=Property('source', '', ''),
@@ -137,6 +137,13 @@ def _sources(path):
         except ValueError: return ''
     return {o['sha256']: host(o) for o in rows}, ''
 
+def _looked_at(report):
+    "`report`, with looks that have `MEASURES`, and without photos that cannot be read any more"
+    looks = dict(zip(report.photos, look_at_all(report.photos, MEASURES)))
+    bad = {o: look.reason for o, look in looks.items() if look.reason}
+    return replace(report, photos=report.photos.filter(lambda o: o not in bad), left_out=report.left_out | bad,
+                   looks=report.looks | looks)
+
 def _measured(file, look, sources):
     "All properties of one photo"
     seen = look_into(file, _of_file) | look.seen['frame2']
@@ -153,7 +160,7 @@ def photo_properties(
     given = isinstance(path_or_report, FolderReport)
     report = path_or_report if given else check_folder(path_or_report, level=level, measures=MEASURES)
     if not report.get_y: raise BearclfError('The labels of these photos are not known. Give their folder.')
-    if given: report.looks = {**report.looks, **dict(zip(report.photos, look_at_all(report.photos, MEASURES)))}
+    if given: report = _looked_at(report)
     photos, (sources, said) = compared(report), _sources(report.path)
     if not photos: raise BearclfError(f'There are no photos in class folders below {report.path}. '
                                       'Give the folder that holds the class folders.')
@@ -206,13 +213,26 @@ def _tested(table):
     for notes in False, True:
         t = pd.DataFrame(_tests(table, [o.family for o in PROPERTIES.values() if (o.family in NOTES) == notes]),
                          columns=_COLUMNS)
-        parts.append(t.assign(p=holm(t.p), note=notes))
-    t = pd.concat(parts, ignore_index=True)
-    if not len(t): return t.assign(tells=[], found=[])
+        parts.append(t.assign(p=holm([*t.p]), note=notes))
+    t = pd.concat([o for o in parts if len(o)] or parts, ignore_index=True)
     t['tells'] = np.maximum(t.auc, 1 - t.auc)
     alone = (t.value != '') & (t.here >= .1) & (t.here*t.n >= .9*(t.here*t.n + t.others*t.n_others))
     t['found'] = (t.p < SURELY) & ((t.tells >= TELLS) | alone)
+    t['found'] &= ~t.apply(lambda o: _is_echo(o, t, table), axis=1) if len(t) else False
     return t.sort_values(['note', 'found', 'tells'], ascending=[True, False, False], ignore_index=True)
+
+# %% ../../nbs/library/clean/19b_shortcuts.ipynb #fa6e8278
+def _is_echo(o, t, table):
+    "Whether the finding `o` is there only because another class stands out the other way, and more so"
+    if not o.found or o.value: return False
+    up = o.auc >= .5
+    louder = t[t.found & (t.property == o.property) & ((t.auc >= .5) != up) & (t.tells > o.tells)]['class']
+    rest = table[~table.label.isin(louder)]
+    if not len(louder): return False
+    a, b = (rest.loc[m & rest[o.property].notna(), o.property] for m in (rest.label == o['class'],
+                                                                         rest.label != o['class']))
+    auc = _number_test(a, b)[0] if len(a) and len(b) else .5
+    return (auc if up else 1 - auc) < TELLS
 
 # %% ../../nbs/library/clean/19b_shortcuts.ipynb #c48cd41b
 def _auc_seen(n, m, tests, chance=.8):
@@ -288,13 +308,17 @@ class Use(NamedTuple):
     unjust: float # How often chance alone would make the class and the others suffer so differently
 
     @property
-    def used(self): return self.right - self.without >= .05*self.n and self.p < .01 and self.unjust < .01
+    def falls(self): return self.right - self.without >= .05*self.n and self.p < SURELY
+    @property
+    def used(self): return self.falls and self.unjust < SURELY
+
     def __str__(self):
-        said = f'Of {self.n} photos it is right about {self.right} as they are, and about {self.without} {self.how}: '
-        if self.used: return f'the model uses it. {said}the class and the others suffer differently.'
-        if self.right - self.without >= .05*self.n and self.p < .01:
-            return f'whether the model uses it is not clear. {said}that may be the treatment itself, as all suffer.'
-        return f'no sign that the model uses it. {said}no difference that so few could show.'
+        said = f'Of {self.n} photos it is right about {self.right} as they are, and about {self.without} {self.how}'
+        if self.used: return f'The model uses it. {said}; this class and the others suffer differently.'
+        if self.falls: return f'Whether the model uses it is not clear. {said}; that may be the treatment, as all suffer.'
+        return f'No sign that the model uses it. {said}; fewer than {_SEEN} more errors would not be told from chance.'
+
+_SEEN = 8 # 2*.5**8 < SURELY
 
 def _use(judged, cls, family, how, before, after):
     from scipy.stats import fisher_exact
@@ -305,9 +329,10 @@ def _use(judged, cls, family, how, before, after):
     return Use(family, cls, how, len(judged), int(right.sum()), int(without.sum()),
                compare_errors(~right, ~without).p, float(fisher_exact(cells).pvalue))
 
-def _uses(learn, table, found):
+def _uses(learn, table, found, most=500):
     "A `Use` for each class and family that was found and can be taken away"
     judged, treatments = _unseen(learn, table), _treatments(table)
+    if len(judged) > most: judged = judged.sample(most, random_state=0)
     asked = [o for o in dict.fromkeys(zip(found['class'], found.family)) if o[1] in treatments]
     if not asked or not len(judged): return {}
     files = list(judged.photo)
@@ -341,10 +366,9 @@ def _says(o):
         what = dict(size='measures {}', format='is a {}', storage='is stored as {}', source='comes from {}',
                     camera='was taken with {}')[o.property].format(cut(o.value))
         return f'{c}: a photo {what} in {o.here:.0%} of this class, and in {o.others:.0%} of the others'
-    more = o.auc >= .5
-    return (f'{c}: photos are {prop.more if more else prop.less} than the others in {o.tells:.0%} of the pairs '
-            f'(half of them: {prop.form.format(o.here)} and {"more" if more else "less"}; '
-            f'of the others: {prop.form.format(o.others)})')
+    more = prop.more if o.auc >= .5 else prop.less
+    usual = f' (typically {prop.form.format(o.here)}, of the others {prop.form.format(o.others)})' if prop.form else ''
+    return f'{c}: of a photo of this class and one of the others, the first is {more} in {o.tells:.0%} of pairs{usual}'
 
 @patch
 def _also(self:Shortcuts, o):
@@ -356,7 +380,7 @@ def _also(self:Shortcuts, o):
 def _sentence(self:Shortcuts, o):
     also, use = self._also(o), self.uses.get((o['class'], o.family))
     return ' '.join([_says(o) + f'; also by {some(also)}'*bool(also) + '.', *(
-        [f'{str(use)[0].upper()}{str(use)[1:]}'] if use else []), DO[o.family]])
+        [str(use)] if use else []), DO[o.family]])
 
 # %% ../../nbs/library/clean/19b_shortcuts.ipynb #97f25220
 @patch
