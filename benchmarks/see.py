@@ -6,15 +6,17 @@
     python benchmarks/see.py shortcuts  # or `uses`, or `slices`: that part alone
 
 Shortcuts: 300 drawn bears of several sizes; one class (by turns) gets the property, in 9 of 10 of its photos. "found":
-the class and the family are among the findings; "more": findings of other classes or families, in all sets.
+the class and the family are among the findings. Copies are not looked for, as there are none.
+Uses: the same with half of the labels drawn by lot, as else the bears alone tell all; one model has learned from the
+planted photos, one from the same photos before. Slices: errors planted into the table of 414 drawn bears.
 """
-import io, random, shutil, sys, tempfile, time
+import contextlib, io, random, shutil, sys, tempfile, time
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from common import heading, row, words
+from common import heading, need_weights, row, words
 
 KINDS = ('black', 'grizzly', 'teddy')
 
@@ -48,15 +50,17 @@ PLANTED = {'watermark': (banner, 'rim'), 'frame': (border, 'border'), 'wide': (w
            'low JPEG quality': (lambda im, rng: im, 'compression'), 'small': (small, 'size')}
 
 
-def draw(path, n, seed):
-    "Bears of many sizes and shapes, saved with many qualities, as photos from many places are"
+def draw(path, n, seed, lots=0):
+    """Bears of many sizes and shapes, saved with many qualities, as photos from many places are.
+
+    A part `lots` of them lies in a folder by lot, so that a model needs more than the bears to be right."""
     from bearclf.practice.drawn import draw_bear
     rng = random.Random(f'see {seed}')
     for i in range(n):
         im = draw_bear(KINDS[i%3], f'see {seed} {i}', rng.choice((128, 144, 160, 192)))
         m = round(im.height*rng.uniform(0, .12))
         im = im.crop((0, m, im.width, im.height - m) if rng.random() < .5 else (m, 0, im.width - m, im.height))
-        file = path/KINDS[i%3]/f'{i:04}.jpg'
+        file = path/(rng.choice(KINDS) if rng.random() < lots else KINDS[i%3])/f'{i:04}.jpg'
         file.parent.mkdir(parents=True, exist_ok=True)
         im.save(file, quality=rng.randint(75, 95))
 
@@ -77,28 +81,91 @@ def shortcuts(seeds, n):
     for seed in seeds:
         with tempfile.TemporaryDirectory() as tmp:
             draw(Path(tmp)/'clean', n, seed)
-            res = find_shortcuts(Path(tmp)/'clean')
+            res = find_shortcuts(Path(tmp)/'clean', copies=False)
             clean.append([(o['class'], o.property, round(o.auc, 2)) for _, o in res.found.iterrows()])
             for i, (kind, (_, family)) in enumerate(PLANTED.items()):
                 shutil.copytree(Path(tmp)/'clean', path := Path(tmp)/f'{i}')
                 cls = KINDS[(seed + i)%3]
                 plant(path, kind, cls, seed)
                 began = time.perf_counter()
-                found = find_shortcuts(path).found
+                found = find_shortcuts(path, copies=False).found
                 took.append(time.perf_counter() - began)
                 found = {*zip(found['class'], found.family)}
                 hits[kind] += (cls, family) in found
                 more[kind] += len([o for o in found if o[0] != cls])
+        print(f'seed {seed}: {hits}, clean {clean[-1]}', file=sys.stderr, flush=True)
     heading('planted', 'found', 'of', 'findings of another class')
     for o in PLANTED: row(o, hits[o], len(seeds), more[o])
     row('nothing', sum(map(bool, clean)), len(seeds), '; '.join(map(str, filter(None, clean))))
     print(f'{np.median(took):.1f} s a folder')
 
 
+def uses(seeds, n, arch='squeezenet1_0'):
+    "Half of the labels are drawn by lot: who wants to be right more often has to use what was planted"
+    from bearclf.clean.shortcuts import find_shortcuts
+    from bearclf.train.features import precomputed_learner
+    learner = lambda path: precomputed_learner(path, arch, num_workers=0, valid_pct=.5)
+    heading('planted', 'seed', 'model', 'used', 'photos', 'right as they are', 'without')
+    for seed in seeds:
+        with tempfile.TemporaryDirectory() as tmp, contextlib.redirect_stdout(io.StringIO()) as quiet:
+            draw(Path(tmp)/'clean', n, f'uses {seed}', .5)
+            clean = learner(Path(tmp)/'clean')
+            for i, (kind, (_, family)) in enumerate(PLANTED.items()):
+                shutil.copytree(Path(tmp)/'clean', path := Path(tmp)/f'{i}')
+                plant(path, kind, cls := KINDS[i%3], seed)
+                same = [Path(str(o).replace('/clean/', f'/{i}/')) for o in clean.dls.train_ds.items]
+                clean.dls.train_ds.tls[0].items = same  # the same photos, now planted, were learned from
+                for name, learn in ('trained on it', learner(path)), ('trained on the clean ones', clean):
+                    use = find_shortcuts(path, learn, copies=False).uses.get((cls, family))
+                    with contextlib.redirect_stdout(sys.stdout if quiet is None else sys.__stdout__):
+                        row(kind, seed, name, *((use.used, use.n, use.right, use.without) if use else ('not found',)))
+                        sys.stdout.flush()
+                clean.dls.train_ds.tls[0].items = [Path(str(o).replace(f'/{i}/', '/clean/')) for o in same]
+
+
+def judged(n, seed='slices'):
+    "Properties of `n` drawn bears, and a site for each"
+    from bearclf.clean.shortcuts import photo_properties
+    with tempfile.TemporaryDirectory() as tmp:
+        draw(Path(tmp), n, seed)
+        t = photo_properties(tmp, copies=False).rename(columns={'label': 'actual'})
+    return t.assign(source=np.random.default_rng(1).choice([f'site{i}.org' for i in range(5)], n))
+
+
+SLICES = {'a fifth by a property': lambda t, rng: t.brightness >= t.brightness.quantile(.8),
+          'a source': lambda t, rng: t.source == 'site2.org',
+          'a class': lambda t, rng: t.actual == 'grizzly',
+          'a third of a class': lambda t, rng: (t.actual == 'teddy') & (t.density <= t.density.quantile(.33)),
+          'a fifth of a class': lambda t, rng: (t.actual == 'teddy') & (t.density <= t.density.quantile(.2))}
+
+
+def slices(seeds, n, shuffles, inside=.3, outside=.03):
+    from bearclf.clean.slices import _slices, find_slices
+    t = judged(n)
+    wrong = lambda which: t.assign(predicted=np.where(which, 'a rock', t.actual))
+    names = _slices(wrong(np.zeros(n, bool)))
+    heading(f'{inside:.0%} wrong in', 'photos', 'found', 'of')
+    for name, f in SLICES.items():
+        part, hits = f(t, None).to_numpy(), 0
+        for seed in seeds:
+            lots = np.random.default_rng([seed, 7]).random(n)
+            found = find_slices(wrong(lots < np.where(part, inside, outside))).found.slice
+            hits += any((names[o] & part).sum() >= .5*(names[o] | part).sum() for o in found)
+        row(name, part.sum(), hits, len(seeds))
+    for k in 12, 40, 80:
+        false = sum(len(find_slices(wrong(np.random.default_rng([i, k]).permutation(n) < k)).found) > 0
+                    for i in range(shuffles))
+        row(f'nothing, {k} errors shuffled', n, false, shuffles)
+
+
 def main(args):
-    smoke = '--smoke' in args
+    smoke, parts = '--smoke' in args, {*args} - {'--smoke'} or {'shortcuts', 'uses', 'slices'}
     seeds = range(101, 102) if smoke else range(101, 111)
-    if not {'uses', 'slices'} & {*args}: shortcuts(seeds, 60 if smoke else 300)
+    if 'slices' in parts: slices(seeds, 120 if smoke else 414, 3 if smoke else 100)
+    if 'shortcuts' in parts: shortcuts(seeds, 60 if smoke else 300)
+    if 'uses' in parts:
+        need_weights()
+        uses(seeds[:1], 60 if smoke else 300)
 
 
 if __name__ == '__main__': main(words(__doc__))

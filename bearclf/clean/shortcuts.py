@@ -82,7 +82,7 @@ def _of_frame(im):
         line=float(max(o.mean(1).max() for o in steps)), rim=float(max(strips) - min(strips)),
         corner=float(max(patch) - np.median(patch)))
 
-MEASURES = MARKS | dict(frame2=_of_frame)
+MEASURES = dict(frame2=_of_frame)
 
 # %% ../../nbs/library/clean/19b_shortcuts.ipynb #71a3af14
 class Property(NamedTuple):
@@ -137,9 +137,9 @@ def _sources(path):
         except ValueError: return ''
     return {o['sha256']: host(o) for o in rows}, ''
 
-def _looked_at(report):
-    "`report`, with looks that have `MEASURES`, and without photos that cannot be read any more"
-    looks = dict(zip(report.photos, look_at_all(report.photos, MEASURES)))
+def _looked_at(report, measures):
+    "`report`, with looks that have `measures`, and without photos that cannot be read any more"
+    looks = dict(zip(report.photos, look_at_all(report.photos, measures)))
     bad = {o: look.reason for o, look in looks.items() if look.reason}
     return replace(report, photos=report.photos.filter(lambda o: o not in bad), left_out=report.left_out | bad,
                    looks=report.looks | looks)
@@ -155,19 +155,20 @@ def _measured(file, look, sources):
 def photo_properties(
     path_or_report:str|Path|FolderReport, # A folder with a folder of photos for each class, or what `check_folder` said
     level:int=None, # As in `check_folder`
+    copies:bool=True, # Look which photos are copies? That takes most of the time, if nobody has looked yet
 ): # A `DataFrame`: photo, label, group (the same for copies of one photo in one class), and each of `PROPERTIES`
     "What can be said of the files and frames of the photos; what cannot be read is left out"
-    given = isinstance(path_or_report, FolderReport)
-    report = path_or_report if given else check_folder(path_or_report, level=level, measures=MEASURES)
+    given, measures = isinstance(path_or_report, FolderReport), MEASURES | (MARKS if copies else {})
+    report = path_or_report if given else check_folder(path_or_report, level=level, measures=measures)
     if not report.get_y: raise BearclfError('The labels of these photos are not known. Give their folder.')
-    if given: report = _looked_at(report)
+    if given: report = _looked_at(report, measures)
     photos, (sources, said) = compared(report), _sources(report.path)
     if not photos: raise BearclfError(f'There are no photos in class folders below {report.path}. '
                                       'Give the folder that holds the class folders.')
     table = pd.DataFrame([dict(photo=f, label=o.label) | _measured(f, o.look, sources)
                           for f, o in zip(report.photos, photos)])
-    copies = [o for o in twins(photos, report.path) if photos[o[0]].label == photos[o[2]].label]
-    table.insert(2, 'group', twin_groups(len(photos), copies))
+    pairs = [o for o in (twins(photos, report.path) if copies else []) if photos[o[0]].label == photos[o[2]].label]
+    table.insert(2, 'group', twin_groups(len(photos), pairs))
     out = len(report.left_out)
     table.attrs['said'] = [said]*bool(said) + [f'{out} files could not be used; verify says why.']*bool(out)
     return table
@@ -443,9 +444,10 @@ def find_shortcuts(
     path_or_report:str|Path|FolderReport, # A folder with a folder of photos for each class, or what `check_folder` said
     learn:Learner=None, # A model of these classes, to be asked whether it uses what is found
     level:int=None, # As in `check_folder`
+    copies:bool=True, # Count copies of a photo once? To find them takes most of the time, if nobody has looked yet
 ) -> Shortcuts: # Says in sentences what it found, and what it could have found
     "By what can the photos of a class be told that is no part of it? Nothing is changed"
-    photos = photo_properties(path_or_report, level)
+    photos = photo_properties(path_or_report, level, copies)
     res = Shortcuts(_tested(photos.drop_duplicates(['group', 'label'])), photos, said=photos.attrs['said'])
     if learn is None: return res
     found = pd.concat([res.found, res.notes])
