@@ -105,7 +105,7 @@ def uses(seeds, n, arch='squeezenet1_0'):
     from bearclf.clean.shortcuts import find_shortcuts
     from bearclf.train.features import precomputed_learner
     learner = lambda path: precomputed_learner(path, arch, num_workers=0, valid_pct=.5)
-    heading('planted', 'seed', 'model', 'used', 'photos', 'right as they are', 'without')
+    heading('planted', 'seed', 'model', 'used', 'photos', 'right as they are', 'without', 'moved', 'p', 'unjust')
     for seed in seeds:
         with tempfile.TemporaryDirectory() as tmp, contextlib.redirect_stdout(io.StringIO()) as quiet:
             draw(Path(tmp)/'clean', n, f'uses {seed}', .5)
@@ -118,7 +118,7 @@ def uses(seeds, n, arch='squeezenet1_0'):
                 for name, learn in ('trained on it', learner(path)), ('trained on the clean ones', clean):
                     use = find_shortcuts(path, learn, copies=False).uses.get((cls, family))
                     with contextlib.redirect_stdout(sys.stdout if quiet is None else sys.__stdout__):
-                        row(kind, seed, name, *((use.used, use.n, use.right, use.without) if use else ('not found',)))
+                        row(kind, seed, name, *((use.used, use.n, use.right, use.without, f'{use.moved:.0%}', f'{use.p:.1g}', f'{use.unjust:.1g}') if use else ('not found',)))
                         sys.stdout.flush()
                 clean.dls.train_ds.tls[0].items = [Path(str(o).replace(f'/{i}/', '/clean/')) for o in same]
 

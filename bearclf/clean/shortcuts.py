@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from ..core import *
-from ..core import Table, cut, holm, some, table_bytes
+from ..core import Table as Csv, cut, holm, some, table_bytes
 from ..photo import *
 from ..photo import look_into, orientation
 from ..folder.look import *
@@ -130,7 +130,7 @@ DO = dict(
 def _sources(path):
     "Fingerprint of a photo -> the host that it came from, as `collect` has noted; and what is to be said"
     if not (file := path/'manifest.csv').exists(): return {}, 'There is no manifest.csv, so sources were not looked at.'
-    try: rows = Table(table_bytes(file), ['sha256', 'address']).rows
+    try: rows = Csv(table_bytes(file), ['sha256', 'address']).rows
     except BearclfError as e: return {}, f'Sources were not looked at, as manifest.csv cannot be read: {e}'
     def host(o):
         try: return (urlsplit(o.get('page') or o['address']).hostname or '').removeprefix('www.')
@@ -305,11 +305,12 @@ class Use(NamedTuple):
     n: int # Photos that were judged, none of which the model has learned from
     right: int # Of these as they are
     without: int # Of these without the property
-    p: float # How often chance alone would make such a difference, 0 to 1
+    moved: float # The larger of: part of the class no longer called so, part of the others called so now (net, 0 to 1)
+    p: float # How often chance alone would move one of the two so far, 0 to 1
     unjust: float # How often chance alone would make the class and the others suffer so differently
 
     @property
-    def falls(self): return self.right - self.without >= .05*self.n and self.p < SURELY
+    def falls(self): return self.moved >= .1 and self.p < SURELY
     @property
     def used(self): return self.falls and self.unjust < SURELY
 
@@ -317,18 +318,20 @@ class Use(NamedTuple):
         said = f'Of {self.n} photos it is right about {self.right} as they are, and about {self.without} {self.how}'
         if self.used: return f'The model uses it. {said}; this class and the others suffer differently.'
         if self.falls: return f'Whether the model uses it is not clear. {said}; that may be the treatment, as all suffer.'
-        return f'No sign that the model uses it. {said}; fewer than {_SEEN} more errors would not be told from chance.'
-
-_SEEN = 8 # 2*.5**8 < SURELY
+        return f'No sign that the model uses it. {said}; a small use would not be told from chance.'
 
 def _use(judged, cls, family, how, before, after):
     from scipy.stats import fisher_exact
     actual, mine = judged.label.to_numpy(), (judged.label == cls).to_numpy()
-    right, without = (np.asarray(o) == actual for o in (before, after))
+    before, after = (np.asarray(o) for o in (before, after))
+    a, b = before == cls, after == cls
+    moved = [(int(a[mine].sum()) - int(b[mine].sum()), mine), (int(b[~mine].sum()) - int(a[~mine].sum()), ~mine)]
+    right, without = before == actual, after == actual
     lost = right & ~without
     cells = [[int((lost & m).sum()), int((right & ~lost & m).sum())] for m in (mine, ~mine)]
+    ps = [compare_errors(a[m], b[m]).p for k, m in moved if k > 0] or [1.]
     return Use(family, cls, how, len(judged), int(right.sum()), int(without.sum()),
-               compare_errors(~right, ~without).p, float(fisher_exact(cells).pvalue))
+               max(float(k/max(1, m.sum())) for k, m in moved), min(1., 2*min(ps)), float(fisher_exact(cells).pvalue))
 
 def _uses(learn, table, found, most=500):
     "A `Use` for each class and family that was found and can be taken away"

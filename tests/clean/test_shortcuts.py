@@ -126,21 +126,24 @@ def test_a_report_will_do_and_stays_as_it_is(tmp_path):
 def test_the_quality_of_a_jpeg(tmp_path):
     for q in 15, 50, 75, 92:
         photo(np.random.default_rng(0)).save(tmp_path/'o.jpg', quality=q)
-        with Image.open(tmp_path/'o.jpg') as im: assert abs(shortcuts._quality(im) - q) < 2
+        with Image.open(tmp_path/'o.jpg') as im: assert abs(shortcuts._quality(im) - q) < 3
     photo(np.random.default_rng(0)).save(tmp_path/'o.png')
     with Image.open(tmp_path/'o.png') as im: assert math.isnan(shortcuts._quality(im))
 
 
 def test_what_is_said_of_a_model():
     "It uses the property where one class suffers; what harms all photos is no proof, nor is what harms few"
-    def use(right, without):
-        judged = pd.DataFrame(dict(label=['a']*40 + ['b']*80))
-        said = lambda ok: [o if i < ok[0] or 40 <= i < 40 + ok[1] else 'x' for i, o in enumerate(judged.label)]
+    judged = pd.DataFrame(dict(label=['a']*40 + ['b']*80))
+    def use(right, without, wrong_a='b', wrong_b='a'):
+        said = lambda ok: [o if i < ok[0] or 40 <= i < 40 + ok[1] else wrong_a if o == 'a' else wrong_b
+                           for i, o in enumerate(judged.label)]
         return shortcuts._use(judged, 'a', 'border', 'cropped', said(right), said(without))
     assert use((40, 78), (10, 78)).used and 'The model uses it' in str(use((40, 78), (10, 78)))
     assert use((30, 78), (30, 40)).used, 'all others gain it'
-    assert not use((40, 78), (26, 52)).used and 'not clear' in str(use((40, 78), (26, 52)))
-    assert not use((40, 78), (38, 77)).used and 'No sign' in str(use((40, 78), (38, 77)))
+    assert not use((40, 78), (28, 54)).used and 'not clear' in str(use((40, 78), (28, 54)))
+    assert not use((40, 78), (40, 40), wrong_b='c').falls, 'others suffer, but none is called a'
+    assert not use((40, 78), (38, 77)).falls and 'No sign' in str(use((40, 78), (38, 77)))
+    assert not use((10, 40), (40, 78)).falls, 'it has become better'
 
 
 def test_holm():
