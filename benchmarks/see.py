@@ -7,7 +7,7 @@
 
 Shortcuts: 300 drawn bears of several sizes; one class (by turns) gets the property, in 9 of 10 of its photos. "found":
 the class and the family are among the findings. Copies are not looked for, as there are none.
-Uses: the same with half of the labels drawn by lot, as else the bears alone tell all; one model has learned from the
+Uses: the same with labels drawn by lot, as else the bears alone tell all; one model has learned from the
 planted photos, one from the same photos before. Slices: errors planted into the table of 414 drawn bears.
 """
 import contextlib, io, random, shutil, sys, tempfile, time
@@ -101,14 +101,14 @@ def shortcuts(seeds, n):
 
 
 def uses(seeds, n, arch='squeezenet1_0'):
-    "Half of the labels are drawn by lot: who wants to be right more often has to use what was planted"
+    "All labels are drawn by lot: a model that is right more often than one in three uses what was planted"
     from bearclf.clean.shortcuts import find_shortcuts
     from bearclf.train.features import precomputed_learner
     learner = lambda path: precomputed_learner(path, arch, num_workers=0, valid_pct=.5)
     heading('planted', 'seed', 'model', 'used', 'photos', 'right as they are', 'without', 'moved', 'p', 'unjust')
     for seed in seeds:
         with tempfile.TemporaryDirectory() as tmp, contextlib.redirect_stdout(io.StringIO()) as quiet:
-            draw(Path(tmp)/'clean', n, f'uses {seed}', .5)
+            draw(Path(tmp)/'clean', n, f'uses {seed}', 1)
             clean = learner(Path(tmp)/'clean')
             for i, (kind, (_, family)) in enumerate(PLANTED.items()):
                 shutil.copytree(Path(tmp)/'clean', path := Path(tmp)/f'{i}')
@@ -165,7 +165,7 @@ def main(args):
     if 'shortcuts' in parts: shortcuts(seeds, 60 if smoke else 300)
     if 'uses' in parts:
         need_weights()
-        uses(seeds[:1], 60 if smoke else 300)
+        uses(seeds[:1], 60 if smoke else 150)
 
 
 if __name__ == '__main__': main(words(__doc__))

@@ -94,11 +94,9 @@ class Property(NamedTuple):
 
 PROPERTIES = dict(
     side=Property('size', 'larger', 'smaller', '{:,.0f} pixels on the shorter side'),
-    weight=Property('size', 'heavier as files', 'lighter as files', '{:,.0f} kB'),
     size=Property('size', '', ''),
     aspect=Property('shape', 'wider', 'narrower', '{:.2f} times as wide as high'),
     square=Property('shape', 'nearer to a square', 'further from a square'),
-    density=Property('compression', 'less compressed', 'more compressed', '{:.2f} bytes a pixel'),
     quality=Property('compression', 'saved as JPEG of higher quality', 'saved as JPEG of lower quality', '{:.0f}'),
     format=Property('compression', '', ''), storage=Property('compression', '', ''),
     plain=Property('border', 'plainer at the border', 'less plain at the border', '{:.0%} of it in one colour'),
@@ -109,9 +107,11 @@ PROPERTIES = dict(
     corner=Property('rim', 'richer in edges in one corner', 'poorer in edges in one corner'),
     source=Property('source', '', ''), camera=Property('source', '', ''),
     brightness=Property('brightness', 'brighter', 'darker', '{:.0f} of 255'),
+    density=Property('detail', 'of more bytes a pixel', 'of fewer bytes a pixel', '{:.2f}'),
+    weight=Property('detail', 'heavier as files', 'lighter as files', '{:,.1f} kB'),
     colour=Property('colour', 'more colourful', 'less colourful', '{:.0f} of 255'),
     warmth=Property('colour', 'redder', 'bluer', '{:+.0f}'))
-NOTES = 'brightness', 'colour' # families that may well be the thing itself
+NOTES = 'brightness', 'colour', 'detail' # families that may well be the thing itself
 WORDS = 'size', 'format', 'storage', 'source', 'camera' # properties that are no numbers
 
 # %% ../../nbs/library/clean/19b_shortcuts.ipynb #4ed1471f
@@ -123,6 +123,7 @@ DO = dict(
     border='Crop the borders off, or collect photos of this class with other surroundings.',
     rim='Look for a watermark, a caption or a date there; crop it off, or collect photos without it.',
     source='Collect this class from other places too, and the other classes from this one.',
+    detail='Files of one size and quality differ by what they show; if that is not it, save all photos anew alike.',
     brightness='If that is the light and not the thing, collect photos in other light.',
     colour='If that is the light or the surroundings and not the thing, collect others.')
 
@@ -268,10 +269,11 @@ def _treatments(table):
     "Family -> (what is done, in words; a function of a picture)"
     low = lambda name, least: max(least, int(table[name].quantile(.05))) if table[name].notna().any() else least
     side, quality, mean = low('side', 32), min(95, low('quality', 5)), float(table.brightness.median())
+    saved = f'saved anew with quality {quality}', lambda im: _saved(im, quality)
     cut_off = 'with an eighth cropped off each side', lambda im: _crop(im, im.width//8, im.height//8)
     return dict(border=cut_off, rim=cut_off, size=(f'scaled down to {side} pixels', lambda im: _to_side(im, side)),
                 shape=('cropped to a square', _square),
-                compression=(f'saved anew with quality {quality}', lambda im: _saved(im, quality)),
+                compression=saved, detail=saved,
                 brightness=('made equally bright', lambda im: _as_bright(im, mean)))
 
 # %% ../../nbs/library/clean/19b_shortcuts.ipynb #dda1005d
