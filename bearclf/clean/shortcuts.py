@@ -78,7 +78,7 @@ def _of_frame(im):
     whole = dict(brightness=grey.mean(), colour=(x.max(2) - x.min(2)).mean(), warmth=(x[..., 0] - x[..., 2]).mean())
     return {k: float(v) for k, v in whole.items()} | dict(
         plain=float(np.mean([(abs(o - np.median(o, 0)).max(1) < 12).mean() for o in rims])),
-        frame=min(deep)/_N, bars=max(min(dark[:2]), min(dark[2:]))/_N,
+        frame=min(deep)/_N, bars=float(max(min(dark[:2]), min(dark[2:])))/_N,
         line=float(max(o.mean(1).max() for o in steps)), rim=float(max(strips) - min(strips)),
         corner=float(max(patch) - np.median(patch)))
 
@@ -314,7 +314,7 @@ class Use(NamedTuple):
     @property
     def falls(self): return self.moved >= .1 and self.p < SURELY
     @property
-    def used(self): return self.falls and self.unjust < SURELY
+    def used(self): return self.falls and self.unjust < .05
 
     def __str__(self):
         said = f'Of {self.n} photos it is right about {self.right} as they are, and about {self.without} {self.how}'
@@ -323,17 +323,16 @@ class Use(NamedTuple):
         return f'No sign that the model uses it. {said}; a small use would not be told from chance.'
 
 def _use(judged, cls, family, how, before, after):
-    from scipy.stats import fisher_exact
+    from scipy.stats import mannwhitneyu
     actual, mine = judged.label.to_numpy(), (judged.label == cls).to_numpy()
     before, after = (np.asarray(o) for o in (before, after))
     a, b = before == cls, after == cls
     moved = [(int(a[mine].sum()) - int(b[mine].sum()), mine), (int(b[~mine].sum()) - int(a[~mine].sum()), ~mine)]
     right, without = before == actual, after == actual
-    lost = right & ~without
-    cells = [[int((lost & m).sum()), int((right & ~lost & m).sum())] for m in (mine, ~mine)]
+    worse = right.astype(int) - without
     ps = [compare_errors(a[m], b[m]).p for k, m in moved if k > 0] or [1.]
     return Use(family, cls, how, len(judged), int(right.sum()), int(without.sum()),
-               max(float(k/max(1, m.sum())) for k, m in moved), min(1., 2*min(ps)), float(fisher_exact(cells).pvalue))
+               max(float(k/max(1, m.sum())) for k, m in moved), min(1., 2*min(ps)), float(mannwhitneyu(worse[mine], worse[~mine]).pvalue))
 
 def _uses(learn, table, found, most=500):
     "A `Use` for each class and family that was found and can be taken away"
