@@ -441,7 +441,9 @@ def show(self:Shortcuts,
                 ax.imshow(_to_side(read_photo(self.photos.photo[at], side=200), 200))
                 ax.set_title(cut(self.photos.label[at], 18), fontsize=8)
         more = PROPERTIES[o.property].more if o.auc >= .5 else PROPERTIES[o.property].less
-        axes[2*i, 0].set_title(f'{cut(o["class"], 18)}: {o.value or more}; below, others', fontsize=8, loc='left')
+        more = PROPERTIES[o.property].more if o.auc >= .5 else PROPERTIES[o.property].less
+        for ax, text in (axes[2*i, 0], f'{cut(o["class"], 18)}: {o.value or more}'), (axes[2*i + 1, 0], 'others'):
+            ax.text(0, -.05, text, transform=ax.transAxes, fontsize=8, va='top')
 
 # %% ../../nbs/library/clean/19b_shortcuts.ipynb #df4186a0
 def find_shortcuts(

@@ -69,7 +69,8 @@ def _of_property(t, name):
     prop, v = PROPERTIES.get(name), t[name]
     if name in WORDS or not pd.api.types.is_numeric_dtype(v) or pd.api.types.is_bool_dtype(v):
         for word in v.dropna().astype(str).value_counts().head(20).index:
-            if word: yield f'{name} {cut(word)}', (v.astype(str) == word).to_numpy()
+            part = (v.astype(str) == word).to_numpy()
+            if word and not part.all(): yield f'{name} {cut(word)}', part
         return
     low, high = v.quantile(.2), v.quantile(.8)
     if not low < high: return
