@@ -64,6 +64,7 @@ def _strong(x): # edges of a grey picture
     down, right = np.gradient(x)
     return np.hypot(down, right) > 20
 
+# %% ../../nbs/library/clean/19b_shortcuts.ipynb #2918c439
 def _of_frame(im):
     "What a picture's rim and its whole look like, in numbers"
     x = np.asarray(im.convert('RGB').resize((_N, _N), Image.Resampling.BOX), np.float32)
@@ -192,6 +193,7 @@ def _word_tests(a, b):
         p = fisher_exact([[k, len(a) - k], [m, len(b) - m]]).pvalue
         yield word, (1 + k/len(a) - m/len(b))/2, float(p), k/len(a), m/len(b)
 
+# %% ../../nbs/library/clean/19b_shortcuts.ipynb #a719e88b
 def _tests(table, families):
     "A row for each class and property (and word of it) that can be tested"
     classes = sorted(table.label.unique())
@@ -322,6 +324,7 @@ class Use(NamedTuple):
         if self.falls: return f'Whether the model uses it is not clear. {said}; that may be the treatment, as all suffer.'
         return f'No sign that the model uses it. {said}; a small use would not be told from chance.'
 
+# %% ../../nbs/library/clean/19b_shortcuts.ipynb #1a052044
 def _use(judged, cls, family, how, before, after):
     from scipy.stats import mannwhitneyu
     actual, mine = judged.label.to_numpy(), (judged.label == cls).to_numpy()
@@ -404,6 +407,7 @@ def _power(self:Shortcuts):
     return said + [f'What tells {cut(where)} ({least} photos) from the others in {auc:.0%} of the pairs or more would '
                    'be found in 8 of 10 such folders; weaker ones, and what is none of these properties, would not.']
 
+# %% ../../nbs/library/clean/19b_shortcuts.ipynb #89ca588f
 @patch
 def __str__(self:Shortcuts):
     n, copies = len(self.photos), int(self.photos.duplicated(['group', 'label']).sum())
