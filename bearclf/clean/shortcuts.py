@@ -321,7 +321,7 @@ class Use(NamedTuple):
     def __str__(self):
         said = f'Of {self.n} photos it is right about {self.right} as they are, and about {self.without} {self.how}'
         if self.used: return f'The model uses it. {said}; this class and the others suffer differently.'
-        if self.falls: return f'Whether the model uses it is not clear. {said}; that may be the treatment, as all suffer.'
+        if self.falls: return f'Whether the model uses it is not clear. {said}; that may be the treatment itself.'
         return f'No sign that the model uses it. {said}; a small use would not be told from chance.'
 
 # %% ../../nbs/library/clean/19b_shortcuts.ipynb #1a052044
@@ -335,7 +335,8 @@ def _use(judged, cls, family, how, before, after):
     worse = right.astype(int) - without
     ps = [compare_errors(a[m], b[m]).p for k, m in moved if k > 0] or [1.]
     return Use(family, cls, how, len(judged), int(right.sum()), int(without.sum()),
-               max(float(k/max(1, m.sum())) for k, m in moved), min(1., 2*min(ps)), float(mannwhitneyu(worse[mine], worse[~mine]).pvalue))
+               max(float(k/max(1, m.sum())) for k, m in moved), min(1., 2*min(ps)),
+               float(mannwhitneyu(worse[mine], worse[~mine]).pvalue))
 
 def _uses(learn, table, found, most=500):
     "A `Use` for each class and family that was found and can be taken away"
