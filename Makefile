@@ -30,7 +30,7 @@ docs: .venv/dev
 
 # Packages come by uv, which is fetched if it is not here, or by pip. CUDA is 3 GB that help only where its GPU is.
 train_extras := [train]
-dev_extras := [train,dev]
+dev_extras := [train,scale,dev]
 .venv/%: settings.ini setup.py
 	@echo "Setting up Python packages in .venv, once; this takes a minute or two."
 	@test ! -e .venv/unfinished || rm -rf .venv

@@ -5,7 +5,7 @@ from setuptools import find_packages, setup
 cfg = ConfigParser(delimiters=['='])
 cfg.read('settings.ini', encoding='utf-8')
 cfg = cfg['DEFAULT']
-extras = {o: cfg[f'{o}_requirements'].split() for o in ('train', 'site', 'dev')}
+extras = {o: cfg[f'{o}_requirements'].split() for o in ('train', 'site', 'scale', 'dev')}
 with open('README.md', encoding='utf-8') as f: readme = f.read()
 
 setup(

@@ -24,6 +24,7 @@ from .collect.collect import *
 from .train.machine import *
 from .train.data import *
 from .train.bodies import *
+from .train.resident import *
 from .train.learner import *
 from .train.features import *
 from .train.steer import *
@@ -42,7 +43,7 @@ from .ship.hosted import *
 # %% ../nbs/library/91_all.ipynb #683c74ab
 _modules = '''core photo practice.drawn folder.look folder.copies folder.private folder.verify
     collect.search collect.collect
-    train.machine train.data train.bodies train.learner train.features train.steer train.interpret
+    train.machine train.data train.bodies train.resident train.learner train.features train.steer train.interpret
     clean.issues clean.decisions clean.loop clean.cleaner ship.export ship.predict ship.page
     ship.post ship.site ship.hosted'''.split()
 _own = {o for name in _modules for o in sys.modules[f'bearclf.{name}'].__all__}

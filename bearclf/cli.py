@@ -7,7 +7,7 @@ __all__ = []
 
 # %% ../nbs/library/90_cli.ipynb #661756d6
 import hashlib, json as jsonlib, os, re, shutil, signal, subprocess, sys
-from contextlib import redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import asdict
 from difflib import get_close_matches
 from glob import glob
@@ -144,6 +144,9 @@ def _scenes(groups, path, arch, level):
     from bearclf.train.features import photo_learner, scenes_by_look
     with redirect_stdout(None): return scenes_by_look(photo_learner(photo_dls(path, level=level), arch))
 
+# %% ../nbs/library/90_cli.ipynb #5c0acf31
+def _processes(): return int(os.environ.get('WORLD_SIZE') or 1) # that a launcher has started
+
 def _fit_all(*args, **kwargs):
     from bearclf.train.learner import CPUMixedPrecision, computes_in_bf16, train_photos
     from bearclf.train.machine import usable_device
@@ -174,6 +177,31 @@ def _check_train(precompute, full, pretrained, **least):
             raise BearclfError(f'--{name} {value} is too small; it has to be {low} or more.')
 
 # %% ../nbs/library/90_cli.ipynb #2c302510
+def _beside_others():
+    "Nothing, or how one of several processes behaves"
+    if _processes() < 2: return nullcontext()
+    from bearclf.train.several import beside_others
+    return beside_others()
+
+def _train(path, arch, out, pretrained, precompute, full, groups, **kwargs):
+    from bearclf.ship.graph import model_place
+    out = _writable(model_place(out or _model_dir(path)))  # before the training: what cannot be done stops it at once
+    from bearclf.train.bodies import find_or_choose_arch
+    if arch: arch = find_or_choose_arch(arch, pretrained)
+    from bearclf.ship.export import export_classifier
+    from bearclf.ship.predict import kept_aside, model_facts
+    from bearclf.train.several import goes_on_alone, in_turn
+    fit = _fit_head_only if precompute or _is_better_off_with_the_head(pretrained, full) else _fit_all
+    if fit is _fit_head_only and (n := _processes()) > 1:
+        print(f'A head alone is trained by one process, so the first of the {n} does it; for all of them: --full')
+        if not goes_on_alone(): return
+    with in_turn(): groups = _scenes(groups, path, arch, kwargs['level'])
+    learn = fit(path, arch=arch, pretrained=pretrained, groups=groups, **kwargs)
+    if not goes_on_alone(): return
+    pkl = export_classifier(learn, out)
+    print(f'{kept_aside(model_facts(pkl))}. The model is in {pkl}.')
+
+# %% ../nbs/library/90_cli.ipynb #a8fde483
 def train(
     path:Path, # A folder with a folder of photos for each class
     arch:str=None, # The network: resnet34, efficientnet_lite0 ... (default: resnet18, or what came with pip)
@@ -191,18 +219,11 @@ def train(
     groups:str=None, # Photos that stay on one side of the split: time, look, or a pattern such as '^(.+)_' for names
 ):
     "Train a classifier on a folder of photos, and write it to a file."
-    existing_folder(path)
-    _check_train(precompute, full, pretrained, epochs=(epochs, 1), size=(size, 32), bs=(bs, 2))
-    from bearclf.ship.export import export_classifier, model_place
-    out = _writable(model_place(out or _model_dir(path)))  # before the training: what cannot be done stops it at once
-    from bearclf.train.bodies import find_or_choose_arch
-    if arch: arch = find_or_choose_arch(arch, pretrained)
-    from bearclf.ship.predict import kept_aside, model_facts
-    fit = _fit_head_only if precompute or _is_better_off_with_the_head(pretrained, full) else _fit_all
-    learn = fit(path, arch, epochs, size, pretrained, lr, seed, bs=bs, num_workers=num_workers, level=level,
-                groups=_scenes(groups, path, arch, level))
-    pkl = export_classifier(learn, out)
-    print(f'{kept_aside(model_facts(pkl))}. The model is in {pkl}.')
+    with _beside_others():
+        existing_folder(path)
+        _check_train(precompute, full, pretrained, epochs=(epochs, 1), size=(size, 32), bs=(bs, 2))
+        _train(path, arch, out, pretrained, precompute, full, groups,
+               epochs=epochs, size=size, lr=lr, seed=seed, bs=bs, num_workers=num_workers, level=level)
 
 # %% ../nbs/library/90_cli.ipynb #49ae1094
 def _to_decide(table, kept):
@@ -311,15 +332,32 @@ def _photos(word):
     word = os.path.expanduser(word)
     return sorted(o for o in glob(word, recursive=True) if not os.path.isdir(o)) or [word]
 
+# %% ../nbs/library/90_cli.ipynb #17ba006f
+def _predicted(model, photos, out, workers, other):
+    "Say how many answers are in `out` now"
+    from bearclf.ship.many import predict_many
+    if other: raise BearclfError('--out goes neither with --json nor with --trust.')
+    done = predict_many(model, photos[0] if len(photos) == 1 else photos, out, workers)
+    said = [f'Answers for {done["photos"]:,} photos are in {out}',
+            f'{done["before"]:,} were there before'*bool(done['before']),
+            f'{done["bad"]:,} could not be read, and say why in the column error'*bool(done['bad'])]
+    print(printable('; '.join(filter(None, said)) + '.'))
+    return (done['bad'] > 0) + (done['bad'] == done['photos'])
+
+# %% ../nbs/library/90_cli.ipynb #42a25830
 def predict(
     model:Path, # export.onnx or export.pkl, or the folder that holds it
-    *images:str, # One or more photos; ~ and patterns such as '*.jpg' are understood
+    *images:str, # One or more photos; ~ and '*.jpg' are understood. With --out, also a folder, a table or an address
     json:bool=False, # Print one JSON object for each photo, for other programs
+    out:Path=None, # For a great many: write the answers into this folder, as Parquet; started again, it goes on
+    workers:int=0, # With --out: so many processes, by Ray; worth it on many cores or machines
     trust:bool=False, # Unpickle export.pkl, which runs the code in it: only for files of people you know
 ):
     "Say what is on one or more photos."
     from bearclf.ship.predict import load_classifier
     if not images: raise BearclfError('Give at least one photo after the model.')
+    if out: return _predicted(model, images, out, workers, json or trust)
+    if workers: raise BearclfError('--workers goes with --out, the folder for the answers.')
     images = [o for word in images for o in _photos(word)]
     clf, failed = load_classifier(model, trust), 0
     for file in images:
@@ -622,7 +660,8 @@ def _call(f, args):
     for o in ('pdb', 'xtra'): kwargs.pop(o, None)
     pos = [kwargs.pop('model'), *kwargs.pop('images')] if 'images' in kwargs else []
     if f in (train, clean, evaluate, post): lines_for_bars()
-    if (f in (train, clean, evaluate) or kwargs.get('trust')) and sys.stderr.isatty():
+    slow = f in (train, clean, evaluate) or kwargs.get('trust')
+    if slow and sys.stderr.isatty() and os.environ.get('LOCAL_RANK', '0') == '0':
         print('Loading PyTorch and fastai takes some seconds ...', file=sys.stderr)
     return f(*pos, **kwargs)
 

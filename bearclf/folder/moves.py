@@ -20,7 +20,7 @@ from filelock import FileLock
 from ..core import *
 from ..core import inside, printable, remove_empty, sha256_of
 from ..photo import fingerprint, plain_stat
-from .look import visible_files
+from .look import data_frame, visible_files
 
 # %% ../../nbs/library/folder/07_moves.ipynb #07a00009
 HOME, ASIDE = '.bearclf', '.bearclf/aside'
@@ -429,8 +429,7 @@ class MoveReport:
 
     @property
     def table(self): # A pandas `DataFrame` of photo, decision, to, problem
-        import pandas as pd
-        return pd.DataFrame(self.rows, columns=['photo', 'decision', 'to', 'problem'])
+        return data_frame(self.rows, columns=['photo', 'decision', 'to', 'problem'])
 
     @property
     def problems(self): return [o[3] for o in self.rows if o[3]] # Sentences
@@ -645,9 +644,8 @@ def undo(
 @patch(as_prop=True)
 def table(self:History): # A pandas `DataFrame` of run, kind, when, photo, decision, to
     "What was done and not taken back, a row for each photo"
-    import pandas as pd
     rows = [(o['run'], o['kind'], o['when'], o['photo'], o['what'], o['to']) for o in self.state().moves]
-    return pd.DataFrame(rows, columns=['run', 'kind', 'when', 'photo', 'decision', 'to'])
+    return data_frame(rows, columns=['run', 'kind', 'when', 'photo', 'decision', 'to'])
 
 def _in_words(run):
     "How many photos a run has moved, and where to"

@@ -17,7 +17,7 @@ from ..core import *
 from ..core import free_path, printable, sha256_of
 from ..photo import *
 from ..photo import is_raw, plain_stat
-from .look import _RESERVED, check_folder
+from .look import _RESERVED, check_folder, data_frame
 from .copies import Compared, MARKS, exact_copies, near_copies, other_names
 from .moves import *
 from .moves import ASIDE
@@ -123,8 +123,7 @@ class VerifyReport:
 
     @property
     def table(self): # One row for each finding, as a pandas `DataFrame`
-        import pandas as pd
-        return pd.DataFrame([(r[0].file, *r[1:4]) for r in self.rows], columns=_COLUMNS)
+        return data_frame([(r[0].file, *r[1:4]) for r in self.rows], columns=_COLUMNS)
 
     def __str__(self): return self.told()
     __repr__ = __str__

@@ -434,10 +434,11 @@ def check_portable(
     return model.SerializeToString()
 
 # %% ../../nbs/library/ship/21c_portable.ipynb #20e83642
-def _session(model):
+def _session(model, threads=0):
     "ONNX Runtime's `InferenceSession` of the bytes `model`"
     import onnxruntime as ort
     opts = ort.SessionOptions()
+    opts.intra_op_num_threads = threads
     opts.enable_cpu_mem_arena = opts.enable_mem_pattern = False
     opts.use_deterministic_compute, opts.log_severity_level = True, 4
     for o in 'intra', 'inter': opts.add_session_config_entry(f'session.{o}_op.allow_spinning', '0')
@@ -452,8 +453,9 @@ class PortableClassifier(AnyClassifier):
     def __init__(self,
         model:bytes, # As `check_portable` gives it
         info:dict, # What the JSON beside the model says, checked
+        threads:int=0, # That compute one photo; 0 for one on each core
     ):
-        try: self.session = _session(model)
+        try: self.session = _session(model, threads)
         except Exception: raise BearclfError('ONNX Runtime does not take it') from None
         self.info, self.classes, self.steps = info, [str(o) for o in info['classes']], info['portable']['steps']
 
@@ -502,6 +504,7 @@ def _read_facts(file):
 
 def read_portable(
     path:str|Path, # `export.onnx`, beside which lies its `export.json`; or the folder that holds both
+    threads:int=0, # That compute one photo; 0 for one on each core
 ) -> PortableClassifier:
     "The portable model in `path`, which may come from anybody; a `BearclfError` in one sentence if it is none"
     path = given_path(path).expanduser()
@@ -518,6 +521,6 @@ def read_portable(
     try:
         model = check_portable(data, facts)
         del data  # it would stay in memory while ONNX Runtime makes its own
-        return PortableClassifier(model, facts)
+        return PortableClassifier(model, facts, threads)
     except BearclfError as e:
         raise BearclfError(f'{file} is damaged, or no model that bearclf has written: {_in_short(e)}.') from None

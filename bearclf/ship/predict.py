@@ -18,6 +18,7 @@ from ..core import *
 from ..core import a_few, cached, code_key, counted, cut, given_path, rate, sha256_of
 from ..practice.drawn import *
 from ..folder.look import *
+from ..folder.look import data_frame
 from .portable import AnyClassifier, _part_of, _prediction, in_use, parsed_json, plain_bytes, read_json
 from .portable import read_portable, wrong_facts
 
@@ -240,8 +241,7 @@ def interval(self:Evaluation):
 @patch(as_prop=True)
 def table(self:Evaluation):
     "What each photo was taken for, as a `DataFrame` for `compare_errors`: file, actual, predicted, probability"
-    import pandas as pd
-    return pd.DataFrame(self.judged, columns=['file', 'actual', 'predicted', 'probability'])
+    return data_frame(self.judged, columns=['file', 'actual', 'predicted', 'probability'])
 
 # %% ../../nbs/library/ship/23_predict.ipynb #562cf8e6
 @patch(as_prop=True)

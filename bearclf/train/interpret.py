@@ -18,6 +18,7 @@ from sklearn.metrics import classification_report
 
 from ..core import *
 from ..core import a_few, counted, percent
+from ..folder.look import data_frame
 from .data import answers_of, check_answers, files_of
 from .steer import left_as_it_was
 with warnings.catch_warnings():
@@ -74,7 +75,7 @@ def predictions_table(
         said = interp.learn.get_preds(dl=interp.dl, with_loss=True, with_decoded=True, act=interp.act)
     probs, targs, decoded, losses = said
     vocab, (first, second) = interp.vocab, probs.topk(2).values.unbind(1)
-    interp.predictions = pd.DataFrame(dict(
+    interp.predictions = data_frame(dict(
         file=files_of(interp.dl.dataset), actual=[vocab[o] for o in targs], predicted=[vocab[o] for o in decoded],
         probability=first.tolist(), margin=(first - second).tolist(), loss=losses.tolist()))
     return interp.predictions
@@ -204,7 +205,7 @@ def top_losses_table(
     losses, idxs = interp.top_losses(k)
     name = lambda o: f'{o.parent.name}/{o.name}' if isinstance(o, Path) else str(o)
     with interp.learn.no_bar(), interp.learn.no_logging(): _, probs, targs, decoded, _ = interp[idxs]
-    return pd.DataFrame(dict(
+    return data_frame(dict(
         file=[name(files[i]) for i in idxs], actual=[vocab[o] for o in targs],
         predicted=[vocab[o] for o in decoded], loss=losses.tolist(), probability=probs.max(1).values.tolist()))
 

@@ -18,6 +18,8 @@ from .machine import on_usable_device
 from .data import *
 from .data import _check_trainable, _labeller, _scene_of, AsPicture, answers_of
 from .bodies import fetch_weights, find_or_choose_arch, weights_of
+from .resident import ResidentDL, late_loss
+from .several import in_turn, shared_out
 
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
@@ -46,6 +48,7 @@ def photo_learner(
         raise BearclfError(f'The pretrained weights of {arch} could not be fetched. '
                            'Choose another arch, or train without: pretrained=False.') from e
     learn.model.to(memory_format=torch.channels_last)
+    late_loss(learn)
     if dls.device.type != 'cuda': return learn
     return learn.to_bf16() if torch.cuda.is_bf16_supported() else learn.to_fp16()
 
@@ -72,11 +75,12 @@ def _seconds_to_prepare(dl, n=16):
 # %% ../../nbs/library/train/15_learner.ipynb #95e4f63c
 def _advice(report):
     "What to do about the waiting, if it is more than a third of the time; otherwise about the computing"
-    decode, transform = report.prepare
     if report.waiting < (report.waiting + report.computing)/3:
         return ' This processor can compute in 16 bits, too: try cbs=CPUMixedPrecision().'*report.could_be_16_bit
     if not report.workers and not report.on_cpu:
         return ' Let other processes prepare the photos: photo_dls(path, num_workers=4).'
+    if not report.prepare: return ''
+    decode, transform = report.prepare
     if decode > transform:
         return ' Make the photos smaller; photo_dls does so by itself for Resize and RandomResizedCrop.'
     if not report.on_cpu: return ' Try more num_workers, and fewer batch transforms.'
@@ -95,7 +99,8 @@ class TimeReport(Callback):
         if self.training: self.computing += self._lap(); self.n += len(self.y)
     def after_fit(self):
         dl, device = self.dls.train, self.dls.device
-        if self.n: self.prepare = _seconds_to_prepare(dl)
+        kept = isinstance(dl, ResidentDL) and dl._keep()
+        if self.n: self.prepare = () if kept else _seconds_to_prepare(dl)
         self.workers,self.on_cpu = dl.fake_l.num_workers,device.type == 'cpu'
         self.could_be_16_bit = computes_in_bf16(device) and not self.learn.cbs.filter(risinstance(MixedPrecision))
 
@@ -103,8 +108,9 @@ class TimeReport(Callback):
         if not self.n: return 'Nothing was trained.'
         model, waiting = self.computing/self.n, self.waiting/self.n
         ms = [f'{1000*o:.1f} ms' for o in (model + waiting, model, waiting, *self.prepare)]
+        how = 'to decode one takes {}, to transform it {}' if self.prepare else 'each was decoded once and kept'
         return (f'{ms[0]} for each photo in an epoch: {ms[1]} the model, {ms[2]} waiting for photos '
-                f'(to decode one takes {ms[3]}, to transform it {ms[4]}).' + _advice(self))
+                f'({how.format(*ms[3:])}).' + _advice(self))
 
 # %% ../../nbs/library/train/15_learner.ipynb #03cc4379
 class CPUMixedPrecision(MixedPrecision):
@@ -129,8 +135,9 @@ def fit_photos(
     on_usable_device(learn)
     report = TimeReport()
     kwargs['cbs'] = L(kwargs.get('cbs')) + report
-    if getattr(learn, 'pretrained', False): learn.fine_tune(epochs or 4, lr or 2e-3, **kwargs)
-    else: learn.fit_one_cycle(epochs or _epochs_from_nothing(len(learn.dls.train_ds)), lr or 5e-3, **kwargs)
+    with shared_out(learn):
+        if getattr(learn, 'pretrained', False): learn.fine_tune(epochs or 4, lr or 2e-3, **kwargs)
+        else: learn.fit_one_cycle(epochs or _epochs_from_nothing(len(learn.dls.train_ds)), lr or 5e-3, **kwargs)
     print(report)
     return learn
 
@@ -149,8 +156,9 @@ def train_photos(
 ) -> Learner:
     "Look at the folder, make the `DataLoaders` and the `Learner`, and train it"
     if arch is not None: arch = find_or_choose_arch(arch, pretrained)  # a slip of the pen is said first
-    dls = photo_dls(path, size or (224 if pretrained else 64), seed=seed, **kwargs)
-    learn = photo_learner(dls, arch, pretrained, seed=seed)
+    with in_turn():
+        dls = photo_dls(path, size or (224 if pretrained else 64), seed=seed, **kwargs)
+        learn = photo_learner(dls, arch, pretrained, seed=seed)
     return learn if epochs == 0 else fit_photos(learn, epochs, lr, cbs=cbs)
 
 # %% ../../nbs/library/train/15_learner.ipynb #31645b7d

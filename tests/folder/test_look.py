@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from PIL import Image
 
 from bearclf.core import BearclfError
-from bearclf.folder.look import check_folder, class_of, find_photos
+from bearclf.folder.look import check_folder, class_of, data_frame, find_photos
 from bearclf.folder.verify import verify
 
 NFD, NFC = 'за\u0438\u0306ц', 'за\u0439ц'
@@ -351,3 +351,10 @@ def test_photos_that_are_rows_of_a_table(tmp_path):
         return vision_learner(dls, xresnet18, pretrained=False)
     assert CleaningLoop(learner()).path == path
     with pytest.raises(BearclfError, match='are not the folders of'): CleaningLoop(learner(label_col='other'))
+
+
+
+def test_a_table_takes_names_that_are_no_unicode():
+    "pandas keeps text in pyarrow where that is installed, as on Colab and in CI, and pyarrow takes Unicode alone"
+    table = data_frame([('b\udcff.jpg', None), ('кот.jpg', 'x')], columns=['photo', 'to'])
+    assert table.photo.tolist() == ['b\udcff.jpg', 'кот.jpg'] and table.to.isna().tolist() == [True, False]
