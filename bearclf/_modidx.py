@@ -287,6 +287,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                  'bearclf/clean/shortcuts.py'),
                                          'bearclf.clean.shortcuts._measured': ( 'library/clean/shortcuts.html#_measured',
                                                                                 'bearclf/clean/shortcuts.py'),
+                                         'bearclf.clean.shortcuts._more': ( 'library/clean/shortcuts.html#_more',
+                                                                            'bearclf/clean/shortcuts.py'),
                                          'bearclf.clean.shortcuts._number_test': ( 'library/clean/shortcuts.html#_number_test',
                                                                                    'bearclf/clean/shortcuts.py'),
                                          'bearclf.clean.shortcuts._of_file': ( 'library/clean/shortcuts.html#_of_file',

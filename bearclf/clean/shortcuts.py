@@ -101,9 +101,9 @@ PROPERTIES = dict(
     quality=Property('compression', 'saved as JPEG of higher quality', 'saved as JPEG of lower quality', '{:.0f}'),
     format=Property('compression', '', ''), storage=Property('compression', '', ''),
     plain=Property('border', 'plainer at the border', 'less plain at the border', '{:.0%} of it in one colour'),
-    frame=Property('border', 'more in a frame of one colour', 'less in a frame of one colour', '{:.1%}'),
-    bars=Property('border', 'more between dark bars', 'less between dark bars', '{:.1%} of a side'),
-    line=Property('border', 'more crossed by a line near the rim', 'less crossed by a line near the rim'),
+    frame=Property('border', 'in a wider frame of one colour', 'in a narrower frame of one colour', '{:.1%}'),
+    bars=Property('border', 'between wider dark bars', 'between narrower dark bars', '{:.1%} of a side'),
+    line=Property('border', 'with a clearer line along the rim', 'with a weaker line along the rim'),
     rim=Property('rim', 'richer in edges at the top or the bottom', 'poorer in edges at the top or the bottom'),
     corner=Property('rim', 'richer in edges in one corner', 'poorer in edges in one corner'),
     source=Property('source', '', ''), camera=Property('source', '', ''),
@@ -368,6 +368,8 @@ class Shortcuts:
     def notes(self): return self.table[self.table.found & self.table.note].drop_duplicates(['class', 'family'])
 
 # %% ../../nbs/library/clean/19b_shortcuts.ipynb #3c332c84
+def _more(o): return PROPERTIES[o.property].more if o.auc >= .5 else PROPERTIES[o.property].less
+
 def _says(o):
     "A row of the table as a sentence"
     c, prop = cut(o['class']), PROPERTIES[o.property]
@@ -375,9 +377,8 @@ def _says(o):
         what = dict(size='measures {}', format='is a {}', storage='is stored as {}', source='comes from {}',
                     camera='was taken with {}')[o.property].format(cut(o.value))
         return f'{c}: a photo {what} in {o.here:.0%} of this class, and in {o.others:.0%} of the others'
-    more = prop.more if o.auc >= .5 else prop.less
-    usual = f' (typically {prop.form.format(o.here)}, of the others {prop.form.format(o.others)})' if prop.form else ''
-    return f'{c}: of a photo of this class and one of the others, the first is {more} in {o.tells:.0%} of pairs{usual}'
+    usual = f' (typically {prop.form.format(o.here)}, the others {prop.form.format(o.others)})' if prop.form else ''
+    return f'{c}: {_more(o)} than photos of other classes, in {o.tells:.0%} of pairs{usual}'
 
 @patch
 def _also(self:Shortcuts, o):
@@ -445,9 +446,7 @@ def show(self:Shortcuts,
             for ax, at in zip(row, end):
                 ax.imshow(_to_side(read_photo(self.photos.photo[at], side=200), 200))
                 ax.set_title(cut(self.photos.label[at], 18), fontsize=8)
-        more = PROPERTIES[o.property].more if o.auc >= .5 else PROPERTIES[o.property].less
-        more = PROPERTIES[o.property].more if o.auc >= .5 else PROPERTIES[o.property].less
-        for ax, text in (axes[2*i, 0], f'{cut(o["class"], 18)}: {o.value or more}'), (axes[2*i + 1, 0], 'others'):
+        for ax, text in (axes[2*i, 0], f'{cut(o["class"], 18)}: {o.value or _more(o)}'), (axes[2*i + 1, 0], 'others'):
             ax.text(0, -.05, text, transform=ax.transAxes, fontsize=8, va='top')
 
 # %% ../../nbs/library/clean/19b_shortcuts.ipynb #df4186a0
