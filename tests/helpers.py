@@ -1,5 +1,5 @@
 "What tests of several rooms need: processes of their own, deaths at a chosen step, small disks, a browser"
-import multiprocessing, os, shutil, signal, socket, subprocess, sys
+import faulthandler, multiprocessing, os, shutil, signal, socket, subprocess, sys, traceback
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -85,6 +85,7 @@ STEPS = 'rename', 'replace', 'fsync', 'mkdir', 'rmdir', 'unlink', 'ftruncate'
 
 
 def _do_and_die(f, at, steps):
+    faulthandler.dump_traceback_later(LONG, exit=True, file=2)  # a fork of what has threads may wait for ever
     left = [at]
     def stepping(step):
         def g(*args, **kw):
@@ -96,15 +97,17 @@ def _do_and_die(f, at, steps):
         return g
     for o in steps: setattr(os, o, stepping(getattr(os, o)))
     sys.stdout = open(os.devnull, 'w')
-    try: f()
-    finally: os._exit(0)
+    try: f(), os._exit(0)
+    finally: traceback.print_exc(), sys.stderr.flush(), os._exit(1)
 
 
 def killed_at(f, at, steps=STEPS):
     "Whether a child that did `f` was killed, before or after one of its `steps`, after `at` of these moments"
     pid = os.fork()
     if not pid: _do_and_die(f, at, steps)
-    return os.waitpid(pid, 0)[1] != 0
+    _, status = os.waitpid(pid, 0)
+    assert status in (0, signal.SIGKILL), f'neither done nor killed: {status}'
+    return status != 0
 
 
 # --- places
