@@ -313,6 +313,14 @@ def counted(
     between = f'; 95% interval {rate(interval[0])} to {rate(interval[1])}' if interval else ''
     return f'{k:,} of {n:,} {what}'.rstrip() + f' ({rate(k/n)}{between})'
 
+def holm(ps):
+    "p-values that are adjusted for their number, after Holm (1979), in the order of `ps`"
+    most, found = 0., [1.]*len(ps)
+    for i, (p, k) in enumerate(sorted((p, k) for k, p in enumerate(ps))):
+        most = max(most, min(1., p*(len(ps) - i)))
+        found[k] = most
+    return found
+
 # %% ../nbs/library/00_core.ipynb #15d00002
 def _no_name(name):
     "Why `name` cannot be that of a file below a folder, in the spelling of POSIX; '' if it can"

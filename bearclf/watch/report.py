@@ -16,7 +16,7 @@ import numpy as np
 from fastcore.basics import patch
 
 from ..core import *
-from ..core import counted, cut, rate
+from ..core import counted, cut, holm, rate
 from ..photo import *
 from ..folder.look import *
 from .log import *
@@ -59,14 +59,6 @@ class Change(NamedTuple):
         return f'photos are {said} {NUMBERS[self.what]}: {self.now:.2f}, and were {self.before:.2f}'
 
 # %% ../../nbs/library/watch/29_report.ipynb #24db30a1
-def _holm(ps):
-    "p-values that are adjusted for their number, after Holm (1979), in the order of `ps`"
-    order, most, found = np.argsort(ps), 0., [1.]*len(ps)
-    for i, k in enumerate(order):
-        most = max(most, min(1., ps[k]*(len(ps) - i)))
-        found[k] = most
-    return found
-
 def _class_tests(before, now):
     "(class, rate before, rate now, p) for each class that was ever answered"
     from scipy.stats import fisher_exact
@@ -91,7 +83,7 @@ def find_changes(
     "In what do two sets of predictions differ by more than chance?"
     found = []
     for kind, tests in ('class', [*_class_tests(before, now)]), ('photos', [*_number_tests(before, now)]):
-        ps = _holm([o[-1] for o in tests])
+        ps = holm([o[-1] for o in tests])
         found += [Change(what, kind, a, b, p) for (what, a, b, _), p in zip(tests, ps) if p < level/2]
     return sorted(found, key=lambda o: o.p)
 
