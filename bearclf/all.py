@@ -30,9 +30,12 @@ from .train.features import *
 from .train.steer import *
 from .train.interpret import *
 from .clean.issues import *
+from .clean.shortcuts import *
+from .clean.slices import *
 from .clean.decisions import *
 from .clean.loop import *
 from .clean.cleaner import *
+from .clean.map import *
 from .ship.export import *
 from .ship.predict import *
 from .ship.page import *
@@ -44,8 +47,8 @@ from .ship.hosted import *
 _modules = '''core photo practice.drawn folder.look folder.copies folder.private folder.verify
     collect.search collect.collect
     train.machine train.data train.bodies train.resident train.learner train.features train.steer train.interpret
-    clean.issues clean.decisions clean.loop clean.cleaner ship.export ship.predict ship.page
-    ship.post ship.site ship.hosted'''.split()
+    clean.issues clean.shortcuts clean.slices clean.decisions clean.loop clean.cleaner clean.map
+    ship.export ship.predict ship.page ship.post ship.site ship.hosted'''.split()
 _own = {o for name in _modules for o in sys.modules[f'bearclf.{name}'].__all__}
 _fastai = {o for o in vars(sys.modules['fastai.vision.all']) if not o.startswith('_')}
 __all__ = sorted(_own | _fastai)
