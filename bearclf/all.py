@@ -36,6 +36,8 @@ from .clean.decisions import *
 from .clean.loop import *
 from .clean.cleaner import *
 from .clean.map import *
+
+# %% ../nbs/library/91_all.ipynb #19e56f23
 from .ship.export import *
 from .ship.predict import *
 from .ship.page import *

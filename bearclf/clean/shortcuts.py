@@ -435,8 +435,8 @@ def show(self:Shortcuts,
     "For each finding, photos of the class that have most of it, and of the others that have least"
     rows = [o for _, o in pd.concat([self.found, self.notes]).head(most).iterrows()]
     if not rows: return print(self)
-    fig, axes = plt.subplots(2*len(rows), n, figsize=(1.6*n, 4.2*len(rows)), squeeze=False, layout='constrained')
-    fig.get_layout_engine().set(h_pad=.15)
+    _, axes = plt.subplots(2*len(rows), n, figsize=(1.6*n, 4.2*len(rows)), squeeze=False,
+                           gridspec_kw=dict(wspace=.05, hspace=.35))
     for ax in axes.flat: ax.set_axis_off()
     for i, o in enumerate(rows):
         v = self.photos[o.property]
@@ -448,7 +448,7 @@ def show(self:Shortcuts,
                 ax.imshow(_to_side(read_photo(self.photos.photo[at], side=200), 200))
                 ax.set_title(cut(self.photos.label[at], 18), fontsize=8)
         for ax, text in (axes[2*i, 0], f'{cut(o["class"], 18)}: {o.value or _more(o)}'), (axes[2*i + 1, 0], 'others'):
-            ax.text(0, -.05, text, transform=ax.transAxes, fontsize=8, va='top', in_layout=False)
+            ax.text(0, -.05, text, transform=ax.transAxes, fontsize=8, va='top')
 
 # %% ../../nbs/library/clean/19b_shortcuts.ipynb #df4186a0
 def find_shortcuts(

@@ -195,8 +195,8 @@ def show(self:Slices,
     rows = [(name, self.photos[o & w]) for name, o in found for w in (wrong, ~wrong)]
     rows = [o for o in rows or [('all that are wrong', self.photos[wrong])] if len(o[1])]
     if not rows: return print(self)
-    fig, axes = plt.subplots(len(rows), n, figsize=(1.7*n, 2.2*len(rows)), squeeze=False, layout='constrained')
-    fig.get_layout_engine().set(h_pad=.15)
+    _, axes = plt.subplots(len(rows), n, figsize=(1.7*n, 2.2*len(rows)), squeeze=False,
+                           gridspec_kw=dict(wspace=.05, hspace=.35))
     for ax in axes.flat: ax.set_axis_off()
     for line, (name, photos) in zip(axes, rows):
         for ax, o in zip(line, photos.head(n).itertuples()):
@@ -206,7 +206,7 @@ def show(self:Slices,
             bad = o.actual != o.predicted
             ax.set_title(f'{cut(o.predicted, 18)}' + f'\nis {cut(o.actual, 18)}'*bad, fontsize=8,
                          color='firebrick' if bad else 'black')
-        line[0].text(0, -.05, name, transform=line[0].transAxes, fontsize=8, va='top', in_layout=False)
+        line[0].text(0, -.05, name, transform=line[0].transAxes, fontsize=8, va='top')
 
 # %% ../../nbs/library/clean/19c_slices.ipynb #3268457d
 def find_slices(
