@@ -1,5 +1,5 @@
-"""Does `find_shortcuts` find what was planted, and no more; does it say rightly whether a model uses it; and the same of
-`find_slices`.
+"""Does `find_shortcuts` find what was planted, and no more; does it say rightly whether a model uses it; and the same
+of `find_slices`.
 
     python benchmarks/see.py            # 10 seeds of each; 100 shuffles
     python benchmarks/see.py --smoke    # little of each

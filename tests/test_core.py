@@ -195,3 +195,8 @@ def test_whatever_is_linked_only_what_lies_below_is_named(tmp_path, seed):
         assert '..' not in file.parts and file == tmp_path/'root'/name
         for o in file, file.parent: assert os.path.commonpath([root, os.path.realpath(o)]) == root
     assert named
+
+
+def test_holm_as_in_the_book():
+    assert core.holm([.01, .04, .03, .005]) == pytest.approx([.03, .06, .06, .02])
+    assert core.holm([]) == [] and core.holm([.9, .8]) == pytest.approx([1, 1])

@@ -1,6 +1,5 @@
 "Shortcuts: what tells a class and is no part of it, what a model does with it, and what is said where nothing is found"
-import json, math, os, shutil
-from types import SimpleNamespace
+import math, shutil
 
 import numpy as np
 import pandas as pd
@@ -9,9 +8,8 @@ from PIL import Image
 
 from bearclf.clean import shortcuts
 from bearclf.clean.shortcuts import *
-from bearclf.core import BearclfError, holm
+from bearclf.core import BearclfError, table_text
 from bearclf.collect.collect import MANIFEST
-from bearclf.core import table_text
 from bearclf.folder.look import check_folder
 from bearclf.photo import fingerprint
 
@@ -144,7 +142,3 @@ def test_what_is_said_of_a_model():
     assert not use((40, 78), (40, 40), wrong_b='c').falls, 'others suffer, but none is called a'
     assert not use((40, 78), (38, 77)).falls and 'No sign' in str(use((40, 78), (38, 77)))
     assert not use((10, 40), (40, 78)).falls, 'it has become better'
-
-
-def test_holm():
-    assert holm([.01, .5, .02]) == pytest.approx([.03, .5, .04]) and holm([.4, .9, .6]) == [1, 1, 1] and holm([]) == []

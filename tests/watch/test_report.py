@@ -6,7 +6,7 @@ import pytest
 from bearclf.core import error_text
 from bearclf.ship.portable import Prediction
 from bearclf.watch.log import PredictionLog
-from bearclf.watch.report import NUMBERS, _holm, add_reference, chance_to_see, find_changes, report
+from bearclf.watch.report import NUMBERS, add_reference, chance_to_see, find_changes, report
 from helpers import SHARED
 
 DAY = 86400
@@ -52,11 +52,6 @@ def test_unknown_numbers_are_left_out():
     "A model without `near`, photos without numbers"
     a, b = (rows(100, i).assign(near=None, brightness=np.nan) for i in (1, 2))
     assert find_changes(a, b) == []
-
-
-def test_holm_as_in_the_book():
-    assert _holm([.01, .04, .03, .005]) == pytest.approx([.03, .06, .06, .02])
-    assert _holm([]) == [] and _holm([.9, .8]) == pytest.approx([1, 1])
 
 
 def test_the_chance_to_see_is_that_of_the_test():
