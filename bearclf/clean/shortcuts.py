@@ -100,7 +100,7 @@ PROPERTIES = dict(
     square=Property('shape', 'nearer to a square', 'further from a square'),
     quality=Property('compression', 'saved as JPEG of higher quality', 'saved as JPEG of lower quality', '{:.0f}'),
     format=Property('compression', '', ''), storage=Property('compression', '', ''),
-    plain=Property('border', 'plainer at the border', 'less plain at the border', '{:.0%} of it in one colour'),
+    plain=Property('border', 'plainer at the border', 'less plain at the border', '{:.0%} of the border in one colour'),
     frame=Property('border', 'in a wider frame of one colour', 'in a narrower frame of one colour', '{:.1%}'),
     bars=Property('border', 'between wider dark bars', 'between narrower dark bars', '{:.1%} of a side'),
     line=Property('border', 'with a clearer line along the rim', 'with a weaker line along the rim'),
@@ -172,7 +172,7 @@ def photo_properties(
     pairs = [o for o in (twins(photos, report.path) if copies else []) if photos[o[0]].label == photos[o[2]].label]
     table.insert(2, 'group', twin_groups(len(photos), pairs))
     out = len(report.left_out)
-    table.attrs['said'] = [said]*bool(said) + [f'{out} files could not be used; verify says why.']*bool(out)
+    table.attrs['said'] = [said]*bool(said) + [f'Files that could not be used: {out}; verify says why.']*bool(out)
     return table
 
 # %% ../../nbs/library/clean/19b_shortcuts.ipynb #eff185f2
@@ -416,7 +416,7 @@ def __str__(self:Shortcuts):
     looked = self.table[~self.table.note].property.nunique() if len(self.table) else 0
     head = f'{n:,} photos of {self.photos.label.nunique()} classes' + f' ({copies} copies count once)'*bool(copies)
     head += f', {looked} properties of file and frame.'
-    if len(self.found): lines = [head, f'LOOK: {len(self.found)} ways to tell a class by what is no part of it:']
+    if len(self.found): lines = [head, 'LOOK: a class can be told by what is no part of it:']
     else: lines = [head, 'Nothing was found by which a class can be told.'*bool(looked)]
     lines += [f'  - {self._sentence(o)}' for _, o in self.found.iterrows()]
     if len(self.notes): lines += ['To be judged by you, as it may be the thing itself:']

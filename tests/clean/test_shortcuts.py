@@ -99,7 +99,7 @@ def test_small_and_single_classes_and_broken_files(tmp_path):
     for o in [*(path/'c').iterdir()][3:]: o.unlink()
     (path/'a'/'broken.jpg').write_bytes(b'\xff\xd8\xff no photo')
     res = find_shortcuts(path)
-    assert 'Of c there are fewer than 8 photos' in str(res) and '1 files could not be used' in str(res)
+    assert 'Of c there are fewer than 8 photos' in str(res) and 'Files that could not be used: 1;' in str(res)
     for o in 'b', 'c': shutil.rmtree(path/o)
     assert 'one class only' in str(find_shortcuts(path))
     (tmp_path/'empty'/'a').mkdir(parents=True)
