@@ -1,7 +1,7 @@
 """Does `find_shortcuts` find what was planted, and no more; does it say rightly whether a model uses it; and the same
 of `find_slices`.
 
-    python benchmarks/see.py            # 10 seeds of each; 100 shuffles
+    python benchmarks/see.py            # 10 seeds of each, 6 of uses; 100 shuffles
     python benchmarks/see.py --smoke    # little of each
     python benchmarks/see.py shortcuts  # or `uses`, or `slices`: that part alone
 
@@ -173,7 +173,7 @@ def main(args):
     seeds = range(101, 102) if smoke else range(101, 111)
     if 'slices' in parts: slices(seeds, 120 if smoke else 414, 3 if smoke else 100)
     if 'shortcuts' in parts: shortcuts(seeds, 60 if smoke else 300)
-    if 'uses' in parts: uses(seeds, 60 if smoke else 300)
+    if 'uses' in parts: uses(range(201, 202) if smoke else range(201, 207), 60 if smoke else 300)
 
 
 if __name__ == '__main__': main(words(__doc__))
