@@ -1,5 +1,5 @@
 "What tests of several rooms need: processes of their own, deaths at a chosen step, small disks, a browser"
-import faulthandler, multiprocessing, os, shutil, signal, socket, subprocess, sys, traceback
+import multiprocessing, os, shutil, signal, socket, subprocess, sys, traceback
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -85,7 +85,7 @@ STEPS = 'rename', 'replace', 'fsync', 'mkdir', 'rmdir', 'unlink', 'ftruncate'
 
 
 def _do_and_die(f, at, steps):
-    faulthandler.dump_traceback_later(LONG, exit=True, file=2)  # a fork of what has threads may wait for ever
+    signal.signal(signal.SIGALRM, signal.SIG_DFL), signal.alarm(LONG)  # a fork of what has threads may wait for ever
     left = [at]
     def stepping(step):
         def g(*args, **kw):

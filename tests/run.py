@@ -23,7 +23,6 @@ def main(*args):
     which = 'exhaustive or not exhaustive' if args == ('--all',) else 'not exhaustive'
     failed |= step('The notebooks, faults, the command, the page in a browser', '-m', 'pytest', '-q', '-rs', '-m',
                    which, '--durations=10', '--timeout', '900',  # what hangs says where, and the others go on
-                   '-o', 'faulthandler_timeout=840',
                    '-n', workers, '--dist', 'worksteal', 'tests', **one_thread)
     return int(bool(failed))
 
