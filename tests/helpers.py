@@ -55,7 +55,7 @@ class Child:
         self.process.join(LONG)
         return self.said()
 
-    def finish(self, seconds=600):
+    def finish(self, seconds=1500):
         "Wait for its end; its status and what it said, as of `subprocess.run`"
         self.process.join(seconds)
         res = SimpleNamespace(returncode=self.process.exitcode, stdout=self.said(),

@@ -22,7 +22,7 @@ def main(*args):
                   'from bearclf.ship.predict import demo_model; print(demo_model())')
     which = 'exhaustive or not exhaustive' if args == ('--all',) else 'not exhaustive'
     failed |= step('The notebooks, faults, the command, the page in a browser', '-m', 'pytest', '-q', '-rs', '-m',
-                   which, '--durations=10', '--timeout', '900',  # what hangs says where, and the others go on
+                   which, '--durations=10', '--timeout', '1800',  # what hangs says where, and the others go on
                    '-n', workers, '--dist', 'worksteal', 'tests', **one_thread)
     return int(bool(failed))
 
