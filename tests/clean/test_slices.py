@@ -81,7 +81,7 @@ def test_a_table_of_another_and_one_that_lacks_something(tmp_path):
     t = pd.DataFrame(dict(file=files, actual=[o.parent.name for o in files], predicted='a', probability=.9))
     (files[3]).write_bytes(b'')
     res = find_slices(t)
-    assert len(res.photos) == 23 and '1 files could not be used' in str(res) and res.table.n.min() >= 10
+    assert len(res.photos) == 23 and 'Files that could not be used: 1;' in str(res) and res.table.n.min() >= 10
     res.show(n=2)
     with pytest.raises(BearclfError, match='no column predicted'): find_slices(t.drop(columns='predicted'))
     with pytest.raises(BearclfError, match='no predictions'): find_slices(t.head(0))
