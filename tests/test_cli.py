@@ -223,6 +223,7 @@ def small(tmp_path_factory):
     tmp = tmp_path_factory.mktemp('at hand')
     draw_bears(tmp/'bears', n=18, size=64)
     (folder := tmp/'torch/hub/checkpoints').mkdir(parents=True)
+    torch.manual_seed(1)
     torch.save(find_arch('squeezenet1_0')().state_dict(), folder/weights_file('squeezenet1_0').name)
     return tmp, os.environ | dict(TORCH_HOME=str(tmp/'torch'), CUDA_VISIBLE_DEVICES='')
 

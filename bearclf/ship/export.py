@@ -197,14 +197,15 @@ def _portable(learn, weights, *on_valid):
         data, facts = graph_and_facts(learn.model, learn.dls.vocab, steps, norm_of(learn.dls), opener(learn.dls)[1],
                                       temperature_of(*on_valid), learn.familiar, weights)
     except BearclfError as e: return print(f'There is no portable model beside export.pkl: {e}') or (None, None)
-    if weights == 'int8' and len(on_valid[1]): print(_moved(learn, data, facts, *on_valid))
+    if (kept := facts['weights']) != weights: print(f'In {weights} its answers would change: kept as {kept}.')
+    elif weights == 'int8' and len(on_valid[1]): print(_moved(learn, data, facts, *on_valid))
     return data, facts | {'learned_from': learn.learned_from.hex()}
 
 # %% ../../nbs/library/ship/22_export.ipynb #bfb876af
 def export_classifier(
     learn:Learner, # A trained learner with its data
     dest:str|Path, # The folder for `export.pkl`, `export.onnx` and `export.json`; made if it is not there
-    weights:str='float16', # How `export.onnx` keeps weights; or `float32`; or `int8`, which changes answers
+    weights:str='float16', # How `export.onnx` keeps weights, if that changes little; or `float32`, `int8`
 ) -> Path: # `export.pkl`
     "Write the model, and what is to be known about it, into `dest`; a model that is there becomes `export-before`"
     dest = model_place(dest)

@@ -730,7 +730,7 @@ def _temperature(facts):
 def convert(
     file:str|Path, # An `export.pkl` of fastai, from anybody
     dest:str|Path, # The folder to put `export.onnx` and `export.json` into; made if it is not there
-    weights:str='float16', # How weights are kept; or `float32`
+    weights:str='float16', # How weights are kept, if that changes little; or `float32`
 ) -> Path: # `export.onnx`
     "Make a portable model of an `export.pkl`, of which nothing is run; a `BearclfError` if it cannot be"
     from bearclf.ship.graph import graph_and_facts, keep_former, model_place, write_facts
