@@ -1,20 +1,31 @@
 import os
 from datetime import date
+from functools import partialmethod
 
 import pytest
 
+from bearclf.collect.fetch import Connections
 from bearclf.folder.look import class_of
 from bearclf.practice.drawn import drawn_path
 from bearclf.ship import predict
-from helpers import SHARED, Child, browser_path
+from helpers import LONG, SHARED, Child, browser_path
 
 
 os.environ.setdefault('BEARCLF_DAY', str(date.today().toordinal()))  # one day for all workers, also at midnight
+os.environ.setdefault('OMP_NUM_THREADS', '1')  # threads are in each other's way, and lost in a fork
 
 
 def pytest_collection_modifyitems(items):
     "The notebooks come first: the longest of them at the end would leave the other cores without work"
     items.sort(key=lambda o: o.path.stem != 'test_notebooks')
+
+
+@pytest.fixture(scope='session', autouse=True)
+def patient():
+    "A site may take as long as a busy machine needs, unless a test says how long"
+    with pytest.MonkeyPatch.context() as mp:
+        mp.setattr(Connections, '__init__', partialmethod(Connections.__init__, timeout=LONG, patience=LONG))
+        yield
 
 
 @pytest.fixture(scope='session')

@@ -7,13 +7,12 @@ import os, subprocess, sys
 from pathlib import Path
 
 top = Path(__file__).resolve().parent.parent
-# As many at a time as there are cores, one thread each: torch's threads get into each other's way otherwise
-workers, one_thread = str(min(4, os.cpu_count() or 2)), {'OMP_NUM_THREADS': '1'}
+workers = str(min(4, os.cpu_count() or 2))  # as many at a time as there are cores
 
 
-def step(title, *cmd, **env):
+def step(title, *cmd):
     print(f'\n=== {title}', flush=True)
-    return subprocess.run([sys.executable, *cmd], cwd=top, env=os.environ | env).returncode
+    return subprocess.run([sys.executable, *cmd], cwd=top).returncode
 
 
 def main(*args):
@@ -23,7 +22,7 @@ def main(*args):
     which = 'exhaustive or not exhaustive' if args == ('--all',) else 'not exhaustive'
     failed |= step('The notebooks, faults, the command, the page in a browser', '-m', 'pytest', '-q', '-rs', '-m',
                    which, '--durations=10', '--timeout', '1800',  # what hangs says where, and the others go on
-                   '-n', workers, '--dist', 'worksteal', 'tests', **one_thread)
+                   '-n', workers, '--dist', 'worksteal', 'tests')
     return int(bool(failed))
 
 

@@ -69,7 +69,7 @@ def finds(addresses, name='planned', **facts):
 def gather(web, dest, addresses, n=None, classes=('teddy',), **kw):
     "`collect` of these addresses, in their order"
     addresses = [addresses] if isinstance(addresses, str) else list(addresses)
-    kw = dict(allow_hosts=web.hosts, cache_days=0, timeout=2) | kw
+    kw = dict(allow_hosts=web.hosts, cache_days=0) | kw
     return collect({o: 'teddy bear' for o in classes}, dest, n or len(addresses), engine=finds(addresses), **kw)
 
 
@@ -128,7 +128,7 @@ def outcome(web, tmp_path_factory):
         web._seen.clear(); web.log.clear()
         def run():
             gather(web, path/'bears', [address[o] for o in ENDLESS], n=99, **LIMIT)
-            return gather(web, path/'bears', [v for k, v in address.items() if k not in ENDLESS], n=99, timeout=20)
+            return gather(web, path/'bears', [v for k, v in address.items() if k not in ENDLESS], n=99)
         res, log = run(), list(web.log)
         web.log.clear()
         run()

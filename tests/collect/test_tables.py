@@ -90,7 +90,7 @@ def gather(web, dest, *numbers, n=None, kind='teddy', **facts):
         return [ImageResult(address(web, i), **facts) for i in numbers] if page == 1 else []
     search_engine(planned)
     return collect({kind: 'teddy bear'}, dest, n or len(numbers) or 1, engine='planned', allow_hosts=web.hosts,
-                   cache_days=0, timeout=5)
+                   cache_days=0)
 
 
 def asked(web): return sorted(o.path for o in web.log if o.path.startswith('/good'))
