@@ -5,8 +5,8 @@
 
 The photos are drawn bears of 96 px, all different, and the body is a `resnet18` that has learned nothing, at 64 px. The
 clock starts when the probabilities are there, and stops when the first page has been made: what is then still to be
-found out about labels, copies and outliers is within it. The same folder is looked at twice: with nothing known, and as
-on the next day, in a new process.
+found out about labels, copies and outliers is within it. The same folder is looked at three times, each in a new
+process: with nothing known, as on the next day, and when one photo has been turned in between.
 """
 import os, resource, subprocess, sys, tempfile, time, warnings
 from pathlib import Path
@@ -50,6 +50,12 @@ def measure(path):
     wrong = loop.judge.wrong(loop.labels())
     print(f'a decision and the error after it: {time.perf_counter()-t:.2f} s', flush=True)
     loop.decisions.drop()
+    print(f'most memory at any moment: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024:.0f} MB', flush=True)
+
+
+def turn(file):
+    from PIL import Image
+    Image.open(file).rotate(90).save(file)
 
 
 def main(n=10_000):
@@ -57,8 +63,9 @@ def main(n=10_000):
     with tempfile.TemporaryDirectory() as d:
         os.environ['BEARCLF_CACHE'] = d + '/cache'
         draw_bears(Path(d)/'bears', int(n), 96, seed='ten thousand', mislabelled=int(n)//20)
-        for name in 'nothing known', 'the next day':
+        for name in 'nothing known', 'the next day', 'one photo changed':
             print(f'{name}:', flush=True)
+            if 'one' in name: turn(next(Path(d).glob('bears/*/*.jpg')))
             subprocess.run([sys.executable, __file__, 'measure', d + '/bears'], check=True)
 
 

@@ -107,8 +107,8 @@ def uses(seeds, n, arch='efficientnet_lite0'):
     from bearclf.clean.shortcuts import _answers, _unseen, find_shortcuts
     from bearclf.train.features import precomputed_learner
     learner = lambda path: precomputed_learner(path, arch, num_workers=0, valid_pct=.5)
-    told = lambda said: {k: (sum(o.used for o, _ in v if o), sum(o.falls and not o.used for o, _ in v if o),
-                             sum(not o.falls for o, _ in v if o)) for k, v in said.items()}
+    told = lambda said: {k: (sum(o.used for o, _ in v if o), sum(not o.used for o, _ in v if o))
+                         for k, v in said.items()}
     said = {(kind, name): [] for kind in PLANTED for name in ('planted', 'clean')}
     for seed in seeds:
         with tempfile.TemporaryDirectory() as tmp, contextlib.redirect_stdout(io.StringIO()):
@@ -123,12 +123,12 @@ def uses(seeds, n, arch='efficientnet_lite0'):
                 for name, learn in ('planted', learner(path)), ('clean', clean):
                     res = find_shortcuts(path, learn, copies=False)
                     mine = _unseen(learn, res.photos).query('label == @cls').photo
-                    with_it, twin = (sum(o == cls for o in _answers(learn, fs, lambda im: im)) for fs in (
+                    with_it, twin = (sum(o == cls for o in _answers(learn, fs)) for fs in (
                         list(mine), [other(o, i, 'clean') for o in mine]))
                     said[kind, name].append((res.uses.get((cls, family)), (with_it - twin)/max(1, len(mine))))
                 clean.dls.train_ds.tls[0].items = items
         print(f'seed {seed}: {told(said)}', file=sys.stderr, flush=True)
-    heading('planted', 'model learned from', 'the property moves', 'of', 'it uses it', 'not clear', 'no sign')
+    heading('planted', 'model learned from', 'the property moves', 'of', 'it uses it', 'no sign')
     for (kind, name), found in said.items():
         row(kind, name, spread([m for _, m in found], '{:.0%}', np.median), len(found), *told(said)[kind, name])
 

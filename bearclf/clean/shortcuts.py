@@ -251,43 +251,50 @@ def _auc_seen(n, m, tests, chance=.8):
     return math.nan
 
 # %% ../../nbs/library/clean/19b_shortcuts.ipynb #a42b601a
-def _saved(im, quality):
-    im.save(b := io.BytesIO(), 'JPEG', quality=quality)
-    return Image.open(io.BytesIO(b.getvalue())).convert('RGB')
-
-def _crop(im, x, y): return im.crop((x, y, im.width - x, im.height - y))
-
-def _square(im): return _crop(im, (im.width - min(im.size))//2, (im.height - min(im.size))//2)
-
 def _to_side(im, side):
     k = side/min(im.size)
     return im.resize((max(1, round(k*im.width)), max(1, round(k*im.height))), Image.Resampling.BICUBIC) if k < 1 else im
 
-def _as_bright(im, mean):
-    k = mean/max(1, np.asarray(im.convert('L')).mean())
+def _opened(file): return _to_side(read_photo(file, side=672), 672)
+
+def _shaped(im, like):
+    w, h = min(im.width, round(im.height*like.aspect)), min(im.height, round(im.width/like.aspect))
+    x, y = (im.width - w)//2, (im.height - h)//2
+    return im.crop((x, y, x + max(1, w), y + max(1, h)))
+
+def _saved(im, like):
+    if 'grey' in like.storage: im = im.convert('L')
+    if math.isnan(like.quality): return im.convert('RGB')
+    im.save(b := io.BytesIO(), 'JPEG', quality=round(min(95, max(1, like.quality))))
+    return Image.open(io.BytesIO(b.getvalue())).convert('RGB')
+
+def _rimmed(im, like):
+    "The middle of `im` within the outer eighth of the photo"
+    out, (x, y) = _opened(like.photo).resize(im.size), (im.width//8, im.height//8)
+    out.paste(im.crop((x, y, im.width - x, im.height - y)), (x, y))
+    return out
+
+# %% ../../nbs/library/clean/19b_shortcuts.ipynb #9f340dd3
+def _as_bright(im, like):
+    k = like.brightness/max(1, np.asarray(im.convert('L')).mean())
     return im.point(lambda o: min(255, o*k))
 
-def _treatments(table):
-    "Family -> (what is done, in words; a function of a picture)"
-    low = lambda name, least: max(least, int(table[name].quantile(.05))) if table[name].notna().any() else least
-    side, quality, mean = low('side', 32), min(95, low('quality', 5)), float(table.brightness.median())
-    saved = f'saved anew with quality {quality}', lambda im: _saved(im, quality)
-    cut_off = 'with an eighth cropped off each side', lambda im: _crop(im, im.width//8, im.height//8)
-    return dict(border=cut_off, rim=cut_off, size=(f'scaled down to {side} pixels', lambda im: _to_side(im, side)),
-                shape=('cropped to a square', _square),
-                compression=saved, detail=saved,
-                brightness=('made equally bright', lambda im: _as_bright(im, mean)))
+# Family -> how to say what is given; a function of a picture and the row of a photo, which is like the photo in it
+GIVES = dict(border=('border', _rimmed), rim=('rim', _rimmed), size=('size', lambda im, like: _to_side(im, like.side)),
+             shape=('shape', _shaped), compression=('compression', _saved), detail=('compression', _saved),
+             brightness=('brightness', _as_bright))
 
 # %% ../../nbs/library/clean/19b_shortcuts.ipynb #dda1005d
-def _answers(learn, files, treat, bs=32):
-    "What `learn` calls each photo once `treat` has been applied to it"
+def _answers(learn, files, give=None, likes=(), bs=32):
+    "What `learn` calls each photo; first `give` has made it like one of `likes` in something"
     on_usable_device(learn)
     item, batch = steady(learn.dls.valid.after_item), steady(learn.dls.valid.after_batch)
     picture, found = AsPicture(learn.dls), []
     with left_as_it_was(learn.model), torch.inference_mode():
         model = learn.model.eval()
         for i in range(0, len(files), bs):
-            ims = [treat(_to_side(read_photo(o, side=672), 672)) for o in files[i:i+bs]]
+            ims = [_opened(o) for o in files[i:i+bs]]
+            if give: ims = [give(*o) for o in zip(ims, likes[i:i+bs])]
             x = batch((torch.stack([item(picture(o)) for o in ims]).to(learn.dls.device),))[0]
             found += model(x).argmax(1).tolist()
     return [str(learn.dls.vocab[i]) for i in found]
@@ -302,54 +309,48 @@ def _unseen(learn, table):
 
 # %% ../../nbs/library/clean/19b_shortcuts.ipynb #4003ab18
 class Use(NamedTuple):
-    "How a model does with a property and without it"
+    "What a model calls photos that are given what tells a class, and the same photos given what the others have"
     family: str # Of the property
     cls: str # The class that can be told by it
-    how: str # How it was taken away
-    n: int # Photos that were judged, none of which the model has learned from
-    right: int # Of these as they are
-    without: int # Of these without the property
-    moved: float # The larger of: part of the class no longer called so, part of the others called so now (net, 0 to 1)
-    p: float # How often chance alone would move one of the two so far, 0 to 1
-    unjust: float # How often chance alone would make the class and the others suffer so differently
+    n: int # Photos that were asked about, none of which the model has learned from
+    given: int # Of these it calls so many by the class if they have the property as photos of the class do
+    other: int # And so many if they have it as photos of other classes do
+    p: float # How often chance alone would set the two so far apart, 0 to 1 (McNemar's exact test)
 
     @property
-    def falls(self): return self.moved >= .1 and self.p < SURELY
-    @property
-    def used(self): return self.falls and self.unjust < .05
+    def used(self): return self.given - self.other >= .1*self.n and self.p < SURELY
 
     def __str__(self):
-        said = f'Of {self.n} photos it is right about {self.right} as they are, and about {self.without} {self.how}'
-        if self.used: return f'The model uses it. {said}; this class and the others suffer differently.'
-        if self.falls: return f'Whether the model uses it is not clear. {said}; that may be the treatment itself.'
-        return f'No sign that the model uses it. {said}; a small use would not be told from chance.'
+        what, c = f'the {GIVES[self.family][0]} of', cut(self.cls)
+        said = f'of {self.n} photos it calls {self.given} {c} with {what} {c}, and {self.other} with {what} others'
+        if self.used: return f'The model uses it: {said}.'
+        return f'No sign that the model uses it: {said}; a small use would not be told from chance.'
 
 # %% ../../nbs/library/clean/19b_shortcuts.ipynb #1a052044
-def _use(judged, cls, family, how, before, after):
-    from scipy.stats import mannwhitneyu
-    actual, mine = judged.label.to_numpy(), (judged.label == cls).to_numpy()
-    before, after = (np.asarray(o) for o in (before, after))
-    a, b = before == cls, after == cls
-    moved = [(int(a[mine].sum()) - int(b[mine].sum()), mine), (int(b[~mine].sum()) - int(a[~mine].sum()), ~mine)]
-    right, without = before == actual, after == actual
-    worse = right.astype(int) - without
-    ps = [compare_errors(a[m], b[m]).p for k, m in moved if k > 0] or [1.]
-    return Use(family, cls, how, len(judged), int(right.sum()), int(without.sum()),
-               max(float(k/max(1, m.sum())) for k, m in moved), min(1., 2*min(ps)),
-               float(mannwhitneyu(worse[mine], worse[~mine]).pvalue))
+def _ends(photos, o):
+    "Photos of the class that have what the finding `o` says, most of it first; and the others, least of it first"
+    v = photos[o.property]
+    v = (v == o.value).astype(float) if o.value else v.fillna(v.median())*(1 if o.auc >= .5 else -1)
+    mine = photos.label == o['class']
+    return [photos.loc[v[m].sort_values(ascending=up, kind='stable').index] for m, up in ((mine, False), (~mine, True))]
+
+def _lenders(photos, o):
+    "Photos of the class, and others, from which the property that the finding `o` is about is taken"
+    a, b = _ends(photos, o)
+    if o.value: return a[a[o.property] == o.value], b[b[o.property] != o.value]
+    return a[:-(-len(a)//2)], b[:-(-len(b)//2)]
 
 def _uses(learn, table, found, most=500):
-    "A `Use` for each class and family that was found and can be taken away"
-    judged, treatments = _unseen(learn, table), _treatments(table)
+    "(class, family) -> a `Use`, for each finding that can be given to a photo"
+    judged, uses = _unseen(learn, table), {}
     if len(judged) > most: judged = judged.sample(most, random_state=0)
-    asked = [o for o in dict.fromkeys(zip(found['class'], found.family)) if o[1] in treatments]
-    if not asked or not len(judged): return {}
-    files = list(judged.photo)
-    before, after = _answers(learn, files, lambda im: im), {}
-    for _, family in progress(asked, 'Asking the model'):
-        if treatments[family] not in after:
-            after[treatments[family]] = _answers(learn, files, treatments[family][1])
-    return {o: _use(judged, *o, treatments[o[1]][0], before, after[treatments[o[1]]]) for o in asked}
+    asked = [(o, lend) for _, o in found.iterrows() if o.family in GIVES and all(map(len, lend := _lenders(judged, o)))]
+    for o, lend in progress(asked, 'Asking the model'):
+        cls, likes = o['class'], [[*e.sample(len(judged), replace=True, random_state=0).itertuples()] for e in lend]
+        said = [_answers(learn, [*judged.photo], GIVES[o.family][1], like) for like in likes]
+        a, b = (np.array(e) == cls for e in said)
+        uses[cls, o.family] = Use(o.family, cls, len(judged), int(a.sum()), int(b.sum()), compare_errors(a, b).p)
+    return uses
 
 # %% ../../nbs/library/clean/19b_shortcuts.ipynb #24acf508
 @dataclass
@@ -439,14 +440,10 @@ def show(self:Shortcuts,
                            gridspec_kw=dict(wspace=.05, hspace=.35))
     for ax in axes.flat: ax.set_axis_off()
     for i, o in enumerate(rows):
-        v = self.photos[o.property]
-        v = (v == o.value).astype(float) if o.value else v.fillna(v.median())*(1 if o.auc >= .5 else -1)
-        mine = self.photos.label == o['class']
-        ends = v[mine].nlargest(n).index, v[~mine].nsmallest(n).index
-        for row, end in zip(axes[2*i:], ends):
-            for ax, at in zip(row, end):
-                ax.imshow(_to_side(read_photo(self.photos.photo[at], side=200), 200))
-                ax.set_title(cut(self.photos.label[at], 18), fontsize=8)
+        for row, end in zip(axes[2*i:], _ends(self.photos, o)):
+            for ax, photo in zip(row, end[:n].itertuples()):
+                ax.imshow(_to_side(read_photo(photo.photo, side=200), 200))
+                ax.set_title(cut(photo.label, 18), fontsize=8)
         for ax, text in (axes[2*i, 0], f'{cut(o["class"], 18)}: {o.value or _more(o)}'), (axes[2*i + 1, 0], 'others'):
             ax.text(0, -.05, text, transform=ax.transAxes, fontsize=8, va='top')
 
