@@ -130,15 +130,61 @@ def test_the_quality_of_a_jpeg(tmp_path):
 
 
 def test_what_is_said_of_a_model():
-    "It uses the property where one class suffers; what harms all photos is no proof, nor is what harms few"
-    judged = pd.DataFrame(dict(label=['a']*40 + ['b']*80))
-    def use(right, without, wrong_a='b', wrong_b='a'):
-        said = lambda ok: [o if i < ok[0] or 40 <= i < 40 + ok[1] else wrong_a if o == 'a' else wrong_b
-                           for i, o in enumerate(judged.label)]
-        return shortcuts._use(judged, 'a', 'border', 'cropped', said(right), said(without))
-    assert use((40, 78), (10, 78)).used and 'The model uses it' in str(use((40, 78), (10, 78)))
-    assert use((30, 78), (30, 40)).used, 'all others gain it'
-    assert not use((40, 78), (28, 54)).used and 'not clear' in str(use((40, 78), (28, 54)))
-    assert not use((40, 78), (40, 40), wrong_b='c').falls, 'others suffer, but none is called a'
-    assert not use((40, 78), (38, 77)).falls and 'No sign' in str(use((40, 78), (38, 77)))
-    assert not use((10, 40), (40, 78)).falls, 'it has become better'
+    "It uses the property where that moves many of its answers, all else being the same"
+    use = lambda given, other, p, n=120: shortcuts.Use('rim', 'a', n, given, other, p)
+    assert use(60, 20, 1e-6).used and str(use(60, 20, 1e-6)) == ('The model uses it: of 120 photos it calls 60 a with '
+                                                                'the rim of a, and 20 with the rim of others.')
+    assert not use(60, 50, 1e-6).used, 'surely, but little'
+    assert not use(60, 40, .02).used and 'No sign that the model uses it: ' in str(use(60, 40, .02)), 'may be chance'
+    assert not use(20, 60, 1e-6).used, 'it goes the other way'
+
+
+@pytest.fixture(scope='module')
+def pair(tmp_path_factory):
+    "Two photos, and the rows that say what they are like: a large one, and a small, wide, dark one of low quality"
+    path, rng = tmp_path_factory.mktemp('pair'), np.random.default_rng(5)
+    for name, im, quality in (('a/1', photo(rng, (320, 240)), 92),
+                              ('b/2', photo(rng, (180, 90)).point(lambda o: o//3), 30)):
+        (path/name).parent.mkdir()
+        im.save(path/f'{name}.jpg', quality=quality)
+    table = photo_properties(path, copies=False)
+    return [(Image.open(o.photo).convert('RGB'), o) for o in table.itertuples()]
+
+
+def test_what_is_given_is_there(pair):
+    "Like the other photo in this one thing"
+    (im, row), (_, like) = pair
+    give = lambda family, o=like: shortcuts.GIVES[family][1](im, o)
+    assert give('size').size == (120, 90) and give('size', row).size == im.size
+    assert (o := give('shape')).size == (320, 160) and o.tobytes() == im.crop((0, 40, 320, 200)).tobytes()
+    assert np.asarray(give('brightness').convert('L')).mean() == pytest.approx(like.brightness, abs=2)
+    harm = [abs(np.asarray(give('compression', o), float) - np.asarray(im)).mean() for o in (row, like)]
+    assert harm[1] > 2*harm[0] > 0 and like.quality == pytest.approx(30, abs=2)
+    assert give('compression', like._replace(quality=math.nan)).tobytes() == im.tobytes(), 'it is no JPEG'
+    assert (o := np.asarray(give('compression', like._replace(storage='grey'))))[..., 0].tolist() == o[..., 1].tolist()
+
+
+def test_a_rim_is_given_and_the_middle_stays(pair):
+    (im, row), (other, like) = pair
+    given, x, y = shortcuts.GIVES['rim'][1](im, like), im.width//8, im.height//8
+    middle = x, y, im.width - x, im.height - y
+    assert given.crop(middle).tobytes() == im.crop(middle).tobytes()
+    assert given.crop((0, 0, im.width, y)).tobytes() == other.resize(im.size).crop((0, 0, im.width, y)).tobytes()
+
+
+@pytest.mark.parametrize('size', [(1, 1), (1, 300), (300, 1), (9, 5)])
+@pytest.mark.parametrize('family', shortcuts.GIVES)
+def test_the_smallest_photos_can_be_given_anything(pair, family, size):
+    "And a picture that is not, for want of a property, stays as it is"
+    for _, like in pair: assert min(shortcuts.GIVES[family][1](Image.new('RGB', size), like).size) >= 1
+
+
+def test_who_lends(tmp_path):
+    "The half of a class that has most of it; of a word, those that it is said of"
+    t = pd.DataFrame(dict(label=['a']*4 + ['b']*6, side=[9, 8, 7, 6, 5, 4, 3, 2, 1, 0],
+                          format=['PNG', 'JPEG', 'PNG', 'JPEG', 'JPEG', 'PNG', 'JPEG', 'JPEG', 'JPEG', 'JPEG']))
+    finding = lambda **kw: pd.Series(dict(value='', auc=.9) | kw | {'class': 'a'})
+    lend = lambda **kw: [list(o.index) for o in shortcuts._lenders(t, finding(**kw))]
+    assert lend(property='side') == [[0, 1], [9, 8, 7]]
+    assert lend(property='side', auc=.1) == [[3, 2], [4, 5, 6]]
+    assert lend(property='format', value='PNG') == [[0, 2], [4, 6, 7, 8, 9]]
