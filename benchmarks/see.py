@@ -173,7 +173,7 @@ def main(args):
     seeds = range(101, 102) if smoke else range(101, 111)
     if 'slices' in parts: slices(seeds, 120 if smoke else 414, 3 if smoke else 100)
     if 'shortcuts' in parts: shortcuts(seeds, 60 if smoke else 300)
-    if 'uses' in parts: uses(range(201, 202) if smoke else range(201, 207), 60 if smoke else 300)
+    if 'uses' in parts: uses(range(501, 502) if smoke else range(501, 507), 60 if smoke else 300)
 
 
 if __name__ == '__main__': main(words(__doc__))
