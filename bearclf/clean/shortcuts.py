@@ -322,7 +322,7 @@ class Use(NamedTuple):
 
     def __str__(self):
         what, c = f'the {GIVES[self.family][0]} of', cut(self.cls)
-        said = f'of {self.n} photos it calls {self.given} {c} with {what} {c}, and {self.other} with {what} others'
+        said = f'of {self.n} photos it takes {self.given} for {c} with {what} {c}, and {self.other} with {what} others'
         if self.used: return f'The model uses it: {said}.'
         return f'No sign that the model uses it: {said}; a small use would not be told from chance.'
 

@@ -132,8 +132,8 @@ def test_the_quality_of_a_jpeg(tmp_path):
 def test_what_is_said_of_a_model():
     "It uses the property where that moves many of its answers, all else being the same"
     use = lambda given, other, p, n=120: shortcuts.Use('rim', 'a', n, given, other, p)
-    assert use(60, 20, 1e-6).used and str(use(60, 20, 1e-6)) == ('The model uses it: of 120 photos it calls 60 a with '
-                                                                'the rim of a, and 20 with the rim of others.')
+    said = 'The model uses it: of 120 photos it takes 60 for a with the rim of a, and 20 with the rim of others.'
+    assert use(60, 20, 1e-6).used and str(use(60, 20, 1e-6)) == said
     assert not use(60, 50, 1e-6).used, 'surely, but little'
     assert not use(60, 40, .02).used and 'No sign that the model uses it: ' in str(use(60, 40, .02)), 'may be chance'
     assert not use(20, 60, 1e-6).used, 'it goes the other way'
