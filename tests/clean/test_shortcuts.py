@@ -175,11 +175,11 @@ def test_a_rim_is_given_and_the_middle_stays(pair):
 @pytest.mark.parametrize('size', [(1, 1), (1, 300), (300, 1), (9, 5)])
 @pytest.mark.parametrize('family', shortcuts.GIVES)
 def test_the_smallest_photos_can_be_given_anything(pair, family, size):
-    "And a picture that is not, for want of a property, stays as it is"
+    "Nothing becomes a picture without pixels"
     for _, like in pair: assert min(shortcuts.GIVES[family][1](Image.new('RGB', size), like).size) >= 1
 
 
-def test_who_lends(tmp_path):
+def test_who_lends():
     "The half of a class that has most of it; of a word, those that it is said of"
     t = pd.DataFrame(dict(label=['a']*4 + ['b']*6, side=[9, 8, 7, 6, 5, 4, 3, 2, 1, 0],
                           format=['PNG', 'JPEG', 'PNG', 'JPEG', 'JPEG', 'PNG', 'JPEG', 'JPEG', 'JPEG', 'JPEG']))
