@@ -6,7 +6,7 @@
 __all__ = ['restart_needed', 'Checkup', 'doctor']
 
 # %% ../../nbs/library/train/12_machine.ipynb #ade27660
-import importlib, os, platform, queue, re, shutil, socket, ssl, sys, textwrap, threading, time, warnings
+import ctypes, importlib, os, platform, queue, re, shutil, socket, ssl, sys, textwrap, threading, time, warnings
 from dataclasses import dataclass
 from functools import cache, partial
 from http.client import HTTPException
@@ -78,7 +78,7 @@ def usable_device(
     import torch
     from fastai.torch_core import default_device
     from bearclf.core import BearclfError
-    _say_what_is_low()
+    _begin()
     try: where = default_device() if device is None else torch.device(device)
     except RuntimeError as e:
         if device is None: return _use_the_processor(torch.device('cuda'), _first_line(e))
@@ -92,8 +92,9 @@ def usable_device(
 def on_usable_device(learn):
     "See to it that `learn` is on a device that can compute"
     import torch
+    _begin()
     device = torch.device(getattr(learn.dls, 'device', None) or 'cpu')
-    if device.type == 'cpu' or not (why := _problem(device)): return _say_what_is_low()
+    if device.type == 'cpu' or not (why := _problem(device)): return
     cpu = _use_the_processor(device, why)
     learn.dls.to(cpu)
     for dl in learn.dls.loaders:
@@ -102,6 +103,13 @@ def on_usable_device(learn):
     learn.model.to(cpu)
     learn.opt = None
     learn.to_fp32()
+
+# %% ../../nbs/library/train/12_machine.ipynb #c693f5e8
+def _keep_memory():
+    "Let Linux's C library keep what is freed, up to 1 GB: M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of mallopt(3)"
+    try: mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError): return  # another C library
+    mallopt(-3, 2**28), mallopt(-1, 2**30)
 
 # %% ../../nbs/library/train/12_machine.ipynb #b60dfed2
 LOW = 1e9 # bytes, of memory and of disk
@@ -132,8 +140,9 @@ def _low_disk(folder):
             'all removes what can be made again.'] if free < LOW else []
 
 @cache
-def _say_what_is_low():
+def _begin():
     "Once in a process"
+    _keep_memory()
     for o in [*_asked(lambda: _low_memory(_memory()[0])), *_asked(lambda: _low_disk(_cache()))]: print(o, flush=True)
 
 # %% ../../nbs/library/train/12_machine.ipynb #d307e444

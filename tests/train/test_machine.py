@@ -1,5 +1,5 @@
 "A GPU that cannot compute, packages that are missing or broken, and a network that is not there"
-import re, socket, sys
+import platform, re, socket, sys
 
 import psutil, pytest
 
@@ -169,16 +169,33 @@ def test_a_look_that_fails_is_no_reason_not_to_have_the_others(look, monkeypatch
 
 
 def test_low_disk_and_memory_are_said_once_and_only_then(bears, monkeypatch, capsys):
-    machine._say_what_is_low.cache_clear()
+    machine._begin.cache_clear()
     photo_dls(bears, 64, num_workers=0)
     assert 'Only' not in capsys.readouterr().out
-    machine._say_what_is_low.cache_clear()
+    machine._begin.cache_clear()
     monkeypatch.setattr(machine, '_memory', lambda: (3e8, 8e9))
     monkeypatch.setattr(machine, '_free', lambda folder: 2e8)
     for _ in range(2): photo_dls(bears, 64, num_workers=0)
     said = capsys.readouterr().out
     assert said.count('Only 0.3 GB of memory') == said.count('Only 0.2 GB are free on the disk') == 1
-    machine._say_what_is_low.cache_clear()
+    machine._begin.cache_clear()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='other C libraries do as they like')
+def test_memory_is_not_given_back_after_each_batch():
+    before, after = map(int, python("""
+import resource, torch
+from bearclf.train.machine import usable_device
+def pages():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10): torch.zeros(25, 10**6)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+before = pages()
+usable_device('cpu')
+pages()
+print(before, pages())
+""").split()[-2:])
+    assert after < before/10
 
 
 # --- widgets
