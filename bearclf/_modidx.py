@@ -760,8 +760,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'bearclf/folder/copies.py'),
                                        'bearclf.folder.copies.HashIndex.add': ( 'library/folder/copies.html#hashindex.add',
                                                                                 'bearclf/folder/copies.py'),
-                                       'bearclf.folder.copies.HashIndex.distances': ( 'library/folder/copies.html#hashindex.distances',
-                                                                                      'bearclf/folder/copies.py'),
                                        'bearclf.folder.copies.HashIndex.near': ( 'library/folder/copies.html#hashindex.near',
                                                                                  'bearclf/folder/copies.py'),
                                        'bearclf.folder.copies._Pixels': ('library/folder/copies.html#_pixels', 'bearclf/folder/copies.py'),

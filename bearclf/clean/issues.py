@@ -24,6 +24,7 @@ from ..train.data import check_answers, files_of
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
     from fastai.vision.all import *
+from concurrent.futures import ThreadPoolExecutor  # fastai brings another one of this name
 from threadpoolctl import threadpool_limits  # scikit-learn brings it
 
 # %% ../../nbs/library/clean/19_issues.ipynb #114e2946
@@ -40,7 +41,7 @@ def _folds(y, groups, folds, seed):
 def _fit_predict(x, y, held):
     "Probability of each class that occurs in `y`, for the rows `held`"
     if len(set(y)) == 1: return np.ones((len(held), 1))
-    with threadpool_limits(1): return quick_head(.001).fit(x, y).predict_proba(held)
+    with threadpool_limits(1): return quick_head(.001).fit(x, y).predict_proba(held)  # OpenMP's are each thread's own
 
 # %% ../../nbs/library/clean/19_issues.ipynb #dff15eef
 def out_of_sample(
@@ -55,8 +56,11 @@ def out_of_sample(
     features, (classes, y) = np.asarray(features), np.unique(np.asarray(labels), return_inverse=True)
     groups, probs = np.arange(len(y)) if groups is None else np.asarray(groups), np.zeros((len(y), len(classes)))
     rounds = [o for r in range(repeats) for o in _folds(y, groups, folds, seed+r)]
-    for train, held in progress(rounds, 'Judging each photo by the others'):
-        probs[np.ix_(held, np.unique(y[train]))] += _fit_predict(features[train], y[train], features[held])
+    learn = lambda train, held: _fit_predict(features[train], y[train], features[held])
+    at_once = max(1, min(os.cpu_count(), 2**30//(features.nbytes+1)))  # each has a copy of its rows
+    with threadpool_limits(1), ThreadPoolExecutor(at_once) as ex:  # BLAS's threads are those of the process
+        said = progress(ex.map(learn, *zip(*rounds)), 'Judging each photo by the others', len(rounds))
+        for (train, held), p in zip(rounds, said): probs[np.ix_(held, np.unique(y[train]))] += p
     empty = probs.sum(1) == 0
     probs[empty] = np.bincount(y)/len(y)  # too few photos to learn from any
     return probs/probs.sum(1, keepdims=True)
@@ -215,7 +219,7 @@ def _quality_findings(photos):
     manager.update_issues(pd.DataFrame([o.look.seen['quality'] for o in photos], index=n), list(_QUALITY))
     res = manager.issues
     found = [_Finding(i, kind, _WORDS[kind], .3*(1-res[f'{o}_score'][i]))
-             for o, kind in _QUALITY.items() for i in n if res[f'is_{o}_issue'][i]]
+             for o, kind in _QUALITY.items() for i in np.flatnonzero(res[f'is_{o}_issue'])]
     return found + [_Finding(i, 'tiny', f'only {o.pixels:,} pixels', .3*(1-o.pixels/TINY))
                     for i, o in enumerate(photos) if o.pixels < TINY]
 

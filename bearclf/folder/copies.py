@@ -34,7 +34,7 @@ def perceptual_hash(
     except ImportError as e:
         raise BearclfError('Comparing photos needs imagehash. Install it with: pip install imagehash') from e
     ways = imagehash.phash, imagehash.dhash, imagehash.dhash_vertical
-    return ''.join(str(f(o)) for o in _brightness_and_colours(im) for f in ways)
+    return ''.join(np.packbits(f(o).hash).tobytes().hex() for o in _brightness_and_colours(im) for f in ways)
 
 # %% ../../nbs/library/folder/05_copies.ipynb #4aaf0e96
 NEAR = 75  # bits of 576: where nobody looks at the pixels, photos that differ in no more are taken for the same one
@@ -50,14 +50,14 @@ def hash_distance(
 _ONES = np.array([i.bit_count() for i in range(2**16)], np.uint8)
 
 def _count_bits(x):
-    "How many bits are 1 in each row of `x`"
-    if hasattr(np, 'bitwise_count'): return np.bitwise_count(x).sum(-1, dtype=np.int64)  # since numpy 2
-    return _ONES[x.view(np.uint16)].sum(-1, dtype=np.int64)
+    "How many bits are 1 in each column of `x`"
+    if hasattr(np, 'bitwise_count'): return np.bitwise_count(x).sum(0, dtype=np.uint16)  # since numpy 2
+    return _ONES[x.view(np.uint16)].reshape(*x.shape, 4).sum((0, 2))
 
 # %% ../../nbs/library/folder/05_copies.ipynb #d3ee41fc
 class HashIndex:
     "Hashes to look up, each with a key of your own; it grows as photos come in"
-    def __init__(self): self.keys, self._rows = [], np.zeros((64, 9), np.uint64)
+    def __init__(self): self.keys, self._words = [], np.zeros((9, 64), np.uint64)
 
     def __len__(self): return len(self.keys)
 
@@ -66,22 +66,20 @@ class HashIndex:
         key, # Whatever stands for this photo, such as its file
     ):
         "Put one more hash in"
-        if len(self) == len(self._rows): self._rows = np.concatenate([self._rows, np.zeros_like(self._rows)])
-        self._rows[len(self)] = _packed(h)
+        if len(self) == self._words.shape[1]: self._words = np.hstack([self._words, np.zeros_like(self._words)])
+        self._words[:, len(self)] = _packed(h)
         self.keys.append(key)
-
-    def distances(self, h): # An array of bits, in the order of adding
-        "How far `h` is from each hash"
-        return _count_bits(self._rows[:len(self)] ^ _packed(h))
 
     def near(self,
         h:str, # From `perceptual_hash`
         within:int=NEAR, # Bits
     ) -> list: # of (key, distance); the nearest first, then in the order of adding
         "Which photos are nearly the one with the hash `h`"
-        d = self.distances(h)
-        hits = np.flatnonzero(d <= within)
-        return [(self.keys[i], int(d[i])) for i in hits[np.argsort(d[hits], kind='stable')]]
+        words, probe = self._words[:, :len(self)], _packed(h)[:, None]
+        maybe = np.flatnonzero(_count_bits(words[:4] ^ probe[:4]) <= within)  # the other words only make it more
+        d = _count_bits(words[:, maybe] ^ probe)
+        best = np.argsort(d, kind='stable')[:np.count_nonzero(d <= within)]
+        return [(self.keys[i], int(k)) for i, k in zip(maybe[best], d[best])]
 
 # %% ../../nbs/library/folder/05_copies.ipynb #dc97efda
 def _packed(h): return np.frombuffer(bytes.fromhex(h), np.uint64)
