@@ -23,7 +23,7 @@ from ..photo import fingerprint
 from ..folder.look import *
 from ..folder.look import look_at_all
 from ..folder.copies import MARKS, Compared, twin_groups, twins
-from .machine import on_usable_device
+from .machine import give_memory_back, on_usable_device
 from .data import *
 from .data import AsPicture, _working_side, check_answers, files_of
 from .bodies import LITES, ClassRows, class_rows, efficientnet_lite0, find_or_choose_arch, own_classifier
@@ -190,6 +190,7 @@ def photo_features(
                 now, ahead = ahead, next(jobs, None)
                 _add_rows(learn, body, store, [(f, w, o.result()) for f, w, o in now], names, left_out)
                 bar.update(len(now))
+    if todo: give_memory_back()
     bad = {prints[f]: why for f, why in left_out.items()}
     left_out = {f: bad[o] for f, o in prints.items() if o in bad}
     return Features(store, {f: v for f, v in names.items() if f not in left_out}, left_out, maps)

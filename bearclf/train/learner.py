@@ -14,7 +14,7 @@ from ..core import *
 from ..core import cached, code_key
 from ..photo import fingerprint
 from ..folder.look import *
-from .machine import on_usable_device
+from .machine import give_memory_back, on_usable_device
 from .data import *
 from .data import _check_trainable, _labeller, _scene_of, AsPicture, answers_of
 from .bodies import fetch_weights, find_or_choose_arch, weights_of
@@ -138,6 +138,7 @@ def fit_photos(
     with shared_out(learn):
         if getattr(learn, 'pretrained', False): learn.fine_tune(epochs or 4, lr or 2e-3, **kwargs)
         else: learn.fit_one_cycle(epochs or _epochs_from_nothing(len(learn.dls.train_ds)), lr or 5e-3, **kwargs)
+    give_memory_back()
     print(report)
     return learn
 

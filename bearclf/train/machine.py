@@ -105,11 +105,18 @@ def on_usable_device(learn):
     learn.to_fp32()
 
 # %% ../../nbs/library/train/12_machine.ipynb #c693f5e8
+def _ask_glibc(function, *numbers):
+    try: getattr(ctypes.CDLL(None), function)(*numbers)
+    except (AttributeError, OSError, TypeError): pass  # another C library
+
 def _keep_memory():
     "Let Linux's C library keep what is freed, up to 1 GB: M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of mallopt(3)"
-    try: mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError): return  # another C library
-    mallopt(-3, 2**28), mallopt(-1, 2**30)
+    _ask_glibc('mallopt', -3, 2**28)
+    _ask_glibc('mallopt', -1, 2**30)
+
+def give_memory_back():
+    "After much was computed: what is freed goes back to the system"
+    _ask_glibc('malloc_trim', 0)
 
 # %% ../../nbs/library/train/12_machine.ipynb #b60dfed2
 LOW = 1e9 # bytes, of memory and of disk
