@@ -18,6 +18,7 @@ from ..folder.look import *
 from ..folder.look import data_frame
 from ..folder.copies import MARKS, compared, twin_groups, twins
 from ..folder.moves import DELETE
+from ..train.machine import give_memory_back
 from ..train.features import *
 from ..train.features import body_for, copies_for, quick_head
 from ..train.data import check_answers, files_of
@@ -263,6 +264,7 @@ def issues_of(report, learn, features, test=(), folds=5, seed=42):
                                      'Give the folder that holds the class folders.')
     split = _split_of(learn, files)
     probs, own, classes, findings = _all_findings(photos, report.path, features(files), split, folds, seed)
+    give_memory_back()
     table = data_frame(dict(photo=files, label=[o.label for o in photos], split=split,
                             prediction=[str(classes[i]) for i in probs.argmax(1)],
                             probability=probs.max(1), loss=-np.log(own)))
