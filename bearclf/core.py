@@ -167,7 +167,7 @@ def cache_dir() -> Path: # The folder, made if it was not there
 
 # %% ../nbs/library/00_core.ipynb #75e6b3db
 DAYS = 30 # a thing that nobody has used for so long goes
-_GROW = 'features', 'fetched', 'locks', 'prints' # kinds in which things are written more than once
+_GROW = 'copies', 'features', 'fetched', 'locks', 'prints' # kinds in which things are written more than once
 
 def cached(kind, name):
     "Where the thing `name` of a `kind` lies in the cache folder; it need not be there yet. To ask is to use it"

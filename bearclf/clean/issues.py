@@ -26,6 +26,7 @@ with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
     from fastai.vision.all import *
 from concurrent.futures import ThreadPoolExecutor  # fastai brings another one of this name
+from sklearn import config_context
 from threadpoolctl import threadpool_limits  # scikit-learn brings it
 
 # %% ../../nbs/library/clean/19_issues.ipynb #114e2946
@@ -72,6 +73,7 @@ KINDS = ('label', 'duplicate', 'near duplicate', 'two classes', 'leak', 'outlier
 
 # %% ../../nbs/library/clean/19_issues.ipynb #e2d11631
 STRANGE = 1.3  # steps; of normal numbers, one in ten is so far above
+MEASURED = 10_000  # photos from which it is measured how far away the others are
 
 def _steps(scores, usual):
     "How far `scores` are above the median of `usual`, in steps of its spread (1.5 times its median absolute deviation)"
@@ -81,9 +83,10 @@ def _steps(scores, usual):
 def _farness_from(features, y, groups, near=5):
     "How much farther than usual each photo is from the nearest of each class, in steps, array of shape (n, classes)"
     from sklearn.neighbors import NearestNeighbors
-    res = np.zeros((len(y), y.max()+1))
-    for k in range(y.max()+1):
-        some = np.array([i for i in np.unique(groups, return_index=True)[1] if y[i] == k])
+    n, first, draw = y.max()+1, np.unique(groups, return_index=True)[1], np.random.default_rng(0)
+    res, most = np.zeros((len(y), n)), max(200, MEASURED//n) if len(first) > MEASURED else MEASURED
+    for k in range(n):
+        some = draw.permutation(o)[:most] if len(o := first[y[first] == k]) > most else o
         if len(some) < 3*near: continue
         away, at = NearestNeighbors(n_neighbors=near+1, metric='cosine').fit(features[some]).kneighbors(features)
         away[groups[some][at] == groups[:, None]] = np.inf  # itself, and its copies
@@ -198,9 +201,13 @@ FAR = 2.7  # steps; of normal numbers, one of 300 is so far above
 def _farness(features):
     "How much farther than usual each photo is from its nearest, in steps of the usual spread"
     from cleanlab.outlier import OutOfDistribution
-    near = min(20, (len(features)-1)//3)
-    if near < 3: return np.zeros(len(features))
-    scores = -OutOfDistribution(dict(k=near)).fit_score(features=features.astype(np.float64), verbose=False)
+    n, judge = len(features), OutOfDistribution(dict(k=min(20, (len(features)-1)//3)))
+    if judge.params['k'] < 3: return np.zeros(n)
+    order = np.random.default_rng(0).permutation(n) if n > MEASURED else np.arange(n)
+    some, *others = np.split(order, range(MEASURED, n, MEASURED))
+    wide, scores = lambda part: features[part].astype(np.float64), np.empty(n)
+    scores[some] = -judge.fit_score(features=wide(some), verbose=False)
+    for part in others: scores[part] = -judge.score(features=wide(part))
     return _steps(scores, scores)
 
 def _outlier_findings(far):
@@ -245,8 +252,9 @@ def _all_findings(photos, root, features, split, folds, seed):
     classes, y = np.unique([o.label for o in photos], return_inverse=True)
     copies = twins(photos, root)
     groups = twin_groups(len(photos), copies)
-    far, probs = _farness(features), out_of_sample(features, y, folds, seed, groups=groups)
-    strange = (_farness_from(features, y, groups) > STRANGE) | (far > FAR)[:, None]
+    with config_context(working_memory=64):  # MB; it would take 1 GB at a time, and as much again
+        far, strange = _farness(features), _farness_from(features, y, groups) > STRANGE
+    probs, strange = out_of_sample(features, y, folds, seed, groups=groups), strange | (far > FAR)[:, None]
     own = np.maximum(probs[np.arange(len(y)), y], 1e-6)
     found = [*_twin_findings(copies, photos, own), *_leak_findings(copies, photos, split),
              *_label_findings(probs, y, classes, groups, strange), *_outlier_findings(far), *_quality_findings(photos)]

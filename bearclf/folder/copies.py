@@ -6,7 +6,8 @@
 __all__ = ['NEAR', 'perceptual_hash', 'hash_distance']
 
 # %% ../../nbs/library/folder/05_copies.ipynb #1a00000e
-import math, os
+import json, math, os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -15,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from ..core import *
+from ..core import cached
 from ..photo import Look, PhotoError, ResizedPhotos
 
 # %% ../../nbs/library/folder/05_copies.ipynb #c3bd304c
@@ -73,13 +75,14 @@ class HashIndex:
     def near(self,
         h:str, # From `perceptual_hash`
         within:int=NEAR, # Bits
+        since:int=0, # Leave out so many that were put in first
     ) -> list: # of (key, distance); the nearest first, then in the order of adding
         "Which photos are nearly the one with the hash `h`"
-        words, probe = self._words[:, :len(self)], _packed(h)[:, None]
+        words, probe = self._words[:, since:len(self)], _packed(h)[:, None]
         maybe = np.flatnonzero(_count_bits(words[:4] ^ probe[:4]) <= within)  # the other words only make it more
         d = _count_bits(words[:, maybe] ^ probe)
         best = np.argsort(d, kind='stable')[:np.count_nonzero(d <= within)]
-        return [(self.keys[i], int(k)) for i, k in zip(maybe[best], d[best])]
+        return [(self.keys[since+i], int(k)) for i, k in zip(maybe[best], d[best])]
 
 # %% ../../nbs/library/folder/05_copies.ipynb #dc97efda
 def _packed(h): return np.frombuffer(bytes.fromhex(h), np.uint64)
@@ -252,10 +255,11 @@ class _Pixels:
     said = {} # hashes of the pixels of two photos, crop -> are they one?
     def __init__(self, root):
         self.root, self.read, self.pattern = root, lru_cache(99)(self._read), lru_cache(None)(self._pattern)
+        self.all_read = True
 
     def _read(self, file):
         try: return ResizedPhotos()(os.path.join(self.root, file))
-        except (PhotoError, OSError): return None  # gone meanwhile
+        except (PhotoError, OSError): self.all_read = False  # gone meanwhile
 
     def _pattern(self, file): return _pattern(self.read(file))
 
@@ -270,23 +274,34 @@ class _Pixels:
         asked = twin.same, o.same, crop
         if asked not in self.said:
             a, b = self.read(twin.file), self.read(o.file)
-            self.said[asked] = None not in (a, b) and same_picture(a, b, CROPS[crop])
+            if None in (a, b): return False
+            self.said[asked] = same_picture(a, b, CROPS[crop])
         return self.said[asked]
 
 # %% ../../nbs/library/folder/05_copies.ipynb #59c43f42
-def near_copies(photos, root):
-    "(file, finding, its twin, words) for each photo that is nearly one with more pixels, or the same in another class"
-    index, found, pixels = HashIndex(), [], _Pixels(root)
-    for o in sorted(photos, key=lambda o: (o.link, not o.label, -o.pixels)):
-        near, words = {}, lambda twin: 'same as' if twin.same == o.same else 'nearly the same as'
-        for twin, crop in pixels.likeliest(o, index.near(o.hashes[0], ASKED)):
+def _best_first(photos): return sorted(photos, key=lambda o: (o.link, not o.label, -o.pixels))
+
+def _looked_up(photos, index, at_once=1024):
+    "Each of `photos`, and what is near it in `index`, to which it may be added before the next one is asked for"
+    with ThreadPoolExecutor(os.cpu_count()) as ex:
+        for start in range(0, len(photos), at_once):
+            some, n = photos[start:start+at_once], len(index)
+            for o, hits in zip(some, list(ex.map(lambda o: index.near(o.hashes[0], ASKED), some))):
+                yield o, sorted(hits + index.near(o.hashes[0], ASKED, n), key=lambda h: h[1])
+
+def _compare(photos, root):
+    "(photo, finding, its twin) for each that is nearly one with more pixels, or the same in another class; is it sure?"
+    index, found, pixels, photos = HashIndex(), [], _Pixels(root), _best_first(photos)
+    for o, hits in progress(_looked_up(photos, index), 'Looking for copies', len(photos)):
+        near = {}
+        for twin, crop in pixels.likeliest(o, hits):
             if twin.label not in near and pixels.same(o, twin, crop): near[twin.label] = twin
             if near and (not o.label or o.label in near): break
         twin = near.get(o.label) if o.label else next(iter(near.values()), None)
-        if twin: found.append((o, 'near duplicate', twin, words(twin))); continue
-        found += [(o, 'same photo in two classes', twin, words(twin)) for twin in near.values()]
+        if twin: found.append((o, 'near duplicate', twin)); continue
+        found += [(o, 'same photo in two classes', twin) for twin in near.values()]
         for i, h in enumerate(o.hashes): index.add(h, (o, i))
-    return found
+    return found, pixels.all_read
 
 # %% ../../nbs/library/folder/05_copies.ipynb #f15e0011
 def _inode(file):
@@ -308,6 +323,67 @@ def other_names(photos, root):
     return sorted((o for o in photos if id(o) not in others), key=lambda o: o.link), found
 
 # %% ../../nbs/library/folder/05_copies.ipynb #1a251fbb
+def twin_groups(n, copies):
+    "A number for each of `n` photos, the same for copies of one photo"
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+    a, b = [o[0] for o in copies], [o[2] for o in copies]
+    return connected_components(coo_matrix((np.ones(len(a)), (a, b)), (n, n)), directed=False)[1]
+
+# %% ../../nbs/library/folder/05_copies.ipynb #5e29c9e6
+def _key(o, root): return os.path.join(root, o.file), o.same, o.label, o.link, o.pixels
+
+def _noted(keys):
+    "Where it is kept what was found among these photos"
+    try: top = os.path.commonpath({os.path.dirname(file) for file, *_ in keys})
+    except ValueError: top = ''  # they lie on several drives
+    return cached('copies', sha256(os.fsencode(f'1 {top}')).hexdigest()[:32] + '.json')
+
+def _note(file, keys, found):
+    number = {k: i for i, k in enumerate(keys)}
+    data = dict(photos=[*number], found=[(number[a], finding, number[b]) for a, finding, b in found])
+    try:
+        with atomic_path(file) as tmp: tmp.write_text(json.dumps(data), encoding='utf-8')
+    except OSError: pass  # a full disk; the next time all are compared again
+
+def _found_before(file):
+    "The photos that were compared, and (photo, finding, its twin), each photo as `_key` gives it"
+    try:
+        data = json.loads(file.read_text(encoding='utf-8'))
+        keys = [*map(tuple, data['photos'])]
+        return dict.fromkeys(keys), [(keys[a], str(finding), keys[b]) for a, finding, b in data['found']]
+    except (OSError, ValueError, TypeError, LookupError): return {}, []  # nobody has looked yet, or it is damaged
+
+# %% ../../nbs/library/folder/05_copies.ipynb #44b112cc
+def _to_compare(photos, at, known, before):
+    "Numbers of those of `photos` for which what was found before does not hold; `at` has the number of each key"
+    number = {k: i for i, k in enumerate(known | at)}
+    group = twin_groups(len(number), [(number[a], '', number[b]) for a, _, b in before])
+    open_groups = {group[number[k]] for k in number if k not in known or k not in at}
+    in_open = lambda: [i for k, i in at.items() if group[number[k]] in open_groups]
+    changed = in_open()
+    if 12*len(changed) > len(photos): return range(len(photos))  # to look for what is near them would take longer
+    if changed:
+        index, groups = HashIndex(), [group[number[k]] for k in at]
+        for o, g in zip(photos, groups):
+            for h in o.hashes: index.add(h, g)
+        open_groups |= {g for i in changed for h in photos[i].hashes for g, _ in index.near(h, ASKED)}
+    return in_open()
+
+def near_copies(photos, root):
+    "(photo, finding, its twin, words) for each photo that is nearly one with more pixels, or the same in another class"
+    if not photos: return []
+    root, photos = os.path.abspath(root), _best_first(photos)
+    at = {_key(o, root): i for i, o in enumerate(photos)}
+    known, before = _found_before(file := _noted(at))
+    again = set(_to_compare(photos, at, known, before))
+    pairs, sure = _compare([photos[i] for i in sorted(again)], root)
+    stays = [(photos[at[a]], finding, photos[at[b]]) for a, finding, b in before if a in at and at[a] not in again]
+    pairs = sorted(stays + pairs, key=lambda o: at[_key(o[0], root)])
+    if sure and at.keys() - known: _note(file, at, [(_key(a, root), f, _key(b, root)) for a, f, b in pairs])
+    return [(a, f, b, 'same as' if a.same == b.same else 'nearly the same as') for a, f, b in pairs]
+
+# %% ../../nbs/library/folder/05_copies.ipynb #f184dfd6
 def compared(report):
     "The photos of a report, as they are compared with each other"
     label = lambda o: str(report.label(o)) if report.get_y else ''
@@ -319,10 +395,3 @@ def twins(photos, root):
     real, links = other_names(photos, root)
     rest, found = exact_copies(real)
     return [(at[id(o)], finding, at[id(twin)]) for o, finding, twin, _ in links + found + near_copies(rest, root)]
-
-def twin_groups(n, copies):
-    "A number for each of `n` photos, the same for copies of one photo"
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-    a, b = [o[0] for o in copies], [o[2] for o in copies]
-    return connected_components(coo_matrix((np.ones(len(a)), (a, b)), (n, n)), directed=False)[1]

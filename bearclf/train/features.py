@@ -256,12 +256,14 @@ def fit_head(
 # %% ../../nbs/library/train/16_features.ipynb #52abdff7
 def _same_scene(x, files, label, part=.5):
     "Pairs of numbers of `files` of one class that are nearer than `part` of what is usual; `x` has their rows"
+    from sklearn import config_context
     from sklearn.neighbors import NearestNeighbors
     pairs, of = [], {}
     for i, o in enumerate(files): of.setdefault(str(label(o)), []).append(i)
     for k in of.values():
         if len(k) < 7: continue  # too few to say what is usual
-        away, near = NearestNeighbors(n_neighbors=min(10, len(k)//3), metric='cosine').fit(x[k]).kneighbors()
+        with config_context(working_memory=64):  # MB; it would take 1 GB at a time
+            away, near = NearestNeighbors(n_neighbors=min(10, len(k)//3), metric='cosine').fit(x[k]).kneighbors()
         usual = away[:, -1]
         pairs += [(k[i], k[j]) for i, row in enumerate(near) for j, d in zip(row, away[i])
                   if d < part*min(usual[i], usual[j])]
@@ -357,13 +359,14 @@ def _lite0(learn, dls, kwargs):
     return photo_learner(dls, efficientnet_lite0, **kwargs)
 
 # %% ../../nbs/library/train/16_features.ipynb #f40c2bb9
+def _clipped(x): return np.clip(x, -9, 9, out=x)  # a number that was nearly always the same; the scaler has made `x`
+
 def quick_head(C):
     "Learns from rows in a fraction of a second; a smaller `C` follows single photos less"
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import FunctionTransformer, StandardScaler
-    clip = FunctionTransformer(np.clip, kw_args=dict(a_min=-9, a_max=9))  # a number that was nearly always the same
-    return make_pipeline(StandardScaler(), clip, LogisticRegression(C=C, max_iter=1000))
+    return make_pipeline(StandardScaler(), FunctionTransformer(_clipped), LogisticRegression(C=C, max_iter=1000))
 
 # %% ../../nbs/library/train/16_features.ipynb #f675fa58
 def copy_groups(files, labels):
@@ -500,6 +503,6 @@ def of(cls:Familiar,
     if len(labels) > 2000: labels = dict(random.Random(0).sample([*labels.items()], 2000))
     features = photo_features(list(labels), learn)
     files = [o for o in labels if o in features.names]
-    groups = copy_groups(files, [labels[o] for o in files])
+    groups = copy_groups(files, [learn.dls.vocab[labels[o]] for o in files])
     if len({*groups}) < 10: raise BearclfError('To know what is unlike them takes 10 different photos, better 100.')
     return cls(tensor(features(files)), groups, features.maps, *_vouching(learn))

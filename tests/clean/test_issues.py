@@ -4,6 +4,7 @@ import os, shutil
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_info
 
 from bearclf.clean import issues
@@ -12,6 +13,7 @@ from bearclf.core import BearclfError
 from bearclf.folder.look import class_of
 from bearclf.folder.look import find_photos
 from bearclf.train.data import photo_dls
+from bearclf.train.features import quick_head
 from bearclf.practice.drawn import draw_bear, draw_bears
 from bearclf.clean.issues import *
 from bearclf.train.learner import photo_learner
@@ -142,6 +144,23 @@ def test_farness_leaves_a_photo_and_its_copies_out():
     assert far[0, 0] > 3 and np.allclose(far[0], far[60]) and far[1:30, 0].max() < far[0, 0]
 
 
+def test_a_sample_measures_where_there_are_many_photos(monkeypatch):
+    "Strangers stand out as among all, a rare class is still known, and no photo is compared with more than the sample"
+    rng, y = np.random.default_rng(3), np.r_[np.repeat([0, 1, 2], 200), np.full(20, 3)]
+    x = np.abs(9*np.eye(4, 32)[y] + rng.normal(size=(620, 32)))
+    strangers = rng.permutation(600)[:5]
+    x[strangers] = np.abs(9*np.eye(32)[20:25] + rng.normal(size=(5, 32)))
+    exact, of_each = issues._farness(x), issues._farness_from(x, y, np.arange(620))
+    most, real = [], NearestNeighbors.fit
+    monkeypatch.setattr(NearestNeighbors, 'fit', lambda self, x: most.append(len(x)) or real(self, x))
+    monkeypatch.setattr(issues, 'MEASURED', 300)
+    far, away = issues._farness(x), issues._farness_from(x, y, np.arange(620))
+    assert {*(-far).argsort()[:5]} == {*(-exact).argsort()[:5]} == {*strangers} and (far[strangers] > issues.FAR).all()
+    assert most == [300, 200, 200, 200, 20] and away[:, 3].any()
+    assert (away[strangers] > issues.STRANGE).all() and (of_each[strangers] > issues.STRANGE).all()
+    assert np.corrcoef(far, exact)[0, 1] > .95
+
+
 def test_no_percentage_is_0_or_100():
     y, sure = np.repeat([0, 1, 2], 20), np.eye(3)[np.repeat([0, 1, 2], 20)]
     sure[0] = 0, 1, 0
@@ -155,7 +174,9 @@ def test_a_number_that_was_always_the_same_decides_nothing():
     x = np.c_[x, 1e-4*rng.normal(size=80)]
     x[:, -1] += 1e-4*y
     x[0, -1] = 1  # ten thousand times what was usual
-    assert out_of_sample(x, y)[0, 0] > .5
+    before = x.copy()
+    assert out_of_sample(x, y)[0, 0] > .5 and quick_head(.01).fit(x, y).predict(x).any()
+    assert np.array_equal(x, before), 'they are clipped in a copy'
 
 
 def test_a_suggestion_is_as_sure_as_its_own_finding():

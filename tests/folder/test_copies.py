@@ -7,10 +7,13 @@ import pytest
 from PIL import Image, ImageDraw, ImageEnhance
 
 from bearclf.clean.issues import find_issues, suggestions
-from bearclf.folder.copies import ASKED, NEAR, hash_distance, perceptual_hash, same_picture
+from bearclf.folder import copies
+from bearclf.folder.copies import ASKED, MARKS, NEAR, compared, hash_distance, perceptual_hash, same_picture
+from bearclf.folder.look import check_folder
 from bearclf.folder.moves import undo
 from bearclf.folder.verify import verify
-from bearclf.practice.drawn import draw_bear, draw_bears
+from bearclf.photo import forget
+from bearclf.practice.drawn import CLASSES, draw_bear, draw_bears
 from bearclf.train.data import photo_dls
 from bearclf.train.learner import photo_learner
 
@@ -230,3 +233,81 @@ def test_the_copies_among_the_plants(shared):
     twins = {frozenset((r[0].file[-7:], r[4].file[-7:])) for r in verify(shared/'plants').rows if r[4]}
     assert twins == {frozenset(f'{o}.jpg' for o in pair.split()) for pair in
                      ('005 017', '006 037', '022 043', '036 044', '013 052')}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    "36 drawn bears, eight of them with a smaller, cropped, brighter or wrongly labelled copy: folder, its photos"
+    path, rng = tmp_path/'bears', random.Random(4)
+    for i in range(36):
+        kind = CLASSES[i % 3]
+        (path/kind).mkdir(parents=True, exist_ok=True)
+        (im := draw_bear(kind, i, 160)).save(path/kind/f'{i}.png')
+        ways = {0: im.resize((120, 120)), 1: im.crop((0, 0, 155, 155)), 2: ImageEnhance.Brightness(im).enhance(1.1)}
+        if i < 6: ways[i % 3].save(path/kind/f'{i} copy.png')
+        if 6 <= i < 8: im.save(path/rng.choice(CLASSES)/f'{i} across.png')
+    return path, compared(check_folder(path, measures=MARKS))
+
+
+def names(found): return [(o.file, finding, twin.file, words) for o, finding, twin, words in found]
+
+
+def asked(monkeypatch):
+    "A list that gets, for each time that photos are compared, how many"
+    times, real = [], copies._compare
+    monkeypatch.setattr(copies, '_compare', lambda photos, root: times.append(len(photos)) or real(photos, root))
+    return times
+
+
+def test_what_was_found_before_is_what_would_be_found_now(folder, monkeypatch, tmp_path):
+    "Whatever has come, gone, or got another name or class since"
+    path, photos = folder
+    monkeypatch.setenv('BEARCLF_CACHE', str(tmp_path/'cache'))
+    times, rng = asked(monkeypatch), random.Random(0)
+    assert len(names(copies.near_copies(photos, path))) == 8 and times == [44]
+    for step in range(25):
+        here = sorted(rng.sample(photos, rng.choice([40, 43, 44])), key=lambda o: o.file)
+        for o in rng.sample(here, rng.choice([0, 1, 2])): o.label = rng.choice(CLASSES)
+        if step % 5 == 0: os.rename(path/(o := here.pop()).file, path/f'{step}.png'); o.file = f'{step}.png'
+        again = names(copies.near_copies(here, path))
+        for o in (tmp_path/'cache/copies').glob('*.json'): o.rename(o.with_suffix('.aside'))
+        assert names(copies.near_copies(here, path)) == again
+        for o in (tmp_path/'cache/copies').glob('*.aside'): os.replace(o, o.with_suffix('.json'))
+    kept, fresh = times[1::2], times[2::2]
+    assert sum(o < n for o, n in zip(kept, fresh)) >= 10, 'of some only what has changed was compared'
+
+
+def test_copies_that_are_known_are_not_compared_again(folder, monkeypatch, tmp_path):
+    "Nor those that are left when a photo without copies is gone; what was found of a damaged note is found again"
+    path, photos = folder
+    monkeypatch.setenv('BEARCLF_CACHE', str(tmp_path/'cache'))
+    times, alone = asked(monkeypatch), [o for o in photos if '30' in o.file]
+    first = names(copies.near_copies(photos, path))
+    rest = [o for o in photos if o not in alone]
+    assert names(copies.near_copies(photos, path)) == names(copies.near_copies(rest, path)) == first
+    assert times == [44, 0, 0] and len(alone) == 1
+    note, = (tmp_path/'cache/copies').glob('*.json')
+    for damaged in '', '[]', '{"photos": [3], "found": []}', '{"photos": [], "found": [[1, "near duplicate", 2]]}':
+        note.write_text(damaged)
+        assert names(copies.near_copies(photos, path)) == first and times.pop() == 44
+
+
+def test_a_photo_that_cannot_be_read_for_now_is_asked_again(folder, monkeypatch, tmp_path):
+    path, photos = folder
+    monkeypatch.setenv('BEARCLF_CACHE', str(tmp_path/'cache'))
+    monkeypatch.setattr(copies._Pixels, 'said', {})
+    os.rename(path, away := tmp_path/'on a disk that is not there')
+    forget()
+    shutil.rmtree(tmp_path/'cache', ignore_errors=True)
+    assert len(copies.near_copies(photos, path)) < 8
+    os.rename(away, path)
+    assert len(copies.near_copies(photos, path)) == 8
+
+
+def test_what_lies_before_is_left_out():
+    index, rng = copies.HashIndex(), random.Random(1)
+    hashes = [f'{rng.getrandbits(576):0144x}' for _ in range(100)]
+    for i, h in enumerate(hashes): index.add(h, i)
+    index.add(hashes[3], 'again')
+    assert index.near(hashes[3]) == [(3, 0), ('again', 0)]
+    assert index.near(hashes[3], since=3) == [(3, 0), ('again', 0)] and index.near(hashes[3], since=4) == [('again', 0)]
