@@ -119,6 +119,7 @@ class PhotoUpload(anywidget.AnyWidget):
 def _received(self:PhotoUpload, _, msg, buffers):
     self.photo, kind = None, isinstance(msg, dict) and msg.get('kind')
     if kind not in ('coming', 'none'): self._take(msg, buffers)
+    elif isinstance(msg.get('note'), str): self.note = msg['note'][:999]
     self.coming = kind == 'coming'
 
 @patch

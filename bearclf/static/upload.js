@@ -48,19 +48,18 @@ async function take(file, model, t, show, refuse) {
 
 function render({ model, el }) {
   const t = words(model.get('texts'), navigator.languages), voila = !!document.body.dataset.voila;
-  const set = (key, value) => {
-    model.set(key, value);
-    model.save_changes();
+  // Messages arrive in their order; a state that is set here may wait, and arrive when Python has set another
+  const tell = (kind, note) => {
+    zone.note(note);
+    model.send({ kind, note });
   };
   const refuse = (why, name) => {
     zone.show(name, null);
-    set('note', why);
-    model.send({ kind: 'none' });
+    tell('none', why);
   };
   const takeOne = async ([file]) => {
     el.classList.add('busy');
-    set('note', '');
-    model.send({ kind: 'coming' });
+    tell('coming', '');
     await take(file, model, t, zone.show, refuse).catch(() => refuse(t('unreadable', { name: file.name }), file.name));
     el.classList.remove('busy');
   };
@@ -75,7 +74,8 @@ function render({ model, el }) {
   model.on('msg:custom', preview);
   say();
   offer();
-  set('language', t.language);
+  model.set('language', t.language);
+  model.save_changes();
   if (voila) document.documentElement.lang = t.language;
   sayGoodbye();
   return () => {

@@ -9,6 +9,7 @@ from helpers import python, top
 from bearclf.core import error_text
 from bearclf.folder.look import check_folder
 from bearclf.ship.page import Feedback, PhotoUpload
+from bearclf.ship.texts import static_text
 from test_page import as_file, visit
 
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><script>parent.hit = 1</script></svg>'
@@ -108,6 +109,16 @@ def test_memory(tmp_path):
     said = python(MEMORY, tmp_path, PYTHONPATH=str(top))
     first, *_, last = [int(o.split()[-1]) for o in said.splitlines()]
     assert last - first < 350_000, said  # KB; a kernel that has loaded its model has 220 MB
+
+
+def test_what_the_browser_says_of_a_photo_comes_in_its_order():
+    "With the messages, not as a state: that may wait in the browser, and then wipe out the sentence that came after it"
+    up = PhotoUpload()
+    said = lambda **msg: (up._received(up, msg, []), up.note)[1]
+    assert said(kind='none', note='too large') == 'too large' and said(kind='coming', note='') == ''
+    assert said(kind='photo', name='a.jpg', seen=True) and up.note == said(kind='none', note=['odd'])
+    assert len(said(kind='none', note='x'*10**6)) < 1000
+    assert "'note'" not in static_text('upload.js').replace("model.get('note')", '')
 
 
 def test_what_visitors_send(tmp_path):
