@@ -7,12 +7,15 @@ __all__ = ['KINDS', 'SURE', 'out_of_sample', 'find_issues', 'show_issues', 'of_k
 
 # %% ../../nbs/library/clean/19_issues.ipynb #b4bfb9e3
 import base64, io, os, textwrap, warnings
+from contextlib import suppress
+from hashlib import sha256
 from importlib.resources import files as package_files
 from typing import NamedTuple
 
 import jinja2, numpy as np
 
 from ..core import *
+from ..core import cached
 from ..photo import *
 from ..folder.look import *
 from ..folder.look import data_frame
@@ -80,19 +83,27 @@ def _steps(scores, usual):
     middle = np.median(usual)
     return (scores-middle)/max(1.4826*np.median(abs(usual-middle)), 1e-9)
 
-def _farness_from(features, y, groups, near=5):
-    "How much farther than usual each photo is from the nearest of each class, in steps, array of shape (n, classes)"
+def _nearest(features, groups, some, of, near):
+    "Mean distance (cosine) of the rows `of` to the nearest of the rows `some`, those of their own group left out"
     from sklearn.neighbors import NearestNeighbors
+    with config_context(working_memory=64):  # MB; it would take 1 GB at a time, and as much again
+        away, at = NearestNeighbors(n_neighbors=near+1, metric='cosine').fit(features[some]).kneighbors(features[of])
+    away[groups[some][at] == groups[of, None]] = np.inf
+    return np.sort(away, 1)[:, :near].mean(1)
+
+def _away_from(features, y, groups, of=slice(None), near=5):
+    "Logarithm of the distance of the rows `of` to the nearest of each class, array of shape (rows, classes)"
     n, first, draw = y.max()+1, np.unique(groups, return_index=True)[1], np.random.default_rng(0)
-    res, most = np.zeros((len(y), n)), max(200, MEASURED//n) if len(first) > MEASURED else MEASURED
+    res, most = np.zeros((len(y[of]), n)), max(200, MEASURED//n) if len(first) > MEASURED else MEASURED
     for k in range(n):
         some = draw.permutation(o)[:most] if len(o := first[y[first] == k]) > most else o
         if len(some) < 3*near: continue
-        away, at = NearestNeighbors(n_neighbors=near+1, metric='cosine').fit(features[some]).kneighbors(features)
-        away[groups[some][at] == groups[:, None]] = np.inf  # itself, and its copies
-        away = np.log(np.sort(away, 1)[:, :near].mean(1).clip(1e-6))
-        res[:, k] = _steps(away, away[y == k])
+        res[:, k] = np.log(_nearest(features, groups, some, of, near).clip(1e-6))
     return res
+
+def _far_from(away, y):
+    "How much farther than usual each photo is from the nearest of each class, in steps, array of shape (n, classes)"
+    return np.stack([_steps(o, o[y == k]) for k, o in enumerate(away.T)], 1)
 
 # %% ../../nbs/library/clean/19_issues.ipynb #3f45f8c6
 class _Finding(NamedTuple):
@@ -141,12 +152,14 @@ def photos_folder(learn, path=None):
     raise BearclfError(f'The photos of this learner have only {top} in common, which holds much else. '
                        'Give the folder to look at as path.')
 
+# %% ../../nbs/library/clean/19_issues.ipynb #e7be6672
 def _check_labels(learn, report):
     "Raise a `BearclfError` if the labels that `learn` has learned have nothing to do with the folders of a report"
     seen = {}
     for ds in learn.dls.train_ds, learn.dls.valid_ds:
         if not hasattr(ds, 'tls') or len(ds.tls) < 2: return
-        try: pairs = list(zip(files_of(ds), map(int, ds.tls[-1])))
+        files, labels = files_of(ds), ds.tls[-1]
+        try: pairs = [(files[i], int(labels[i])) for i in range(0, len(files), len(files)//1000 + 1)]
         except KeyError: return  # a label that fastai does not know, as where a cell of a table is empty
         for file, y in pairs:
             if isinstance(file, Path) and report.path in (file := Path(os.path.abspath(file))).parents:
@@ -156,8 +169,6 @@ def _check_labels(learn, report):
     if same >= .9*n and len(set().union(*counts)) <= len(counts): return
     raise BearclfError(f'The labels of this learner are not the folders of {report.path}, so moving photos would not '
                        'change them. Put the photos into a folder for each class, and give that folder.')
-
-
 
 # %% ../../nbs/library/clean/19_issues.ipynb #6fc48e45
 def look_for_issues(learn, path, body=None):
@@ -198,16 +209,15 @@ def _leak_findings(copies, photos, split):
 # %% ../../nbs/library/clean/19_issues.ipynb #baffc674
 FAR = 2.7  # steps; of normal numbers, one of 300 is so far above
 
-def _farness(features):
+def _away(features, of=slice(None)):
+    "Mean distance of the rows `of` to the nearest twenty, or a third if there are so few, array of shape (rows,)"
+    n, rows = len(features), np.arange(len(features))
+    some, near = rows if n <= MEASURED else np.random.default_rng(0).permutation(n)[:MEASURED], min(20, (n-1)//3)
+    return _nearest(features, rows, some, of, near) if near >= 3 else np.zeros(len(rows[of]))
+
+def _far(away):
     "How much farther than usual each photo is from its nearest, in steps of the usual spread"
-    from cleanlab.outlier import OutOfDistribution
-    n, judge = len(features), OutOfDistribution(dict(k=min(20, (len(features)-1)//3)))
-    if judge.params['k'] < 3: return np.zeros(n)
-    order = np.random.default_rng(0).permutation(n) if n > MEASURED else np.arange(n)
-    some, *others = np.split(order, range(MEASURED, n, MEASURED))
-    wide, scores = lambda part: features[part].astype(np.float64), np.empty(n)
-    scores[some] = -judge.fit_score(features=wide(some), verbose=False)
-    for part in others: scores[part] = -judge.score(features=wide(part))
+    scores = -np.exp(-away/max(np.median(away), 1e-9))
     return _steps(scores, scores)
 
 def _outlier_findings(far):
@@ -231,12 +241,47 @@ def _quality_findings(photos):
     return found + [_Finding(i, 'tiny', f'only {o.pixels:,} pixels', .3*(1-o.pixels/TINY))
                     for i, o in enumerate(photos) if o.pixels < TINY]
 
+# %% ../../nbs/library/clean/19_issues.ipynb #cfb3a436
+def _measure(x, y, groups, folds, seed):
+    "Probability of each class, distance from the nearest, and from those of each class: (n, 2*classes+1)"
+    return np.c_[out_of_sample(x, y, folds, seed, groups=groups), _away(x), _away_from(x, y, groups)]
+
+def _measure_few(x, y, groups, few):
+    "The same for the photos `few`, array of shape (len(few), 2*classes+1)"
+    probs = np.tile(np.bincount(y)/len(y), (len(few), 1))
+    others = np.random.default_rng(0).permutation(np.flatnonzero(~np.isin(groups, groups[few])))[:MEASURED]
+    if len(others): probs = _fit_predict(x[others], y[others], x[few]) @ np.eye(y.max()+1)[np.unique(y[others])]
+    return np.c_[probs, _away(x, few), _away_from(x, y, groups, few)]
+
+# %% ../../nbs/library/clean/19_issues.ipynb #cec36479
+def _kept_rows(file):
+    "Name -> what was measured, of the photos that were measured last"
+    try:
+        with np.load(file) as o: return dict(zip(o['names'].tolist(), o['rows']))
+    except Exception: return {}  # nobody has looked yet, or it is damaged
+
+def _measured(x, y, groups, folds, seed, names, whose):
+    "As `_measure`, from the cache as far as it holds what is `whose`; photos of the same name have the same row"
+    n = len(y)
+    if n <= MEASURED: return _measure(x, y, groups, folds, seed)
+    file = cached('measured', sha256(repr((1, whose, folds, seed)).encode()).hexdigest()[:32] + '.npz')
+    known = _kept_rows(file)
+    few = [i for i, o in enumerate(names) if o not in known]
+    if 100*max(len(few), len(known.keys() - {*names})) > n:
+        rows = _measure(x, y, groups, folds, seed)
+        with suppress(OSError), atomic_path(file) as tmp, open(tmp, 'wb') as f: np.savez(f, names=names, rows=rows)
+        return rows
+    rows = np.stack([known.get(o, np.zeros(2*y.max()+3)) for o in names])
+    if few: rows[few] = _measure_few(x, y, groups, few)
+    return rows
+
 # %% ../../nbs/library/clean/19_issues.ipynb #b5c48a73
 def _split_of(learn, files):
     "'train', 'valid' or '' for each of `files`, by the data of `learn`"
-    absolute = lambda ds: {Path(os.path.abspath(o)) for o in files_of(ds) if isinstance(o, Path)}
-    train, valid = absolute(learn.dls.train_ds), absolute(learn.dls.valid_ds)
-    return ['train' if o in train else 'valid' if o in valid else '' for o in files]
+    at = lambda o: os.path.normcase(os.path.abspath(o))
+    sides = learn.dls.train_ds, learn.dls.valid_ds
+    train, valid = ({at(o) for o in files_of(ds) if isinstance(o, Path)} for ds in sides)
+    return ['train' if o in train else 'valid' if o in valid else '' for o in map(at, files)]
 
 def _summed_up(findings):
     "Score, suggestion, reasons, kinds and scores of one photo; a copy goes, whatever its label is"
@@ -247,14 +292,17 @@ def _summed_up(findings):
                 reasons=[o.reason for o in findings], kinds=[o.kind for o in findings],
                 scores=[float(o.score) for o in findings])
 
-def _all_findings(photos, root, features, split, folds, seed):
+# %% ../../nbs/library/clean/19_issues.ipynb #219dc2d4
+def _all_findings(photos, root, features, body, split, folds, seed):
     "Probabilities (n, classes), the classes, and a list of findings for each photo"
     classes, y = np.unique([o.label for o in photos], return_inverse=True)
     copies = twins(photos, root)
     groups = twin_groups(len(photos), copies)
-    with config_context(working_memory=64):  # MB; it would take 1 GB at a time, and as much again
-        far, strange = _farness(features), _farness_from(features, y, groups) > STRANGE
-    probs, strange = out_of_sample(features, y, folds, seed, groups=groups), strange | (far > FAR)[:, None]
+    names = [f'{o.look.fingerprint} {k}'.encode() for o, k in zip(photos, y)]
+    rows = _measured(features, y, groups, folds, seed, names, (str(root), body, *classes))
+    probs, far, away = np.split(rows, [len(classes), len(classes)+1], 1)
+    far = _far(far[:, 0])
+    strange = (_far_from(away, y) > STRANGE) | (far > FAR)[:, None]
     own = np.maximum(probs[np.arange(len(y)), y], 1e-6)
     found = [*_twin_findings(copies, photos, own), *_leak_findings(copies, photos, split),
              *_label_findings(probs, y, classes, groups, strange), *_outlier_findings(far), *_quality_findings(photos)]
@@ -270,8 +318,8 @@ def issues_of(report, learn, features, test=(), folds=5, seed=42):
     files = [report.path/o.file for o in photos]
     if not files: raise BearclfError(f'There are no photos in class folders below {report.path}. '
                                      'Give the folder that holds the class folders.')
-    split = _split_of(learn, files)
-    probs, own, classes, findings = _all_findings(photos, report.path, features(files), split, folds, seed)
+    split, body = _split_of(learn, files), features.store.path.name
+    probs, own, classes, findings = _all_findings(photos, report.path, features(files), body, split, folds, seed)
     give_memory_back()
     table = data_frame(dict(photo=files, label=[o.label for o in photos], split=split,
                             prediction=[str(classes[i]) for i in probs.argmax(1)],

@@ -7,6 +7,7 @@ __all__ = ['kept_aside', 'CleaningLoop']
 
 # %% ../../nbs/library/clean/21_loop.ipynb #2583eb4a
 import io, os, threading, warnings
+from functools import cached_property
 from html import escape
 from importlib import resources
 
@@ -56,10 +57,16 @@ def kept_aside(
 class _Judge:
     "Learns from rows and labels, as `learning_curve` does, and says what it takes the photos kept aside for"
     def __init__(self, x, x_test, y_test):
-        from sklearn.preprocessing import StandardScaler
-        self.scale, self.y_test = StandardScaler().fit(x), np.array(y_test, object)
-        self.x, self.x_test = self.scale.transform(x), self.scale.transform(x_test) if len(x_test) else x_test
+        self.given, self.y_test = (x, x_test), np.array(y_test, object)
         self.head, self.lock = None, threading.Lock()
+
+    @cached_property
+    def rows(self):
+        "Those to learn from and those to judge, scaled; for very many that takes seconds, and a page need not wait"
+        from sklearn.preprocessing import StandardScaler
+        (x, x_test), self.given = self.given, None
+        scale = StandardScaler().fit(x)
+        return scale.transform(x), scale.transform(x_test) if len(x_test) else x_test
 
     def fit(self, labels): # a label for each row; None: not to learn from
         "From where the last fit ended, which is near if one label has changed"
@@ -67,18 +74,21 @@ class _Judge:
         from sklearn.linear_model import LogisticRegression
         keep = np.array([o is not None for o in labels])
         y = np.array([o for o in labels if o is not None])
-        if len(set(y)) == 1: return DummyClassifier().fit(self.x[keep], y)
+        if len(set(y)) == 1: return DummyClassifier().fit(self.rows[0][keep], y)
         if self.head is None or set(self.head.classes_) != set(y):
             self.head = LogisticRegression(C=.01, max_iter=1000, warm_start=True)
-        return self.head.fit(self.x[keep], y)
+        return self.head.fit(self.rows[0][keep], y)
 
-    def __call__(self, labels):
-        "What the photos kept aside are taken for"
-        labels = [o or None for o in labels]
-        if not any(labels) or not len(self.x_test): return np.array(['']*len(self.x_test))
-        with self.lock: return self.fit(labels).predict(self.x_test)
+# %% ../../nbs/library/clean/21_loop.ipynb #bc780eae
+@patch
+def __call__(self:_Judge, labels):
+    "What the photos kept aside are taken for"
+    labels = [o or None for o in labels]
+    if not any(labels) or not len(self.y_test): return np.array(['']*len(self.y_test))
+    with self.lock: return self.fit(labels).predict(self.rows[1])
 
-    def wrong(self, labels): return np.array(self(labels) != self.y_test, bool) # of each photo kept aside
+@patch
+def wrong(self:_Judge, labels): return np.array(self(labels) != self.y_test, bool) # of each photo kept aside
 
 # %% ../../nbs/library/clean/21_loop.ipynb #2732052e
 class CleaningLoop:
@@ -179,7 +189,7 @@ def _with_unlabelled(self:CleaningLoop, issues, features):
     if not files: return issues
     judge = _Judge(features(list(issues.photo)), features(files), [''])
     fit = judge.fit(issues.label)
-    probs = fit.predict_proba(judge.x_test)
+    probs = fit.predict_proba(judge.rows[1])
     best, sure = [str(fit.classes_[i]) for i in probs.argmax(1)], probs.max(1)
     more = data_frame(dict(
         photo=files, label='', split='', prediction=best, probability=sure, loss=np.nan, score=0., suggestion=best,

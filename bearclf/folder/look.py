@@ -8,7 +8,6 @@ __all__ = ['class_of', 'FolderReport', 'check_folder', 'find_photos']
 # %% ../../nbs/library/folder/04_look.ipynb #1a000009
 import os, re, unicodedata
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -17,7 +16,7 @@ from fastcore.basics import patch
 from fastcore.foundation import L
 
 from ..core import *
-from ..core import printable, some
+from ..core import in_threads, printable, some
 from ..photo import *
 from ..photo import look_at
 
@@ -189,9 +188,8 @@ def __call__(self:ClassFolders, photo): return self.base(photo)[1] or class_of(p
 # %% ../../nbs/library/folder/04_look.ipynb #424429aa
 def look_at_all(files, measures={}, copies=None):
     "A `Look` at each of `files`, in order, as `look_at` gives it"
-    with ThreadPoolExecutor(os.cpu_count()) as ex:
-        looks = ex.map(partial(look_at, measures=measures, copies=copies), files)
-        return list(progress(looks, 'Looking at the photos', len(files)))
+    looks = in_threads(partial(look_at, measures=measures, copies=copies), files)
+    return list(progress(looks, 'Looking at the photos', len(files)))
 
 # %% ../../nbs/library/folder/04_look.ipynb #80fe6159
 def _and(names):

@@ -17,7 +17,7 @@ from filelock import FileLock
 from PIL import ImageOps
 
 from ..core import *
-from ..core import cached
+from ..core import cached, in_threads
 from ..photo import *
 from ..photo import fingerprint
 from ..folder.look import *
@@ -64,7 +64,7 @@ class FeatureStore:
 
     def _rows(self):
         rows = np.memmap(self.data, np.float32, 'r') if self.at else np.zeros(0, np.float32)
-        return rows.reshape(-1, self.width)
+        return np.asarray(rows).reshape(-1, self.width)  # a memmap's rows are memmaps, which takes long
 
 # %% ../../nbs/library/train/16_features.ipynb #dc83189d
 @patch
@@ -177,7 +177,7 @@ def photo_features(
     size = input_size(learn)
     with torch.inference_mode(), ThreadPoolExecutor(os.cpu_count()) as ex:
         store, maps = _store(learn, body, torch.zeros(1, *size, device=learn.dls.device))
-        read, prints = _Reader(learn, views), dict(zip(files, ex.map(fingerprint, files)))
+        read, prints = _Reader(learn, views), dict(zip(files, in_threads(fingerprint, files)))
         names = {f: [bytes.fromhex(o) + bytes([i]) for i in range(views)] for f, o in prints.items()}
         missing, left_out = store.missing({o for v in names.values() for o in v}), {}
         one_each = {o: f for f, o in prints.items()}.values()

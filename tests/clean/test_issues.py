@@ -4,6 +4,7 @@ import os, shutil
 import numpy as np
 import pytest
 from PIL import Image
+from cleanlab.outlier import OutOfDistribution
 from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_info
 
@@ -13,7 +14,7 @@ from bearclf.core import BearclfError
 from bearclf.folder.look import class_of
 from bearclf.folder.look import find_photos
 from bearclf.train.data import photo_dls
-from bearclf.train.features import quick_head
+from bearclf.train.features import photo_features, quick_head
 from bearclf.practice.drawn import draw_bear, draw_bears
 from bearclf.clean.issues import *
 from bearclf.train.learner import photo_learner
@@ -115,10 +116,14 @@ def test_planted_outliers_and_copies_of_drawn_bears(shared, tmp_path, monkeypatc
     assert sum(o.file in deleted for o in across.itertuples()) == 3, 'the one in the wrong class goes'
 
 
+def far_from(x, y, groups): return issues._far_from(issues._away_from(x, y, groups), y)
+def far(x): return issues._far(issues._away(x))
+
+
 def findings(x, y, real=issues.out_of_sample):
     "The label findings of rows `x` with labels `y`, by row"
     alone = np.arange(len(y))
-    strange = issues._farness_from(x, y, alone) > issues.STRANGE
+    strange = far_from(x, y, alone) > issues.STRANGE
     return {o.i: o for o in issues._label_findings(real(x, y), y, np.array(['a', 'b', 'c']), alone, strange)}
 
 
@@ -132,7 +137,7 @@ def test_a_class_is_suggested_only_where_the_photo_lies_among_its_photos():
     assert set(found) == {0, 40, 80} and [found[i].suggestion for i in (0, 40, 80)] == ['b', 'c', '']
     assert 'none of the classes' in found[80].reason and 'none' not in found[0].reason + found[40].reason
     few = np.r_[0:8, 40:48, 80:88]  # too few to know what is usual: the model's word has to do
-    assert not issues._farness_from(x[few], y[few], few).any()
+    assert not far_from(x[few], y[few], few).any()
 
 
 def test_farness_leaves_a_photo_and_its_copies_out():
@@ -140,8 +145,8 @@ def test_farness_leaves_a_photo_and_its_copies_out():
     x = np.abs(rng.normal(size=(60, 32)))
     x[0] = -x[0]
     alone, twins = np.r_[x, x[:1]], np.r_[np.arange(60), 0]
-    far = issues._farness_from(alone, np.r_[y, 1], twins)  # the copy lies in the other class
-    assert far[0, 0] > 3 and np.allclose(far[0], far[60]) and far[1:30, 0].max() < far[0, 0]
+    steps = far_from(alone, np.r_[y, 1], twins)  # the copy lies in the other class
+    assert steps[0, 0] > 3 and np.allclose(steps[0], steps[60]) and steps[1:30, 0].max() < steps[0, 0]
 
 
 def test_a_sample_measures_where_there_are_many_photos(monkeypatch):
@@ -150,15 +155,94 @@ def test_a_sample_measures_where_there_are_many_photos(monkeypatch):
     x = np.abs(9*np.eye(4, 32)[y] + rng.normal(size=(620, 32)))
     strangers = rng.permutation(600)[:5]
     x[strangers] = np.abs(9*np.eye(32)[20:25] + rng.normal(size=(5, 32)))
-    exact, of_each = issues._farness(x), issues._farness_from(x, y, np.arange(620))
+    exact, of_each = far(x), far_from(x, y, np.arange(620))
     most, real = [], NearestNeighbors.fit
     monkeypatch.setattr(NearestNeighbors, 'fit', lambda self, x: most.append(len(x)) or real(self, x))
     monkeypatch.setattr(issues, 'MEASURED', 300)
-    far, away = issues._farness(x), issues._farness_from(x, y, np.arange(620))
-    assert {*(-far).argsort()[:5]} == {*(-exact).argsort()[:5]} == {*strangers} and (far[strangers] > issues.FAR).all()
+    steps, away = far(x), far_from(x, y, np.arange(620))
+    assert {*(-steps).argsort()[:5]} == {*(-exact).argsort()[:5]} == {*strangers}
+    assert (steps[strangers] > issues.FAR).all()
     assert most == [300, 200, 200, 200, 20] and away[:, 3].any()
     assert (away[strangers] > issues.STRANGE).all() and (of_each[strangers] > issues.STRANGE).all()
-    assert np.corrcoef(far, exact)[0, 1] > .95
+    assert np.corrcoef(steps, exact)[0, 1] > .95
+
+
+def test_outliers_are_those_of_cleanlab():
+    x = np.abs(np.random.default_rng(4).normal(size=(200, 24)))
+    scores = -OutOfDistribution(dict(k=20)).fit_score(features=x, verbose=False)
+    assert np.allclose(far(x), issues._steps(scores, scores))
+    assert not far(x[:9]).any(), 'too few to know what is usual'
+
+
+def changed_photos(path):
+    "What `find_issues` does for photos below `path`: its table, and how many of them each head has judged"
+    judged, real = [], issues._fit_predict
+    def noted(x, y, held): judged.append(len(held)); return real(x, y, held)
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(issues, '_fit_predict', noted)
+        return find_issues(bare(path)), judged
+
+
+def test_of_very_many_photos_only_what_is_new_is_measured(tmp_path, monkeypatch):
+    monkeypatch.setenv('BEARCLF_CACHE', str(tmp_path/'cache'))
+    monkeypatch.setattr(issues, 'MEASURED', 100)
+    path = tmp_path/'bears'
+    draw_bears(path, 200, 64, seed='kept')
+    first, judged = changed_photos(path)
+    assert len(judged) == 15 and sum(judged) == 600
+    again, judged = changed_photos(path)
+    assert judged == [] and again.drop(columns='split').equals(first.drop(columns='split'))
+    kept = sorted(path.glob('black/*'))[0]
+    where = path/'teddy'/f'from black {kept.name}'
+    kept.rename(where)  # another label is new, as well as another photo
+    draw_bear('grizzly', 'new', 64).save(path/'grizzly/new.png')
+    table, judged = changed_photos(path)
+    table = table.set_index('photo')
+    assert judged == [2] and len(table) == 201 and table.label[where] == 'teddy'
+    same = [o for o in first.photo if o in table.index]
+    assert np.array_equal(table.loc[same].probability, first.set_index('photo').loc[same].probability)
+    draw_bear('grizzly', 'newer', 64).save(path/'grizzly/newer.png')
+    assert sum(changed_photos(path)[1]) == 606, 'more than one in a hundred: all of them again'
+    assert changed_photos(path)[1] == []
+    for o in sorted(path.glob('teddy/0*'))[:3]: o.unlink()
+    assert sum(changed_photos(path)[1]) == 597, 'so many are gone that the others were measured by'
+    [file] = (tmp_path/'cache/measured').glob('*.npz')
+    for damaged in b'', b'PK', file.read_bytes()[:-900]:
+        file.write_bytes(damaged)
+        assert sum(changed_photos(path)[1]) == 597 and changed_photos(path)[1] == []
+
+
+def test_up_to_so_many_photos_nothing_is_kept_of_what_was_measured(tmp_path, monkeypatch):
+    monkeypatch.setenv('BEARCLF_CACHE', str(tmp_path/'cache'))
+    draw_bears(tmp_path/'bears', 20, 64)
+    assert all(len(changed_photos(tmp_path/'bears')[1]) == 15 for _ in range(2))
+    assert not (tmp_path/'cache/measured').exists()
+
+
+def test_what_is_new_is_not_judged_by_its_copies():
+    rng = np.random.default_rng(0)
+    x = np.repeat(rng.normal(size=(40, 300)), 2, 0).astype(np.float32)  # each row twice, labels that mean nothing
+    y, few = np.repeat(np.arange(40) % 2, 2), np.arange(0, 80, 10)
+    right = lambda groups: (issues._measure_few(x, y, groups, few)[:, :2].argmax(1) == y[few]).mean()
+    assert right(np.arange(80)) > .9 and right(np.arange(80)//2) < .8
+    all_one = issues._measure_few(x, y, np.zeros(80, int), few)
+    assert np.allclose(all_one[:, :2], .5), 'nothing is left to learn from'
+
+
+def test_a_few_real_photos_are_judged_as_all_are(real):
+    learn, table, _ = real
+    files, labels = list(table.photo), np.unique(table.label, return_inverse=True)[1]
+    with pytest.MonkeyPatch.context() as m:
+        m.setenv('TORCH_HOME', os.environ.get('TORCH_HOME', ''))
+        x = photo_features(files, learn)(files)
+    alone, n = np.arange(len(files)), len(files)
+    whole, parts = issues._measure(x, labels, alone, 5, 42), np.array_split(np.random.default_rng(0).permutation(n), 50)
+    few = np.zeros_like(whole)
+    for o in parts: few[o] = issues._measure_few(x, labels, alone, o)
+    flipped = ['x' in o.name for o in files]
+    found = [np.mean((p[:, :3].argmax(1) != labels)[flipped]) for p in (whole, few)]
+    assert np.mean(whole[:, :3].argmax(1) == few[:, :3].argmax(1)) > .9 and abs(found[0] - found[1]) <= .1
+    assert np.allclose(whole[:, 3:], few[:, 3:], atol=1e-5)
 
 
 def test_no_percentage_is_0_or_100():
