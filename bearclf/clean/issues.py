@@ -333,7 +333,7 @@ def find_issues(
     path:str|Path=None, # A folder with a folder of photos for each class; default: where the photos of `learn` are
     test=(), # `Path`s of photos that are kept aside; they are neither judged nor learned from
     folds:int=5, # Parts of the photos that are judged in turn
-    seed:int=42, # Same seed, same list
+    seed:int=42, # Same seed, same list; of more than 10,000 photos, what was measured before stays
     own_body:bool=False, # Let the body of `learn` itself judge, though it may have learned from these photos?
 ): # A pandas `DataFrame`: photo, label, split, prediction, probability, loss, score, suggestion, reasons, kinds, scores
     "All photos below `path`, the most suspect first, with what is suspicious about them; nothing is changed"

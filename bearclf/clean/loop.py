@@ -64,9 +64,11 @@ class _Judge:
     def rows(self):
         "Those to learn from and those to judge, scaled; for very many that takes seconds, and a page need not wait"
         from sklearn.preprocessing import StandardScaler
-        (x, x_test), self.given = self.given, None
+        x, x_test = self.given
         scale = StandardScaler().fit(x)
-        return scale.transform(x), scale.transform(x_test) if len(x_test) else x_test
+        scaled = scale.transform(x), scale.transform(x_test) if len(x_test) else x_test
+        self.given = None  # and not before: whoever interrupts this may ask again
+        return scaled
 
     def fit(self, labels): # a label for each row; None: not to learn from
         "From where the last fit ended, which is near if one label has changed"
@@ -75,7 +77,7 @@ class _Judge:
         keep = np.array([o is not None for o in labels])
         y = np.array([o for o in labels if o is not None])
         if len(set(y)) == 1: return DummyClassifier().fit(self.rows[0][keep], y)
-        if self.head is None or set(self.head.classes_) != set(y):
+        if set(getattr(self.head, 'classes_', ())) != set(y):  # none yet, or one whose first fit was interrupted
             self.head = LogisticRegression(C=.01, max_iter=1000, warm_start=True)
         return self.head.fit(self.rows[0][keep], y)
 

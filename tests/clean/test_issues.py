@@ -232,9 +232,7 @@ def test_what_is_new_is_not_judged_by_its_copies():
 def test_a_few_real_photos_are_judged_as_all_are(real):
     learn, table, _ = real
     files, labels = list(table.photo), np.unique(table.label, return_inverse=True)[1]
-    with pytest.MonkeyPatch.context() as m:
-        m.setenv('TORCH_HOME', os.environ.get('TORCH_HOME', ''))
-        x = photo_features(files, learn)(files)
+    x = photo_features(files, learn)(files)
     alone, n = np.arange(len(files)), len(files)
     whole, parts = issues._measure(x, labels, alone, 5, 42), np.array_split(np.random.default_rng(0).permutation(n), 50)
     few = np.zeros_like(whole)

@@ -7,12 +7,13 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
-import nbformat, pytest
+import nbformat, numpy as np, pytest
 from PIL import Image, ImageFile
 from nbformat.v4 import new_code_cell, new_notebook
 
 from helpers import LONG, free_port, top
 from bearclf.clean.loop import *
+from bearclf.clean.loop import _Judge
 from bearclf.core import BearclfError
 from bearclf.photo import forget
 from bearclf.folder.look import class_of, find_photos
@@ -190,6 +191,18 @@ def test_decisions_stay_move_and_come_back(browser, tmp_path, photos, place):
         wait_state(page, one, 'delete')
         assert snapshot(photos) == before and not (photos/'кот').exists()
         assert {urlsplit(o).hostname for o in v.asked if not o.startswith(('data:', 'blob:'))} == {'127.0.0.1'}
+
+
+def test_an_interrupted_judge_may_be_asked_again(monkeypatch):
+    from sklearn.preprocessing import StandardScaler
+    def interrupted(self, x): raise KeyboardInterrupt
+    labels = np.repeat(['black', 'teddy'], 20)
+    x = np.random.default_rng(0).normal(size=(40, 8)) + 3*(labels == 'teddy')[:, None]
+    judge = _Judge(x[::2], x[1::2], labels[1::2])
+    with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):
+        m.setattr(StandardScaler, 'fit', interrupted)
+        judge(labels[::2])
+    assert not judge.wrong(labels[::2]).any()
 
 
 def test_keys_filters_suggestions_and_layout(browser, tmp_path, photos):
