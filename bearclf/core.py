@@ -16,7 +16,7 @@ from importlib.resources import files
 from pathlib import Path
 from uuid import uuid4
 
-from fastcore.basics import patch
+from fastcore.basics import chunked, patch
 from fastcore.imports import IN_NOTEBOOK, in_ipython
 from filelock import FileLock
 from platformdirs import user_cache_path
@@ -173,7 +173,7 @@ _GROW = 'copies', 'features', 'fetched', 'locks', 'measured', 'prints' # kinds w
 def cached(kind, name):
     "Where the thing `name` of a `kind` lies in the cache folder; it need not be there yet. To ask is to use it"
     folder = _folder(kind)
-    _expire()
+    _expire(folder.parent)
     file = folder/name
     try:
         if _idle(file) > 1: os.utime(file)
@@ -198,9 +198,9 @@ def things_in(folder):
 
 _asked = set() # cache folders that this process has looked through for what is old
 
-def _expire():
-    "Once a day, remove what nobody has used for `DAYS`"
-    if (place := _folder()) in _asked: return
+def _expire(place):
+    "Once a day, remove what nobody has used for `DAYS` from the cache folder `place`"
+    if place in _asked: return
     _asked.add(place)
     mark = place/'last-emptied'
     if mark.exists() and _idle(mark) < 1: return
@@ -475,12 +475,13 @@ def progress(
 def _is_seen(out): return getattr(out, 'isatty', bool)()  # there may be no output at all
 
 # %% ../nbs/library/00_core.ipynb #f767e590
-def in_threads(f, items):
-    "What `f` says of each of `items`, in order, asked in as many threads as there are cores"
-    cores = os.cpu_count()
-    some = max(1, min(32, len(items)//(8*cores)))
-    with ThreadPoolExecutor(cores) as ex:
-        for said in ex.map(lambda i: [*map(f, items[i:i+some])], range(0, len(items), some)): yield from said
+def in_threads(f, items, known=lambda o: None):
+    "What `known` says of each of `items`, in order, or else `f`, in as many threads as there are cores"
+    with ThreadPoolExecutor(os.cpu_count()) as ex:
+        for some in chunked(items, 1024):
+            said = [*map(known, some)]
+            new = ex.map(f, [o for o, answer in zip(some, said) if answer is None])
+            yield from (next(new) if answer is None else answer for answer in said)
 
 # %% ../nbs/library/00_core.ipynb #5ad1c0e4
 def lines_for_bars():

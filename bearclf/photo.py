@@ -425,10 +425,21 @@ def _known_prints(folder):
     return _prints.setdefault(folder, known)  # of threads that come at once, all have the first one's
 
 # %% ../nbs/library/01_photo.ipynb #139f9b28
+def _noted_as(file):
+    "The folder of `file`, and the key under which its fingerprint is noted as long as it stays as it is"
+    folder, name = os.path.split(os.path.abspath(file))
+    return folder, (name, *stamp(file))
+
+def known_print(file):
+    "The fingerprint of `file`, or `None` if it has to be read for it"
+    try: folder, key = _noted_as(file)
+    except OSError: return None
+    return _known_prints(folder).get(key)
+
 def _read_once(file):
     "The fingerprint of `file`, and its bytes if it had to be read"
-    folder, name = os.path.split(os.path.abspath(file))
-    known, key = _known_prints(folder), (name, *stamp(file))
+    folder, key = _noted_as(file)
+    known = _known_prints(folder)
     if key in known: return known[key], None
     data = Path(file).read_bytes()
     known[key] = sha256(data).hexdigest()
@@ -561,6 +572,19 @@ def _kept(name):
         if found['by'] == _BY: return Look(name, None, found['suffix'], tuple(found['size']), found['seen'])
     except (OSError, ValueError, TypeError, KeyError): pass # nobody has looked yet, or it is damaged: we look again
 
+# %% ../nbs/library/01_photo.ipynb #37c8a3aa
+def _if_known(name, measures, copies):
+    "The `Look` at the photo with the fingerprint `name`, or `None` if more is asked for than is known and kept"
+    look = _kept(name) or Look(name)
+    if look.reason: return look
+    if measures.keys() <= look.seen.keys() and (copies.named(name).exists() if copies else look.size):
+        return _looks.setdefault(name, look)
+
+def known_look(file, measures={}, copies=None):
+    "What `look_at` says of `file` if that need not be opened, else `None`"
+    name = known_print(file)
+    return name and _if_known(name, measures, copies)
+
 # %% ../nbs/library/01_photo.ipynb #cb7d2c47
 _small = ResizedPhotos() # what measures see, so that what they say does not depend on who has looked before
 
@@ -568,10 +592,9 @@ def look_at(file, measures={}, copies=None):
     "A `Look` at `file` that each of `measures` (name -> function of the picture) has taken; `copies` has it smaller"
     try: name, data = _read_once(file)
     except OSError as e: return Look(reason=_why_not(Path(file), e))
+    if known := _if_known(name, measures, copies): return known
     look, copy = _kept(name), copies and copies.named(name)
     new = {k: f for k, f in measures.items() if not (look and k in look.seen)}
-    if look and look.reason: return look
-    if not new and (copy.exists() if copy else look): return _looks.setdefault(name, look or Look(name))
     try:
         im = _small._read(file, _small.named(name), data) if new or copy else read_photo(file, side=SIDE)
         if copy and copies.side > SIDE: copies(file)

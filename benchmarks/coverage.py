@@ -49,14 +49,11 @@ def folder_of(files, dest, share, rng):
         os.link(o, dest/label/f'{class_of(o)} {o.name}')
 
 
-def heads(loop):
-    "The head of each turn, which has learned from the other photos, as a function of rows"
-    files, labels = [*loop.issues.photo, *loop.test], np.array([*loop.issues.label, *loop.test_labels])
-    x, turns = loop.features(files), np.array([loop.turn_of.get(o, -1) for o in files])
-    for k in range(loop.n_turns):
-        judge = _Judge(x[turns != k], x[:0], [])
-        fit = judge.fit(labels[turns != k])
-        yield lambda rows, judge=judge, fit=fit: fit.predict(judge.scale.transform(rows))
+def answers_of(loop, rest):
+    "What the head of each turn, which has learned from the other photos of the loop, takes the photos `rest` for"
+    files, labels = np.array([*loop.issues.photo, *loop.test], object), np.array([*loop.issues.label, *loop.test_labels])
+    turns, features = np.array([loop.turn_of.get(o, -1) for o in files]), photo_features([*files, *rest], loop.body)
+    return [_Judge(features, files[turns != k], rest, rest)(labels[turns != k]) for k in range(loop.n_turns)]
 
 
 def figures(dest, rest, share):
@@ -68,8 +65,8 @@ def figures(dest, rest, share):
     with learn.no_bar(), learn.no_logging(): probs, targs = learn.get_preds()
     with torch.no_grad(): said = learn.model[1][-1](features.averages(rest)).argmax(1)
     yield 'valid', int((probs.argmax(1) != targs).sum()), len(targs), 1, truth([learn.dls.vocab[i] for i in said])
-    loop, rows = CleaningLoop(learn), features(rest)
-    answers = [o(rows) for o in heads(loop)]
+    loop = CleaningLoop(learn)
+    answers = answers_of(loop, rest)
     yield 'round', *loop.error, 1, truth(answers[0])
     yield 'all turns', *loop.estimate, loop.n_turns, np.mean([truth(o) for o in answers])
 

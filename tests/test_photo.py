@@ -13,7 +13,8 @@ from PIL import Image, ImageChops, ImageColor
 from torch import nn
 
 from bearclf import photo as module
-from bearclf.photo import PhotoError, contact_sheet, fingerprint, forget, look_at, read_photo, real_suffix, size_of
+from bearclf.photo import (PhotoError, contact_sheet, fingerprint, forget, known_look, known_print, look_at, read_photo,
+                           real_suffix, size_of)
 from bearclf.folder.look import *
 from bearclf.folder.private import without_personal_data
 from bearclf.folder.verify import verify
@@ -95,6 +96,29 @@ def test_a_damaged_copy_is_made_again(cache, tmp_path):
     forget()
     assert ResizedPhotos(96)(tmp_path/'a.jpg').size == good.size
     assert file.read_bytes() == whole
+
+
+def test_a_copy_of_an_earlier_process_does_not_tell_what_the_photo_is(cache, tmp_path):
+    draw_bear('black', 1, 700).save(tmp_path/'a.jpg')
+    ResizedPhotos()(tmp_path/'a.jpg')
+    forget()
+    assert not look_at(tmp_path/'a.jpg', copies=ResizedPhotos()).reason
+    assert look_at(tmp_path/'a.jpg').suffix == '.jpg' and look_at(tmp_path/'a.jpg').size == (700, 700)
+
+
+def test_what_is_known_of_a_photo_is_known_until_it_changes(cache, tmp_path):
+    file, measure, copies = tmp_path/'a.jpg', dict(width=lambda im: im.width), ResizedPhotos(500)
+    draw_bear('black', 1, 700).save(file)
+    assert known_look(file) is known_print(file) is known_look(tmp_path/'never.jpg') is None
+    look = look_at(file, measure)
+    assert known_look(file, measure) is look and known_print(file) == look.fingerprint
+    assert known_look(file, measure | dict(height=None)) is known_look(file, measure, copies) is None
+    copies(file)
+    assert known_look(file, measure, copies) is look
+    draw_bear('black', 2, 700).save(file)
+    assert known_look(file) is known_print(file) is None
+    file.write_bytes(b'no photo')
+    assert look_at(file).reason and known_look(file, measure, copies).reason == look_at(file).reason
 
 
 @pytest.mark.parametrize('rubbish', [b'', b'\xff\xfe\x00', b'[]', b'7', b'{"by"', b'["a.jpg", 1', b'null\n[[]]\n'])

@@ -46,7 +46,7 @@ def _folds(y, groups, folds, seed):
 def _fit_predict(x, y, held):
     "Probability of each class that occurs in `y`, for the rows `held`"
     if len(set(y)) == 1: return np.ones((len(held), 1))
-    with threadpool_limits(1): return quick_head(.001).fit(x, y).predict_proba(held)  # OpenMP's are each thread's own
+    return quick_head(.001).fit(x, y).predict_proba(held)
 
 # %% ../../nbs/library/clean/19_issues.ipynb #dff15eef
 def out_of_sample(
@@ -61,7 +61,9 @@ def out_of_sample(
     features, (classes, y) = np.asarray(features), np.unique(np.asarray(labels), return_inverse=True)
     groups, probs = np.arange(len(y)) if groups is None else np.asarray(groups), np.zeros((len(y), len(classes)))
     rounds = [o for r in range(repeats) for o in _folds(y, groups, folds, seed+r)]
-    learn = lambda train, held: _fit_predict(features[train], y[train], features[held])
+    def learn(train, held):
+        with threadpool_limits(1):  # OpenMP's, which are each thread's own
+            return _fit_predict(features[train], y[train], features[held])
     at_once = max(1, min(os.cpu_count(), 2**30//(features.nbytes+1)))  # each has a copy of its rows
     with threadpool_limits(1), ThreadPoolExecutor(at_once) as ex:  # BLAS's threads are those of the process
         said = progress(ex.map(learn, *zip(*rounds)), 'Judging each photo by the others', len(rounds))
@@ -158,8 +160,8 @@ def _check_labels(learn, report):
     seen = {}
     for ds in learn.dls.train_ds, learn.dls.valid_ds:
         if not hasattr(ds, 'tls') or len(ds.tls) < 2: return
-        files, labels = files_of(ds), ds.tls[-1]
-        try: pairs = [(files[i], int(labels[i])) for i in range(0, len(files), len(files)//1000 + 1)]
+        labels, some = ds.tls[-1], range(0, len(ds), len(ds)//1000 + 1)
+        try: pairs = [(file, int(labels[i])) for file, i in zip(files_of(ds, some), some)]
         except KeyError: return  # a label that fastai does not know, as where a cell of a table is empty
         for file, y in pairs:
             if isinstance(file, Path) and report.path in (file := Path(os.path.abspath(file))).parents:
@@ -261,18 +263,18 @@ def _kept_rows(file):
     except Exception: return {}  # nobody has looked yet, or it is damaged
 
 def _measured(x, y, groups, folds, seed, names, whose):
-    "As `_measure`, from the cache as far as it holds what is `whose`; photos of the same name have the same row"
+    "As `_measure` of `x()`, as far as it is not kept for what is `whose`; photos of the same name have the same row"
     n = len(y)
-    if n <= MEASURED: return _measure(x, y, groups, folds, seed)
+    if n <= MEASURED: return _measure(x(), y, groups, folds, seed)
     file = cached('measured', sha256(repr((1, whose, folds, seed)).encode()).hexdigest()[:32] + '.npz')
     known = _kept_rows(file)
     few = [i for i, o in enumerate(names) if o not in known]
     if 100*max(len(few), len(known.keys() - {*names})) > n:
-        rows = _measure(x, y, groups, folds, seed)
+        rows = _measure(x(), y, groups, folds, seed)
         with suppress(OSError), atomic_path(file) as tmp, open(tmp, 'wb') as f: np.savez(f, names=names, rows=rows)
         return rows
     rows = np.stack([known.get(o, np.zeros(2*y.max()+3)) for o in names])
-    if few: rows[few] = _measure_few(x, y, groups, few)
+    if few: rows[few] = _measure_few(x(), y, groups, few)
     return rows
 
 # %% ../../nbs/library/clean/19_issues.ipynb #b5c48a73
@@ -293,13 +295,13 @@ def _summed_up(findings):
                 scores=[float(o.score) for o in findings])
 
 # %% ../../nbs/library/clean/19_issues.ipynb #219dc2d4
-def _all_findings(photos, root, features, body, split, folds, seed):
-    "Probabilities (n, classes), the classes, and a list of findings for each photo"
+def _all_findings(photos, root, x, body, split, folds, seed):
+    "Probabilities (n, classes), the classes, and a list of findings for each photo; `x()` are the rows of `body`"
     classes, y = np.unique([o.label for o in photos], return_inverse=True)
     copies = twins(photos, root)
     groups = twin_groups(len(photos), copies)
     names = [f'{o.look.fingerprint} {k}'.encode() for o, k in zip(photos, y)]
-    rows = _measured(features, y, groups, folds, seed, names, (str(root), body, *classes))
+    rows = _measured(x, y, groups, folds, seed, names, (str(root), body, *classes))
     probs, far, away = np.split(rows, [len(classes), len(classes)+1], 1)
     far = _far(far[:, 0])
     strange = (_far_from(away, y) > STRANGE) | (far > FAR)[:, None]
@@ -314,12 +316,13 @@ def _all_findings(photos, root, features, body, split, folds, seed):
 def issues_of(report, learn, features, test=(), folds=5, seed=42):
     "What `find_issues` gives, for the photos of a report from `look_for_issues` and their `Features`"
     aside = {Path(os.path.abspath(Path(o).expanduser())) for o in test}
-    photos = [o for o in compared(report) if report.path/o.file not in aside]
-    files = [report.path/o.file for o in photos]
+    there = {f: o for f, o in zip(report.photos, compared(report)) if f not in aside and f in features.names}
+    files, photos = [*there], [*there.values()]
     if not files: raise BearclfError(f'There are no photos in class folders below {report.path}. '
                                      'Give the folder that holds the class folders.')
     split, body = _split_of(learn, files), features.store.path.name
-    probs, own, classes, findings = _all_findings(photos, report.path, features(files), body, split, folds, seed)
+    x = partial(features, files)
+    probs, own, classes, findings = _all_findings(photos, report.path, x, body, split, folds, seed)
     give_memory_back()
     table = data_frame(dict(photo=files, label=[o.label for o in photos], split=split,
                             prediction=[str(classes[i]) for i in probs.argmax(1)],

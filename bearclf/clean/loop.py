@@ -18,14 +18,14 @@ from ..core import percent
 from ..photo import *
 from ..folder.look import *
 from ..folder.look import data_frame
-from ..folder.copies import MARKS
+from ..folder.copies import MARKS, Compared, compared, twin_groups, twins, twins_in
 from ..folder.moves import DELETE, KEEP
 from ..train.machine import widgets_unknown
 from ..train.data import *
 from ..train.data import parts_of
 from ..train.learner import *
 from ..train.features import *
-from ..train.features import body_for, copy_groups, input_size
+from ..train.features import body_for, input_size
 from ..train.interpret import *
 from ..train.interpret import wrong_of
 from .issues import *
@@ -55,20 +55,17 @@ def kept_aside(
 
 # %% ../../nbs/library/clean/21_loop.ipynb #a5c35248
 class _Judge:
-    "Learns from rows and labels, as `learning_curve` does, and says what it takes the photos kept aside for"
-    def __init__(self, x, x_test, y_test):
-        self.given, self.y_test = (x, x_test), np.array(y_test, object)
+    "Learns from the `features` of photos and labels, as `learning_curve` does, and says what it takes others for"
+    def __init__(self, features, files, test, y_test):
+        self.features, self.files, self.test, self.y_test = features, files, test, np.array(y_test, object)
         self.head, self.lock = None, threading.Lock()
 
     @cached_property
     def rows(self):
         "Those to learn from and those to judge, scaled; for very many that takes seconds, and a page need not wait"
         from sklearn.preprocessing import StandardScaler
-        x, x_test = self.given
-        scale = StandardScaler().fit(x)
-        scaled = scale.transform(x), scale.transform(x_test) if len(x_test) else x_test
-        self.given = None  # and not before: whoever interrupts this may ask again
-        return scaled
+        scale = StandardScaler()
+        return scale.fit_transform(self.features(self.files)), scale.transform(self.features(self.test))
 
     def fit(self, labels): # a label for each row; None: not to learn from
         "From where the last fit ended, which is near if one label has changed"
@@ -129,12 +126,20 @@ def _applied(self:CleaningLoop):
     return sum(o['kind'] == 'apply' and bool(o['moves']) for o in self.decisions.state().runs.values())
 
 @patch
+def _twins(self:CleaningLoop, report, trusted):
+    "Copies among the photos of a report and those after them, as numbers"
+    if not trusted: return twins_in(report)
+    labels = [report.label(o) if o in report.looks else '' for o in trusted]
+    more = [Compared(str(o), self.trusted.looks[o], y) for o, y in zip(trusted, labels)]
+    return twins(compared(report) + more, report.path)
+
+@patch
 def _turns_and_copies(self:CleaningLoop, report):
     "For each photo its turn, or -1, and a number that copies have in common"
     trusted = [o for o in self.trusted.photos if o.exists()] if self.trusted else []
     files, of_group = [*report.photos, *trusted], {}
     prints = [(report if o in report.looks else self.trusted).looks[o].fingerprint for o in files]
-    groups = copy_groups(files, [report.label(o) if o in report.looks else '' for o in files]) if files else []
+    groups = twin_groups(len(files), self._twins(report, trusted)) if files else []
     for g, k in zip(groups, prints): of_group[g] = max(of_group.get(g, -1), self.turns.get(k, -1))
     self.turns |= {k: of_group[g] for g, k in zip(groups, prints) if self.turns.get(k, -1) < 0}
     return dict(zip(files, (self.turns[k] for k in prints))), dict(zip(files, groups))
@@ -172,10 +177,9 @@ def _begin_round(self:CleaningLoop, report):
     self.features = features = photo_features([*report.photos, *test, *self._unlabelled()], self.body)
     issues = settled(issues_of(report, self.learn, features, aside), self.decisions.kept)
     self.test = [o for o in test if o in features.names]
-    x_test = features(self.test) if self.test else np.zeros((0, 1))
     self.test_labels = [of.label(o) for o in self.test]
     self.issues = self._with_unlabelled(issues, features)
-    self.judge = _Judge(features(list(self.issues.photo)), x_test, self.test_labels)
+    self.judge = _Judge(features, list(self.issues.photo), self.test, self.test_labels)
     self.at = {o: i for i, o in enumerate(self.issues.photo)}
     self.round, self.curve = self.round + 1, []
     return self
@@ -189,7 +193,7 @@ def _unlabelled(self:CleaningLoop):
 def _with_unlabelled(self:CleaningLoop, issues, features):
     files = [o for o in self._unlabelled() if o in features.names and not o.is_relative_to(self.path)]
     if not files: return issues
-    judge = _Judge(features(list(issues.photo)), features(files), [''])
+    judge = _Judge(features, list(issues.photo), files, [''])
     fit = judge.fit(issues.label)
     probs = fit.predict_proba(judge.rows[1])
     best, sure = [str(fit.classes_[i]) for i in probs.argmax(1)], probs.max(1)
@@ -221,7 +225,7 @@ def estimate(self:CleaningLoop) -> tuple: # Photos that are wrong, photos that w
     once = {self.copy_of.get(o): i for i, o in enumerate(files) if labels[i]}.values()  # of copies only one is judged
     for k in range(self.n_turns):
         others, mine = turns != k, [i for i in once if turns[i] == k]
-        if others.any() and mine: wrong += [*_Judge(x[others], x[mine], labels[mine]).wrong(labels[others])]
+        if others.any() and mine: wrong += [*_Judge(x.__getitem__, others, mine, labels[mine]).wrong(labels[others])]
     return sum(map(int, wrong)), len(wrong)
 
 # %% ../../nbs/library/clean/21_loop.ipynb #468d9ac6

@@ -20,7 +20,7 @@ from ..photo import *
 from ..photo import look_into, orientation
 from ..folder.look import *
 from ..folder.look import look_at_all
-from ..folder.copies import MARKS, compared, twin_groups, twins
+from ..folder.copies import MARKS, compared, twin_groups, twins_in
 from ..train.data import AsPicture, check_answers, files_of
 from ..train.features import steady
 from ..train.machine import on_usable_device
@@ -169,7 +169,7 @@ def photo_properties(
                                       'Give the folder that holds the class folders.')
     table = pd.DataFrame([dict(photo=f, label=o.label) | _measured(f, o.look, sources)
                           for f, o in zip(report.photos, photos)])
-    pairs = [o for o in (twins(photos, report.path) if copies else []) if photos[o[0]].label == photos[o[2]].label]
+    pairs = [o for o in (twins_in(report) if copies else []) if photos[o[0]].label == photos[o[2]].label]
     table.insert(2, 'group', twin_groups(len(photos), pairs))
     out = len(report.left_out)
     table.attrs['said'] = [said]*bool(said) + [f'Files that could not be used: {out}; verify says why.']*bool(out)

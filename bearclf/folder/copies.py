@@ -7,17 +7,17 @@ __all__ = ['NEAR', 'perceptual_hash', 'hash_distance']
 
 # %% ../../nbs/library/folder/05_copies.ipynb #1a00000e
 import json, math, os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 
 import numpy as np
+from fastcore.basics import chunked
 from PIL import Image
 
 from ..core import *
-from ..core import cached
-from ..photo import Look, PhotoError, ResizedPhotos
+from ..core import cached, in_threads
+from ..photo import Look, PhotoError, ResizedPhotos, stamp
 
 # %% ../../nbs/library/folder/05_copies.ipynb #c3bd304c
 def _brightness_and_colours(im):
@@ -283,11 +283,10 @@ def _best_first(photos): return sorted(photos, key=lambda o: (o.link, not o.labe
 
 def _looked_up(photos, index, at_once=1024):
     "Each of `photos`, and what is near it in `index`, to which it may be added before the next one is asked for"
-    with ThreadPoolExecutor(os.cpu_count()) as ex:
-        for start in range(0, len(photos), at_once):
-            some, n = photos[start:start+at_once], len(index)
-            for o, hits in zip(some, list(ex.map(lambda o: index.near(o.hashes[0], ASKED), some))):
-                yield o, sorted(hits + index.near(o.hashes[0], ASKED, n), key=lambda h: h[1])
+    for some in chunked(photos, at_once):
+        n = len(index)
+        for o, hits in zip(some, [*in_threads(lambda o: index.near(o.hashes[0], ASKED), some)]):
+            yield o, sorted(hits + index.near(o.hashes[0], ASKED, n), key=lambda h: h[1])
 
 def _compare(photos, root):
     "(photo, finding, its twin) for each that is nearly one with more pixels, or the same in another class; is it sure?"
@@ -314,8 +313,8 @@ def other_names(photos, root):
     "One of each file's `photos`, links last, and (photo, 'link', the one, words) for its other names"
     at, found = {}, []
     for o in photos:
-        o.link = os.path.islink(os.path.join(root, o.file))
-        at.setdefault(_inode(os.path.join(root, o.file)), []).append(o)
+        o.link = os.path.islink(file := os.path.join(root, o.file))
+        at.setdefault(_inode(file), []).append(o)
     for names in at.values():
         one = min(names, key=lambda o: (o.link, not o.label))
         found += [(o, 'link', one, 'a link to' if o.link else 'another name of') for o in names if o is not one]
@@ -346,12 +345,15 @@ def _note(file, keys, found):
         with atomic_path(file) as tmp: tmp.write_text(json.dumps(data), encoding='utf-8')
     except OSError: pass  # a full disk; the next time all are compared again
 
+@lru_cache(1)
+def _as_noted(file, when):
+    data = json.loads(file.read_text(encoding='utf-8'))
+    keys = [*map(tuple, data['photos'])]
+    return dict.fromkeys(keys), [(keys[a], str(finding), keys[b]) for a, finding, b in data['found']]
+
 def _found_before(file):
     "The photos that were compared, and (photo, finding, its twin), each photo as `_key` gives it"
-    try:
-        data = json.loads(file.read_text(encoding='utf-8'))
-        keys = [*map(tuple, data['photos'])]
-        return dict.fromkeys(keys), [(keys[a], str(finding), keys[b]) for a, finding, b in data['found']]
+    try: return _as_noted(file, stamp(file))
     except (OSError, ValueError, TypeError, LookupError): return {}, []  # nobody has looked yet, or it is damaged
 
 # %% ../../nbs/library/folder/05_copies.ipynb #44b112cc
@@ -387,7 +389,9 @@ def near_copies(photos, root):
 def compared(report):
     "The photos of a report, as they are compared with each other"
     label = lambda o: str(report.label(o)) if report.get_y else ''
-    return [Compared(o.relative_to(report.path).as_posix(), report.looks[o], label(o)) for o in report.photos]
+    if report.compared is None: report.compared = [
+        Compared(o.relative_to(report.path).as_posix(), report.looks[o], label(o)) for o in report.photos]
+    return report.compared
 
 def twins(photos, root):
     "(number of a photo, finding, number of its twin) for photos below `root`, as `verify` finds them"
@@ -395,3 +399,8 @@ def twins(photos, root):
     real, links = other_names(photos, root)
     rest, found = exact_copies(real)
     return [(at[id(o)], finding, at[id(twin)]) for o, finding, twin, _ in links + found + near_copies(rest, root)]
+
+def twins_in(report):
+    "The `twins` of the photos of a report with `MARKS`, looked for once"
+    if report.twins is None: report.twins = twins(compared(report), report.path)
+    return report.twins

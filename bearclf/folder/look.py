@@ -18,7 +18,7 @@ from fastcore.foundation import L
 from ..core import *
 from ..core import in_threads, printable, some
 from ..photo import *
-from ..photo import look_at
+from ..photo import known_look, look_at
 
 # %% ../../nbs/library/folder/04_look.ipynb #1d832f54
 def class_of(
@@ -188,7 +188,8 @@ def __call__(self:ClassFolders, photo): return self.base(photo)[1] or class_of(p
 # %% ../../nbs/library/folder/04_look.ipynb #424429aa
 def look_at_all(files, measures={}, copies=None):
     "A `Look` at each of `files`, in order, as `look_at` gives it"
-    looks = in_threads(partial(look_at, measures=measures, copies=copies), files)
+    ask = {o: partial(o, measures=measures, copies=copies) for o in (look_at, known_look)}
+    looks = in_threads(ask[look_at], files, ask[known_look])
     return list(progress(looks, 'Looking at the photos', len(files)))
 
 # %% ../../nbs/library/folder/04_look.ipynb #80fe6159
@@ -206,6 +207,8 @@ class FolderReport:
     get_y: object = class_of # What finds the label of a photo; `None` where the labels are not known here
     looks: dict = field(default_factory=dict, repr=False) # `Path` of each file -> the `Look` at it
     notes: list = field(default_factory=list) # Sentences on how the folder was read, and what was not looked into
+    compared: list = field(default=None, init=False, repr=False) # As `compared` has made it
+    twins: list = field(default=None, init=False, repr=False) # As `twins_in` has found them
 
     def label(self, photo):
         "`get_y(photo)`, with a sentence where it fails, which a pattern does on every name that it was not made for"

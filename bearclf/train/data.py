@@ -19,7 +19,7 @@ from ..photo import *
 from ..photo import SIDE, all_bytes, any_photo, look_into
 from ..folder.look import *
 from ..folder.look import ClassFolders, FolderReport, look_at_all
-from ..folder.copies import MARKS, compared, twin_groups, twins
+from ..folder.copies import MARKS, compared, twin_groups, twins_in
 from .machine import usable_device
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')  # fastai's import says that torch.jit.script is deprecated
@@ -76,7 +76,7 @@ def _scene_of(groups):
 def parts_of(report, pct=.2, seed=42, groups=None):
     "For each photo of a report with `MARKS` the turn in which it judges, 0 first; -1: never, as its class has no other"
     photos, scene = compared(report), _scene_of(groups)
-    pairs, last = twins(photos, report.path), {}
+    pairs, last = [*twins_in(report)], {}
     for i, o in enumerate(report.photos):
         if (k := scene(o)) is not None: pairs.append((i, '', last.setdefault(k, i)))
     number = lambda o: hashlib.sha256(f'{seed} {o.same}'.encode()).digest()
@@ -368,12 +368,13 @@ def labels_from_names(
 # %% ../../nbs/library/train/13_data.ipynb #8db59378
 def items_of(ds): return L(ds.items, use_list=None)
 
-def files_of(ds):
-    "The `Path`s of the photos of a dataset, in its order, also where its items are rows of a table"
+def files_of(ds, some=None):
+    "The `Path`s of the photos of a dataset, or of the numbers `some`; also where its items are rows of a table"
     items, steps = items_of(ds), list(ds.tls[0].tfms.fs) if hasattr(ds, 'tls') else []
     n = _steps_to_file(items[0], steps) if len(items) else None
-    if n is None: return list(items)  # these photos are no files
-    return [Path(compose_tfms(items[i], steps[:n])) for i in range(len(items))]
+    if n is None: return list(items) if some is None else [items[i] for i in some]  # these photos are no files
+    files = (compose_tfms(items[i], steps[:n]) for i in (range(len(items)) if some is None else some))
+    return [o if isinstance(o, Path) else Path(o) for o in files]
 
 def _steps_to_file(item, steps):
     "After how many of `steps` the `item` is the name of a file; `None` if it never is"

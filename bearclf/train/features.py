@@ -10,7 +10,6 @@ __all__ = ['photo_views', 'Features', 'photo_features', 'fit_head', 'scenes_by_l
 import hashlib, os, random, textwrap, threading, time, warnings, zlib
 from copy import deepcopy
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 from filelock import FileLock
@@ -19,7 +18,7 @@ from PIL import ImageOps
 from ..core import *
 from ..core import cached, in_threads
 from ..photo import *
-from ..photo import fingerprint
+from ..photo import fingerprint, known_print, look_at
 from ..folder.look import *
 from ..folder.look import look_at_all
 from ..folder.copies import MARKS, Compared, twin_groups, twins
@@ -99,6 +98,7 @@ def missing(self:FeatureStore, names): # A set; names whose row is damaged are a
 def rows(self:FeatureStore, names): # Array of shape (len(names), width)
     "The rows called `names`"
     rows = self._rows()
+    if not self.memory: return rows[[self.at[o][0] for o in names]]
     return np.stack([self.memory[o] if o in self.memory else rows[self.at[o][0]] for o in names])
 
 # %% ../../nbs/library/train/16_features.ipynb #0beffe43
@@ -156,14 +156,15 @@ class Features:
         "Tensor of shape (views*photos, n): only the averages of the maps, view after view"
         first = self.store.width//2 if self.maps else 0
         rows = torch.empty(views*len(files), self.store.width - first)
-        for i, c in enumerate(_chunks([(o, v) for v in range(views) for o in files], 4096)):
+        for i, c in enumerate(chunked([(o, v) for v in range(views) for o in files], 4096)):
             found = self.store.rows([self.names[o][v] for o, v in c])
             rows[4096*i:4096*i + len(c)] = torch.from_numpy(found[:, first:])
         return rows
 
-def _chunks(it, n):
-    it = iter(it)
-    while o := list(islice(it, n)): yield o
+def _print_of(file):
+    "The fingerprint of `file`; empty if it cannot be read"
+    try: return fingerprint(file)
+    except OSError: return ''
 
 # %% ../../nbs/library/train/16_features.ipynb #2f6e7cbd
 def photo_features(
@@ -177,13 +178,14 @@ def photo_features(
     size = input_size(learn)
     with torch.inference_mode(), ThreadPoolExecutor(os.cpu_count()) as ex:
         store, maps = _store(learn, body, torch.zeros(1, *size, device=learn.dls.device))
-        read, prints = _Reader(learn, views), dict(zip(files, in_threads(fingerprint, files)))
-        names = {f: [bytes.fromhex(o) + bytes([i]) for i in range(views)] for f, o in prints.items()}
+        read, prints = _Reader(learn, views), dict(zip(files, in_threads(_print_of, files, known_print)))
+        gone = {f: look_at(f).reason for f, o in prints.items() if not o}
+        names = {f: [bytes.fromhex(o) + bytes([i]) for i in range(views)] for f, o in prints.items() if o}
         missing, left_out = store.missing({o for v in names.values() for o in v}), {}
-        one_each = {o: f for f, o in prints.items()}.values()
+        one_each = {prints[f]: f for f in names}.values()
         todo = [(f, [i for i, o in enumerate(names[f]) if o in missing]) for f in one_each]
         todo = [(f, w) for f, w in todo if w]
-        jobs = ([(f, w, ex.submit(read, f, w)) for f, w in c] for c in _chunks(todo, 32))
+        jobs = ([(f, w, ex.submit(read, f, w)) for f, w in c] for c in chunked(todo, 32))
         ahead = next(jobs, None)
         with progress(None, 'The body looks at the photos', len(todo)) as bar:
             while ahead:
@@ -192,7 +194,7 @@ def photo_features(
                 bar.update(len(now))
     if todo: give_memory_back()
     bad = {prints[f]: why for f, why in left_out.items()}
-    left_out = {f: bad[o] for f, o in prints.items() if o in bad}
+    left_out = gone | {f: bad[o] for f, o in prints.items() if o in bad}
     return Features(store, {f: v for f, v in names.items() if f not in left_out}, left_out, maps)
 
 # %% ../../nbs/library/train/16_features.ipynb #b9352442

@@ -55,6 +55,17 @@ def real(shared, tmp_path_factory):
     return learn, find_issues(learn), copies
 
 
+def test_a_photo_that_goes_while_the_body_looks_is_left_out(tmp_path):
+    draw_bears(tmp_path/'bears', 60, 64)
+    learn = bare(tmp_path/'bears')
+    report = issues.look_for_issues(learn, tmp_path/'bears')
+    (gone := report.photos[7]).rename(tmp_path/'gone.jpg')
+    forget()
+    features = photo_features(report.photos, learn)
+    assert [*features.left_out] == [gone] and features.left_out[gone].startswith('not there')
+    assert set(issues.issues_of(report, learn, features).photo) == {*report.photos} - {gone}
+
+
 def test_wrong_labels_come_first(real):
     _, table, _ = real
     suspect = table[[('label' in o) for o in table.kinds]]

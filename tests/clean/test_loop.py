@@ -198,7 +198,7 @@ def test_an_interrupted_judge_may_be_asked_again(monkeypatch):
     def interrupted(self, x): raise KeyboardInterrupt
     labels = np.repeat(['black', 'teddy'], 20)
     x = np.random.default_rng(0).normal(size=(40, 8)) + 3*(labels == 'teddy')[:, None]
-    judge = _Judge(x[::2], x[1::2], labels[1::2])
+    judge = _Judge(x.__getitem__, range(0, 40, 2), range(1, 40, 2), labels[1::2])
     with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):
         m.setattr(StandardScaler, 'fit', interrupted)
         judge(labels[::2])

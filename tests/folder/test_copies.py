@@ -1,5 +1,6 @@
 "Links, and folders of one name: what is no copy at all, and what only a person can decide; and what pixels tell"
 import io, os, random, shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,8 @@ from PIL import Image, ImageDraw, ImageEnhance
 
 from bearclf.clean.issues import find_issues, suggestions
 from bearclf.folder import copies
-from bearclf.folder.copies import ASKED, MARKS, NEAR, compared, hash_distance, perceptual_hash, same_picture
+from bearclf.folder.copies import (ASKED, MARKS, NEAR, compared, hash_distance, perceptual_hash, same_picture, twins,
+                                   twins_in)
 from bearclf.folder.look import check_folder
 from bearclf.folder.moves import undo
 from bearclf.folder.verify import verify
@@ -275,6 +277,15 @@ def test_what_was_found_before_is_what_would_be_found_now(folder, monkeypatch, t
         for o in (tmp_path/'cache/copies').glob('*.aside'): os.replace(o, o.with_suffix('.json'))
     kept, fresh = times[1::2], times[2::2]
     assert sum(o < n for o, n in zip(kept, fresh)) >= 10, 'of some only what has changed was compared'
+
+
+def test_the_twins_of_a_report_are_looked_for_once(folder):
+    path, _ = folder
+    report = check_folder(path, measures=MARKS)
+    found = twins_in(report)
+    assert found == twins(compared(report), path) and len(found) == 8 and twins_in(report) is found
+    fewer = replace(report, photos=report.photos[:20])
+    assert twins_in(fewer) == twins(compared(fewer), path) and len(compared(fewer)) == 20
 
 
 def test_copies_that_are_known_are_not_compared_again(folder, monkeypatch, tmp_path):

@@ -211,6 +211,7 @@ def test_issues_and_the_loop_go_by_folders(made, path):
     issues = find_issues(learn, path)
     assert set(issues.photo) == set(labels) and set(issues.label) == set(CLASSES)
     train = files_of(learn.dls.train_ds)
+    assert files_of(learn.dls.train_ds, range(1, len(train), 3)) == train[1::3]
     assert [o in train for o in issues.photo] == [o == 'train' for o in issues.split]
     assert set(issues.split) == {'train', 'valid'}
     loop = CleaningLoop(learn, path)
