@@ -46,7 +46,7 @@ def _folds(y, groups, folds, seed):
 def _fit_predict(x, y, held):
     "Probability of each class that occurs in `y`, for the rows `held`"
     if len(set(y)) == 1: return np.ones((len(held), 1))
-    return quick_head(.001).fit(x, y).predict_proba(held)
+    with threadpool_limits(1): return quick_head(.001).fit(x, y).predict_proba(held)  # OpenMP's are each thread's own
 
 # %% ../../nbs/library/clean/19_issues.ipynb #dff15eef
 def out_of_sample(
@@ -61,9 +61,7 @@ def out_of_sample(
     features, (classes, y) = np.asarray(features), np.unique(np.asarray(labels), return_inverse=True)
     groups, probs = np.arange(len(y)) if groups is None else np.asarray(groups), np.zeros((len(y), len(classes)))
     rounds = [o for r in range(repeats) for o in _folds(y, groups, folds, seed+r)]
-    def learn(train, held):
-        with threadpool_limits(1):  # OpenMP's, which are each thread's own
-            return _fit_predict(features[train], y[train], features[held])
+    learn = lambda train, held: _fit_predict(features[train], y[train], features[held])
     at_once = max(1, min(os.cpu_count(), 2**30//(features.nbytes+1)))  # each has a copy of its rows
     with threadpool_limits(1), ThreadPoolExecutor(at_once) as ex:  # BLAS's threads are those of the process
         said = progress(ex.map(learn, *zip(*rounds)), 'Judging each photo by the others', len(rounds))
