@@ -255,25 +255,25 @@ def _measure_few(x, y, groups, few):
 
 # %% ../../nbs/library/clean/19_issues.ipynb #cec36479
 def _kept_rows(file):
-    "Name -> what was measured, of the photos that were measured last"
+    "Name -> what was measured, and the names of the few that were measured after the others"
     try:
-        with np.load(file) as o: return dict(zip(o['names'].tolist(), o['rows']))
-    except Exception: return {}  # nobody has looked yet, or it is damaged
+        with np.load(file) as o: return dict(zip(o['names'].tolist(), o['rows'])), {*o['late'].tolist()}
+    except Exception: return {}, set()  # nobody has looked yet, or it is damaged
 
 def _measured(x, y, groups, folds, seed, names, whose):
     "As `_measure` of `x()`, as far as it is not kept for what is `whose`; photos of the same name have the same row"
-    n = len(y)
-    if n <= MEASURED: return _measure(x(), y, groups, folds, seed)
+    if (n := len(y)) <= MEASURED: return _measure(x(), y, groups, folds, seed)
     file = cached('measured', sha256(repr((1, whose, folds, seed)).encode()).hexdigest()[:32] + '.npz')
-    known = _kept_rows(file)
-    few = [i for i, o in enumerate(names) if o not in known]
-    if 100*max(len(few), len(known.keys() - {*names})) > n:
-        rows = _measure(x(), y, groups, folds, seed)
-        with suppress(OSError), atomic_path(file) as tmp, open(tmp, 'wb') as f: np.savez(f, names=names, rows=rows)
-        return rows
-    rows = np.stack([known.get(o, np.zeros(2*y.max()+3)) for o in names])
-    if few: rows[few] = _measure_few(x(), y, groups, few)
-    return rows
+    known, late = _kept_rows(file)
+    new = [i for i, o in enumerate(names) if o not in known]
+    late |= {names[i] for i in new}
+    if 100*max(len(late), len(known.keys() - {*names})) > n:
+        new, late, known = range(n), set(), dict(zip(names, _measure(x(), y, groups, folds, seed)))
+    elif new: known |= dict(zip([names[i] for i in new], _measure_few(x(), y, groups, new)))
+    if new:
+        with suppress(OSError), atomic_path(file) as tmp, open(tmp, 'wb') as f:
+            np.savez(f, names=[*known], rows=[*known.values()], late=[*late])
+    return np.stack([known[o] for o in names])
 
 # %% ../../nbs/library/clean/19_issues.ipynb #b5c48a73
 def _split_of(learn, files):

@@ -212,6 +212,8 @@ def test_of_very_many_photos_only_what_is_new_is_measured(tmp_path, monkeypatch)
     assert judged == [2] and len(table) == 201 and table.label[where] == 'teddy'
     same = [o for o in first.photo if o in table.index]
     assert np.array_equal(table.loc[same].probability, first.set_index('photo').loc[same].probability)
+    later, judged = changed_photos(path)
+    assert judged == [] and later.drop(columns='split').equals(table.reset_index().drop(columns='split'))
     draw_bear('grizzly', 'newer', 64).save(path/'grizzly/newer.png')
     assert sum(changed_photos(path)[1]) == 606, 'more than one in a hundred: all of them again'
     assert changed_photos(path)[1] == []
