@@ -1,4 +1,7 @@
-"""How often the report of a model at work is alarmed: python benchmarks/alarms.py ../shared/bears_unseen ../shared/bears
+"""How often the report of a model at work is alarmed
+
+    python benchmarks/alarms.py ../shared/bears_unseen ../shared/bears
+    python benchmarks/alarms.py --smoke        # 130 drawn bears, 5 draws
 
 The photos of the first folder come to a model that was trained on the second, or on the bears that bearclf draws if
 none is named; without folders, the photos are drawn as well. `find_changes` then compares parts of them: without a
@@ -11,6 +14,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from common import words
 from bearclf.all import check_folder, drawn_path, export_classifier, load_classifier, precomputed_learner, read_photo
 from bearclf.train.features import Familiar
 from bearclf.watch.log import photo_numbers
@@ -57,7 +61,7 @@ def times(k, label):
     return pick
 
 
-def table(name, plain, changed, n, runs=200):
+def table(name, plain, changed, n, runs):
     label = plain.label.value_counts().index[len({*plain.label})//2]  # neither the rarest nor the commonest
     print(f'\n{name}, {n} photos before and {n} now:')
     print(f'  no change            {alarms(plain, plain, n, runs, 1):>4} of {runs}')
@@ -67,8 +71,8 @@ def table(name, plain, changed, n, runs=200):
         print(f'  {said:<20} {alarms(plain, plain, n, runs, 3, times(k, label)):>4} of {runs}')
 
 
-def main(judge=None, train=None):
-    drawn = check_folder(drawn_path(1600, 256, 'alarms')).photos
+def main(judge=None, train=None, most=1600, runs=200):
+    drawn = check_folder(drawn_path(most, 256, 'alarms')).photos
     files = check_folder(judge).photos if judge else drawn
     with redirect_stdout(sys.stderr):
         learn = (precomputed_learner(train, 'squeezenet1_0') if train else
@@ -78,13 +82,16 @@ def main(judge=None, train=None):
     plain = answers(clf, files)
     changed = {o.__name__.replace('_', ' '): answers(clf, files, o) for o in (night, low_resolution)}
     for n in [o for o in (60, 126, 207, 400, 800) if o <= len(files)//2]:
-        table('real' if judge else 'drawn', plain, changed, n)
+        table('real' if judge else 'drawn', plain, changed, n, runs)
     if not judge: return
     other, rng = answers(clf, drawn[:400]), np.random.default_rng(4)
     draw = lambda o: o.sample(60, random_state=int(rng.integers(1e9)))
     for name, a, b in ('drawn after real', plain, other), ('real after drawn', other, plain):
-        found = sum(bool(find_changes(draw(a), draw(b))) for _ in range(200))
-        print(f'\n{name}, 60 photos each: {found} of 200')
+        found = sum(bool(find_changes(draw(a), draw(b))) for _ in range(runs))
+        print(f'\n{name}, 60 photos each: {found} of {runs}')
 
 
-if __name__ == '__main__': main(*sys.argv[1:3])
+if __name__ == '__main__':
+    args = words(__doc__)
+    if '--smoke' in args: main(most=130, runs=5)
+    else: main(*args[:2])

@@ -1,9 +1,12 @@
 """A log of 100,000 predictions: ms to write one, and time and memory of a report in a Python of its own
 
-python benchmarks/log.py [N]"""
+    python benchmarks/log.py [N]
+    python benchmarks/log.py --smoke        # 1,000 of them
+"""
 import random, subprocess, sys, tempfile, time
 from pathlib import Path
 
+from common import words
 from bearclf.ship.portable import Prediction
 from bearclf.watch.log import PredictionLog
 
@@ -35,4 +38,7 @@ def main(n=100_000):
     for kind in 'text', 'html': subprocess.run([sys.executable, '-W', 'ignore', '-c', REPORT, log.file, kind], check=True)
 
 
-if __name__ == '__main__': main(*map(int, sys.argv[1:]))
+if __name__ == '__main__':
+    args = words(__doc__)
+    if '--smoke' in args: main(1000)
+    else: main(*map(int, args))

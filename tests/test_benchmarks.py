@@ -6,8 +6,15 @@ import pytest
 from helpers import SHARED, top
 
 
+FILES = sorted((top/'benchmarks').glob('*.py'))
+
+
+def test_each_can_be_tried_on_little():
+    assert [o.stem for o in FILES if '--smoke' not in o.read_text(encoding='utf-8')] == ['common']
+
+
 @pytest.mark.exhaustive
-@pytest.mark.parametrize('file', sorted((top/'benchmarks').glob('*.py')), ids=lambda o: o.stem)
+@pytest.mark.parametrize('file', FILES, ids=lambda o: o.stem)
 def test_smoke(file, tmp_path):
     env = os.environ | {'BEARCLF_CACHE': str(tmp_path)}
     if SHARED.is_dir(): env['TORCH_HOME'] = str(SHARED/'torch')
