@@ -347,6 +347,7 @@ def _note(file, keys, found):
 
 @lru_cache(1)
 def _as_noted(file, when):
+    "As `_found_before`; `when`, its `stamp`, is another one if it has been written since"
     data = json.loads(file.read_text(encoding='utf-8'))
     keys = [*map(tuple, data['photos'])]
     return dict.fromkeys(keys), [(keys[a], str(finding), keys[b]) for a, finding, b in data['found']]

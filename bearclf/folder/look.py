@@ -207,8 +207,8 @@ class FolderReport:
     get_y: object = class_of # What finds the label of a photo; `None` where the labels are not known here
     looks: dict = field(default_factory=dict, repr=False) # `Path` of each file -> the `Look` at it
     notes: list = field(default_factory=list) # Sentences on how the folder was read, and what was not looked into
-    compared: list = field(default=None, init=False, repr=False) # As `compared` has made it
-    twins: list = field(default=None, init=False, repr=False) # As `twins_in` has found them
+    compared: list = field(default=None, init=False, repr=False, compare=False) # As `compared` has made it
+    twins: list = field(default=None, init=False, repr=False, compare=False) # As `twins_in` has found them
 
     def label(self, photo):
         "`get_y(photo)`, with a sentence where it fails, which a pattern does on every name that it was not made for"
